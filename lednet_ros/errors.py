@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors a user can mend: one line, naming the thing, the cause and the remedy.
+
+What is not in this family is a bug and keeps its traceback.
+"""
+
+
+class LednetRosError(Exception):
+    """Base of the family; commands print its text and exit with 1."""
+
+
+class ConfigError(LednetRosError):
+    """A setting, a label set or a path is not usable as given."""
+
+
+class CheckpointError(LednetRosError):
+    """A checkpoint file is missing, damaged, or of another network."""
+
+
+class BackendUnavailable(LednetRosError):
+    """What should run the network is not on this machine."""

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a checkpoint is run: what the Segmenter and its backends agree on."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from lednet_ros.checkpoint import MIN_INPUT_SIZE
+from lednet_ros.errors import ConfigError
+
+BACKENDS = ('auto', 'torch')
+PRECISIONS = ('auto', 'fp16', 'fp32')
+FITS = ('letterbox', 'stretch')
+MAX_INPUT_SIZE = 8192  # a typing error must not become an allocation
+
+
+@dataclass(frozen=True)
+class SegmenterConfig:
+    """How a checkpoint is run. Checked when made, so nothing further in has to ask again."""
+
+    backend: str = 'auto'        # what runs the network, one of BACKENDS
+    device: str = 'auto'         # 'auto', 'cpu', 'cuda' or 'cuda:N'
+    precision: str = 'auto'      # 'auto' is fp16 on CUDA and fp32 on the CPU
+    input_height: int = 0        # of the network's input in pixels; 0: the checkpoint's
+    input_width: int = 0
+    fit: str = 'letterbox'       # 'letterbox' keeps the frame's shape, 'stretch' fills the input
+    min_confidence: float = 0.0  # a pixel less certain than this becomes 255
+
+    def __post_init__(self) -> None:
+        for name, choices in (('backend', BACKENDS), ('precision', PRECISIONS), ('fit', FITS)):
+            value = getattr(self, name)
+            if value not in choices:
+                raise ConfigError(f'{name} is {value!r}: choose {", ".join(choices)}')
+        if not re.fullmatch(r'auto|cpu|cuda(:\d+)?', self.device):
+            raise ConfigError(f'device is {self.device!r}: choose auto, cpu or cuda:N')
+        for name in ('input_height', 'input_width'):
+            value = getattr(self, name)
+            if value != 0 and not MIN_INPUT_SIZE <= value <= MAX_INPUT_SIZE:
+                raise ConfigError(f"{name} is {value}: give {MIN_INPUT_SIZE} to {MAX_INPUT_SIZE} "
+                                  "pixels, or 0 for the checkpoint's")
+        if not 0.0 <= self.min_confidence <= 1.0:
+            raise ConfigError(f'min_confidence is {self.min_confidence}: give one from 0 to 1')

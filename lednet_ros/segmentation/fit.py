@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a camera's frame lies in the network's input, and the way there and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+PADDING = 0  # grey level beside a letterboxed frame; black scored best (docs/decisions.md)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The rectangle of the network's input that the whole camera frame is scaled onto."""
+
+    camera_height: int
+    camera_width: int
+    input_height: int
+    input_width: int
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @classmethod
+    def make(cls, camera: tuple[int, int], network: tuple[int, int], mode: str) -> Fit:
+        """Place a camera's (height, width) in the network's, by 'letterbox' or 'stretch'."""
+        (camera_h, camera_w), (input_h, input_w) = camera, network
+        if mode == 'stretch':
+            return cls(camera_h, camera_w, input_h, input_w, 0, 0, input_h, input_w)
+        scale = min(input_h / camera_h, input_w / camera_w)
+        height = max(1, round(camera_h * scale))
+        width = max(1, round(camera_w * scale))
+        top, left = (input_h - height) // 2, (input_w - width) // 2
+        return cls(camera_h, camera_w, input_h, input_w, top, left, height, width)
+
+    def place(self, frame: np.ndarray, rgb: bool, out: np.ndarray) -> None:
+        """Write a camera frame, uint8 (H, W, 3), rows possibly padded, into `out` as RGB."""
+        bottom, right = self.top + self.height, self.left + self.width
+        out[:self.top], out[bottom:] = PADDING, PADDING
+        out[self.top:bottom, :self.left], out[self.top:bottom, right:] = PADDING, PADDING
+        inside = out[self.top:bottom, self.left:right]
+        if frame.shape[:2] != (self.height, self.width):
+            # Averaging when shrinking by more than two, where linear sampling would skip pixels.
+            shrinks = self.height * 2 < frame.shape[0] or self.width * 2 < frame.shape[1]
+            frame = cv2.resize(frame, (self.width, self.height),
+                               interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        if rgb:
+            inside[:] = frame
+        else:
+            cv2.cvtColor(frame, cv2.COLOR_BGR2RGB, dst=inside)
+
+    def back(self, image: np.ndarray) -> np.ndarray:
+        """Bring a (H, W) image of the network's size to the camera's, by nearest neighbour."""
+        inside = image[self.top:self.top + self.height, self.left:self.left + self.width]
+        if inside.shape != (self.camera_height, self.camera_width):
+            inside = cv2.resize(inside, (self.camera_width, self.camera_height),
+                                interpolation=cv2.INTER_NEAREST_EXACT)
+        return np.ascontiguousarray(inside)

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one door: camera frames of any size in, label images of the same size out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import cv2
+import numpy as np
+
+from lednet_ros.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
+from lednet_ros.labels import UNLABELLED, LabelSet
+from lednet_ros.segmentation.backends import make_backend
+from lednet_ros.segmentation.config import SegmenterConfig
+from lednet_ros.segmentation.fit import Fit
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What the network sees in one frame. The arrays are the caller's."""
+
+    labels: np.ndarray             # uint8 (H, W) of the camera: class id, 255 unlabelled
+    confidence: np.ndarray | None  # uint8 (H, W): 255 x softmax of the chosen class
+    timings: dict[str, float]      # prepare, run, finish in ms, of the batch it was part of
+
+
+class Segmenter:
+    """A checkpoint made ready to run. Use it from one thread at a time; close it once.
+
+    `checkpoint` is a file, a loaded Checkpoint, or None for the one that comes with the package.
+    Raises CheckpointError, ConfigError or BackendUnavailable.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint | str | Path | None = None,
+        config: SegmenterConfig | None = None,
+    ) -> None:
+        if not isinstance(checkpoint, Checkpoint):
+            checkpoint = load_checkpoint(checkpoint or default_checkpoint())
+        self.checkpoint = checkpoint
+        self.config = config = config or SegmenterConfig()
+        self.input_size = (config.input_height or checkpoint.metadata.input_height,
+                           config.input_width or checkpoint.metadata.input_width)
+        self._backend = make_backend(checkpoint, config)
+        self._to_label = np.arange(256, dtype=np.uint8)
+        self._to_label[checkpoint.labels.void_ids] = UNLABELLED
+
+    @property
+    def labels(self) -> LabelSet:
+        """Names and colours of what `Segmentation.labels` holds."""
+        return self.checkpoint.labels
+
+    @property
+    def backend(self) -> str:
+        """What runs the network and why, for people: 'torch cpu fp32 (no CUDA GPU)'."""
+        return f'{self._backend.name} ({self._backend.reason})'
+
+    def segment(
+        self,
+        frames: Sequence[np.ndarray],
+        rgb: bool | Sequence[bool] = False,
+        confidence: bool = False,
+        min_confidence: float | None = None,
+    ) -> list[Segmentation]:
+        """Segment frames in one batch.
+
+        Frames are uint8 (H, W, 3) of any sizes, rows possibly padded; BGR, or RGB where `rgb`
+        says so (for all, or one by one). They are read only. `min_confidence` (0 to 1) overrides
+        the configuration's.
+        """
+        if not frames:
+            return []
+        are_rgb = [rgb] * len(frames) if isinstance(rgb, bool) else list(rgb)
+        floor = self.config.min_confidence if min_confidence is None else min_confidence
+
+        started_s = perf_counter()
+        batch = np.empty((len(frames), *self.input_size, 3), np.uint8)
+        fits = []
+        for frame, is_rgb, slot in zip(frames, are_rgb, batch, strict=True):
+            _check(frame)
+            fit = Fit.make(frame.shape[:2], self.input_size, self.config.fit)
+            fit.place(frame, is_rgb, slot)
+            fits.append(fit)
+        prepared_s = perf_counter()
+
+        result = self._backend.run(batch, confidence or floor > 0)
+
+        ran_s = perf_counter()
+        labels = result.labels
+        if self.labels.void_ids:
+            labels = self._to_label[labels]
+        if floor > 0:
+            assert result.confidence is not None
+            labels = np.where(result.confidence < floor * 255, np.uint8(UNLABELLED), labels)
+        label_images = [fit.back(one) for fit, one in zip(fits, labels, strict=True)]
+        certainties: list[Any] = [None] * len(frames)
+        if confidence:
+            assert result.confidence is not None
+            certainties = [fit.back(c) for fit, c in zip(fits, result.confidence, strict=True)]
+        finished_s = perf_counter()
+
+        timings = {
+            'prepare': (prepared_s - started_s) * 1e3,
+            'run': result.run_ms,
+            'finish': (finished_s - ran_s) * 1e3 + result.finish_ms,
+        }
+        return [Segmentation(label, certainty, timings)
+                for label, certainty in zip(label_images, certainties, strict=True)]
+
+    def colorize(self, labels: np.ndarray) -> np.ndarray:
+        """Paint a label image, uint8 (H, W), in its classes' colours: uint8 (H, W, 3) RGB."""
+        return cv2.applyColorMap(labels, self.labels.palette[:, None])
+
+    def close(self) -> None:
+        """Give back the device's memory. The Segmenter cannot be used afterwards."""
+        self._backend.close()
+
+    def __enter__(self) -> Segmenter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _check(frame: np.ndarray) -> None:
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
+        raise ValueError(f'a frame is {frame.dtype} {frame.shape}: give uint8 (H, W, 3)')

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ament_python package; metadata that ROS reads is in package.xml."""
+
+from glob import glob
+
+from setuptools import find_packages, setup
+
+setup(
+    name='lednet_ros',
+    version='0.1.0',
+    description='Real-time semantic segmentation with LEDNet for ROS 2',
+    author='lednet_ros maintainers',
+    author_email='lednet_ros@example.org',
+    maintainer='lednet_ros maintainers',
+    maintainer_email='lednet_ros@example.org',
+    license='Apache-2.0',
+    packages=find_packages(include=['lednet_ros', 'lednet_ros.*']),
+    package_data={'lednet_ros': ['py.typed', 'label_sets/*.yaml', 'weights/*']},
+    data_files=[
+        ('share/ament_index/resource_index/packages', ['resource/lednet_ros']),
+        ('share/lednet_ros', ['package.xml']),
+        ('share/lednet_ros/launch', glob('launch/*.launch.py')),
+        ('share/lednet_ros/config', glob('config/*')),
+    ],
+    python_requires='>=3.10',
+    # torch is left out on purpose: which build of it fits is the machine's matter (README).
+    install_requires=['numpy>=1.21', 'safetensors>=0.4', 'PyYAML>=5.4', 'rich>=11'],
+    zip_safe=False,
+    entry_points={
+        'console_scripts': [
+            'segment_node = lednet_ros.node.segment_node:main',
+            'image_source_node = lednet_ros.node.image_source_node:main',
+            'lednet_demo = lednet_ros.node.demo:main',
+        ],
+    },
+)
