@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the node knows of itself, in words for /diagnostics. Plain functions of snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+from lednet_ros.node.camera_tally import CameraCounts
+from lednet_ros.node.latency import Quantiles
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+LOST_AT_SENDER = (
+    'with Fast DDS a large image is lost at its sender unless the camera driver too runs with the '
+    "large-image profile (README, 'No frames arrive')")
+
+
+@dataclass(frozen=True)
+class CameraView:
+    """A camera as the timer finds it."""
+
+    name: str
+    topic: str
+    counts: CameraCounts
+    before: CameraCounts     # at the last report
+    elapsed_s: float         # since then
+    is_active: bool          # the node listens to it
+    publishers: int
+    silent_s: float          # since the last image, or since listening to a publisher began
+
+
+def make_status(
+    name: str, level: bytes, message: str, hardware_id: str, values: Mapping[str, object]
+) -> DiagnosticStatus:
+    """Build one status; floats with one decimal are enough for people and scripts."""
+    return DiagnosticStatus(
+        name=name, level=level, message=message, hardware_id=hardware_id,
+        values=[KeyValue(key=k, value=f'{v:.1f}' if isinstance(v, float) else str(v))
+                for k, v in values.items()])
+
+
+def camera_state(view: CameraView, stale_after_s: float) -> tuple[str, bytes, str]:
+    """Judge a camera: state, level, and a line that names the cause."""
+    counts = view.counts
+    if not view.is_active:
+        return 'idle', OK, 'idle: the node is not active'
+    rejected = counts.rejected - view.before.rejected
+    if rejected and counts.received - view.before.received == rejected:
+        return 'rejected', ERROR, f'all images are rejected: {counts.last_rejection}'
+    if view.silent_s < stale_after_s and counts.received:
+        if rejected:
+            return 'active', WARN, f'some images are rejected: {counts.last_rejection}'
+        return 'active', OK, 'segmenting'
+    if not view.publishers:
+        state = 'stale' if counts.received else 'waiting'
+        return state, WARN, f'nobody publishes {view.topic}: start the camera or remap the topic'
+    if view.silent_s < stale_after_s:
+        return 'waiting', OK, f'waiting for the first image on {view.topic}'
+    silence = f'{view.topic} has a publisher but no image came for {view.silent_s:.0f} s'
+    if counts.received:
+        return 'stale', WARN, f'{silence}: look at the camera'
+    return 'stale', WARN, f'{silence}: {LOST_AT_SENDER}'
+
+
+def camera_values(view: CameraView, state: str) -> dict[str, object]:
+    """Give the figures of a camera."""
+    counts, before = view.counts, view.before
+    values: dict[str, object] = {
+        'state': state,
+        'topic': view.topic,
+        'publishers': view.publishers,
+        'received': counts.received,
+        'segmented': counts.segmented,
+        'dropped': counts.dropped,
+        'rejected': counts.rejected,
+        'last_rejection': counts.last_rejection,
+        'odd_stamps': counts.odd_stamps,
+        'received_hz': (counts.received - before.received) / view.elapsed_s,
+        'segmented_hz': (counts.segmented - before.segmented) / view.elapsed_s,
+        'size': counts.size,
+        'encoding': counts.encoding,
+    }
+    if counts.last_received_s is not None:
+        values['image_age_ms'] = view.silent_s * 1e3
+    return values
+
+
+def latency_values(quantiles: Mapping[str, Quantiles]) -> dict[str, object]:
+    """Give each stage's quantiles, named '<stage>_p95_ms'."""
+    return {f'{stage}_{name}_ms': value
+            for stage, q in quantiles.items() for name, value in q._asdict().items()}

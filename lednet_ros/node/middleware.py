@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Fast DDS profile without which large best-effort images are lost, and when to set it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+PROFILE = 'fastdds_large_images.xml'
+PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
+
+
+def config_file(name: str) -> Path:
+    """Find a file of the package's config folder: colcon's, pip's or the checkout's."""
+    places = []
+    try:
+        from ament_index_python.packages import (
+            PackageNotFoundError,
+            get_package_share_directory,
+        )
+        places.append(Path(get_package_share_directory('lednet_ros')))
+    except (ImportError, PackageNotFoundError, KeyError, LookupError):
+        pass
+    places += [Path(sys.prefix) / 'share' / 'lednet_ros', Path(__file__).resolve().parents[2]]
+    for place in places:
+        if (place / 'config' / name).is_file():
+            return place / 'config' / name
+    raise FileNotFoundError(f'{name}: not in {", ".join(map(str, places))}: install lednet_ros')
+
+
+def large_image_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What to add to a process's environment: the profile, unless the user chose otherwise.
+
+    Empty where the middleware is not Fast DDS, or a profile, other built-in transports or a
+    discovery server's settings are already the user's.
+    """
+    if environment.get('RMW_IMPLEMENTATION', '') not in (
+            '', 'rmw_fastrtps_cpp', 'rmw_fastrtps_dynamic_cpp'):
+        return {}
+    if any(environment.get(v) for v in (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS')):
+        return {}
+    # Humble's Fast DDS 2.6 reads the older name only, newer ones both.
+    return {variable: str(config_file(PROFILE)) for variable in PROFILE_VARIABLES}

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters of a node, each declared by one row: name, default, text, allowed values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+
+@dataclass(frozen=True)
+class Param:
+    """One parameter. Not live means read-only: set when the node starts."""
+
+    name: str
+    default: bool | int | float | str | list[str]
+    description: str
+    choices: tuple[str, ...] = ()
+    between: tuple[float, float] | None = None  # both included
+    live: bool = False                          # a change takes effect on the next frame
+
+    def descriptor(self) -> ParameterDescriptor:
+        """What `ros2 param describe` shows, and what rcl enforces."""
+        descriptor = ParameterDescriptor(
+            description=self.description, read_only=not self.live,
+            additional_constraints=f'one of: {", ".join(self.choices)}' if self.choices else '')
+        if self.between:
+            low, high = self.between
+            if isinstance(self.default, float):
+                descriptor.floating_point_range = [
+                    FloatingPointRange(from_value=float(low), to_value=float(high))]
+            else:
+                descriptor.integer_range = [
+                    IntegerRange(from_value=int(low), to_value=int(high))]
+        return descriptor
+
+    def refusal(self, value: Any) -> str:
+        """Why a value is not allowed, beyond what rcl enforces; empty if it is."""
+        if self.choices and value not in self.choices:
+            return f'{self.name} is {value!r}: choose {", ".join(self.choices)}'
+        return ''
+
+
+def declare(node: Node, rows: Sequence[Param]) -> None:
+    """Declare the rows and refuse wrong values, at start and later, with the reason."""
+    by_name = {row.name: row for row in rows}
+
+    def judge(parameters: Iterable[Parameter]) -> SetParametersResult:
+        for parameter in parameters:
+            row = by_name.get(parameter.name)
+            reason = row.refusal(parameter.value) if row else ''
+            if reason:
+                return SetParametersResult(successful=False, reason=reason)
+        return SetParametersResult(successful=True)
+
+    node.add_on_set_parameters_callback(judge)
+    for row in rows:
+        # An empty list would be taken for bytes, so a list is declared by its type.
+        default = row.default
+        value = Parameter.Type.STRING_ARRAY if isinstance(default, list) else default
+        node.declare_parameter(row.name, value, row.descriptor())
+
+
+def value_of(node: Node, row: Param) -> Any:
+    """Give a parameter's value now; a list that was never set is its default."""
+    value = node.get_parameter_or(row.name, Parameter(row.name)).value
+    return row.default if value is None else value
