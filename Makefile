@@ -1,0 +1,28 @@
+# The path without apt's ROS: each target makes or reuses .venv and needs nothing beforehand.
+PYTHON ?= python3
+export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
+
+.PHONY: demo test test-full test-gpu lint venv-demo venv-test
+
+# make demo [SOURCE=<file, directory or webcam>] [CHECKPOINT=<file>]
+demo: venv-demo
+	.venv/bin/lednet_demo $(if $(SOURCE),--source '$(SOURCE)') $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)')
+
+# Under 20 minutes, set-up included: small counts.
+test: lint
+	.venv/bin/python -m pytest -m 'not full and not gpu'
+
+# The full counts and matrices.
+test-full: lint
+	.venv/bin/python -m pytest -m 'not gpu'
+
+# On a machine with a CUDA GPU.
+test-gpu: venv-test
+	.venv/bin/python -m pytest -m gpu
+
+lint: venv-test
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+
+venv-demo venv-test: venv-%:
+	@$(PYTHON) requirements/venv.py $*
