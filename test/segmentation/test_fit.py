@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+
+from lednet_ros.segmentation.fit import Fit
+
+
+@pytest.mark.parametrize(('camera', 'network', 'mode', 'expected'), [
+    ((360, 480), (360, 480), 'letterbox', (0, 0, 360, 480)),
+    ((720, 1280), (360, 480), 'letterbox', (45, 0, 270, 480)),
+    ((720, 1280), (360, 480), 'stretch', (0, 0, 360, 480)),
+    ((100, 50), (64, 64), 'letterbox', (0, 16, 64, 32)),
+    ((1, 5000), (64, 64), 'letterbox', (31, 0, 1, 64)),
+], ids=['same', 'wide', 'stretched', 'tall', 'a line'])
+def test_the_frame_lies_centred_and_keeps_its_shape(camera, network, mode, expected) -> None:
+    fit = Fit.make(camera, network, mode)
+    assert (fit.top, fit.left, fit.height, fit.width) == expected
+
+
+def test_bgr_frames_arrive_as_rgb_and_rgb_frames_as_they_are() -> None:
+    blue_in_bgr = np.zeros((4, 6, 3), np.uint8)
+    blue_in_bgr[..., 0] = 200
+    fit = Fit.make((4, 6), (4, 6), 'letterbox')
+    out = np.empty((4, 6, 3), np.uint8)
+    fit.place(blue_in_bgr, False, out)
+    assert out[2, 3].tolist() == [0, 0, 200]
+    fit.place(blue_in_bgr, True, out)
+    assert out[2, 3].tolist() == [200, 0, 0]
+
+
+def test_bars_beside_a_letterboxed_frame_are_painted_anew() -> None:
+    out = np.full((64, 64, 3), 99, np.uint8)
+    Fit.make((32, 64), (64, 64), 'letterbox').place(np.full((32, 64, 3), 255, np.uint8), True, out)
+    assert (out[16:48] == 255).all()
+    assert not out[:16].any()
+    assert not out[48:].any()
+
+
+def test_padded_rows_of_a_camera_are_honoured() -> None:
+    padded = np.arange(4 * 8 * 3, dtype=np.uint8).reshape(4, 8, 3)
+    out = np.empty((4, 6, 3), np.uint8)
+    Fit.make((4, 6), (4, 6), 'letterbox').place(padded[:, :6], True, out)
+    assert np.array_equal(out, padded[:, :6])
+
+
+def test_labels_come_back_by_nearest_neighbour_without_the_bars() -> None:
+    fit = Fit.make((4, 8), (4, 4), 'letterbox')  # the frame fills rows 1 and 2
+    labels = np.array([[9, 9, 9, 9],
+                       [1, 2, 3, 4],
+                       [5, 6, 7, 8],
+                       [9, 9, 9, 9]], np.uint8)
+    assert fit.back(labels).tolist() == [
+        [1, 1, 2, 2, 3, 3, 4, 4],
+        [1, 1, 2, 2, 3, 3, 4, 4],
+        [5, 5, 6, 6, 7, 7, 8, 8],
+        [5, 5, 6, 6, 7, 7, 8, 8]]
+
+
+def test_a_downscaled_frame_is_averaged_not_skipped() -> None:
+    """Every 8th column white: skipping pixels would give all black or all white."""
+    frame = np.zeros((64, 512, 3), np.uint8)
+    frame[:, ::8] = 255
+    out = np.empty((8, 64, 3), np.uint8)
+    Fit.make((64, 512), (8, 64), 'letterbox').place(frame, True, out)
+    assert np.abs(out.astype(int) - 32).max() <= 1
