@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-PADDING = 0  # grey level beside a letterboxed frame; black scored best (docs/decisions.md)
-
-
 @dataclass(frozen=True)
 class Fit:
-    """The rectangle of the network's input that the whole camera frame is scaled onto."""
+    """The rectangle of the network's input that the whole camera frame is scaled onto.
+
+    Beside a letterboxed frame its edge is repeated: on CamVid frames cut to 16:9 that scored
+    63.5 % mIoU, grey bars 62.8, black ones 57.0, stretching 62.1 (an input of 16:9: 64.1).
+    """
 
     camera_height: int
     camera_width: int
@@ -39,8 +40,6 @@ class Fit:
     def place(self, frame: np.ndarray, rgb: bool, out: np.ndarray) -> None:
         """Write a camera frame, uint8 (H, W, 3), rows possibly padded, into `out` as RGB."""
         bottom, right = self.top + self.height, self.left + self.width
-        out[:self.top], out[bottom:] = PADDING, PADDING
-        out[self.top:bottom, :self.left], out[self.top:bottom, right:] = PADDING, PADDING
         inside = out[self.top:bottom, self.left:right]
         if frame.shape[:2] != (self.height, self.width):
             # Averaging when shrinking by more than two, where linear sampling would skip pixels.
@@ -51,6 +50,9 @@ class Fit:
             inside[:] = frame
         else:
             cv2.cvtColor(frame, cv2.COLOR_BGR2RGB, dst=inside)
+        out[self.top:bottom, :self.left] = inside[:, :1]
+        out[self.top:bottom, right:] = inside[:, -1:]
+        out[:self.top], out[bottom:] = out[self.top], out[bottom - 1]
 
     def back(self, image: np.ndarray) -> np.ndarray:
         """Bring a (H, W) image of the network's size to the camera's, by nearest neighbour."""

@@ -28,12 +28,17 @@ def test_bgr_frames_arrive_as_rgb_and_rgb_frames_as_they_are() -> None:
     assert out[2, 3].tolist() == [200, 0, 0]
 
 
-def test_bars_beside_a_letterboxed_frame_are_painted_anew() -> None:
+@pytest.mark.parametrize('turned', [False, True], ids=['above and below', 'left and right'])
+def test_bars_beside_a_letterboxed_frame_repeat_its_edge(turned) -> None:
+    frame = np.full((32, 64, 3), 100, np.uint8)
+    frame[0], frame[-1] = 10, 200
+    frame = np.ascontiguousarray(frame.transpose(1, 0, 2)) if turned else frame
     out = np.full((64, 64, 3), 99, np.uint8)
-    Fit.make((32, 64), (64, 64), 'letterbox').place(np.full((32, 64, 3), 255, np.uint8), True, out)
-    assert (out[16:48] == 255).all()
-    assert not out[:16].any()
-    assert not out[48:].any()
+    Fit.make(frame.shape[:2], (64, 64), 'letterbox').place(frame, turned, out)
+    out = out.transpose(1, 0, 2) if turned else out
+    assert (out[:17] == 10).all()
+    assert (out[17:47] == 100).all()
+    assert (out[47:] == 200).all()
 
 
 def test_padded_rows_of_a_camera_are_honoured() -> None:
