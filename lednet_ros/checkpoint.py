@@ -7,6 +7,7 @@ Our format is safetensors; its metadata key 'lednet_ros' holds a JSON record. Th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -152,7 +153,8 @@ def save_checkpoint(
         safetensors.torch.save_file(tensors, partial, {'lednet_ros': json.dumps(record)})
         os.replace(partial, path)
     except (OSError, safetensors.SafetensorError) as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise CheckpointError(f'{path}: cannot be written: {_one_line(error)}') from error
 
 
@@ -194,9 +196,14 @@ def _load_authors(path: Path, labels: LabelSet | None) -> Checkpoint:
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # a damaged file makes torch.load raise nearly anything
+        foreign = re.search(r'GLOBAL (\S+)', str(error))  # the rest of torch's text advises trust
+        if foreign:
+            raise CheckpointError(
+                f'{path}: holds {foreign[1]}, not only tensors, and is not unpickled: save just '
+                'its state_dict') from error
         raise CheckpointError(
-            f'{path}: not a readable PyTorch file of tensors only ({_one_line(error)}): copy it '
-            'again, or save just its state_dict') from error
+            f'{path}: not a PyTorch file, or damaged ({type(error).__name__}: '
+            f'{_one_line(error)}): copy it again') from error
     if isinstance(content, Mapping) and isinstance(content.get('state_dict'), Mapping):
         content = content['state_dict']
     if not isinstance(content, Mapping) or not content or not all(
@@ -312,5 +319,5 @@ def _is_number(value: Any) -> bool:
 
 
 def _one_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    sentence = str(error).strip().split('\n')[0].split('. ')[0]
+    return sentence[:200] or type(error).__name__

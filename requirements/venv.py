@@ -40,8 +40,9 @@ def find_python():
         version = python_version(python)
         if version and SUPPORTED[0] <= version <= SUPPORTED[1]:
             return python
-    sys.exit('lednet_ros: Python %d.%d is not supported here: install Python %d.%d to %d.%d, or '
-             'set PYTHON to one' % (sys.version_info[:2] + SUPPORTED[0] + SUPPORTED[1]))
+    here, low, high = ('.'.join(map(str, v)) for v in (sys.version_info[:2], *SUPPORTED))
+    sys.exit(f'lednet_ros: Python {here} is not supported here: install Python {low} to {high}, '
+             'or set PYTHON to one')
 
 
 def fingerprint(files):
@@ -63,10 +64,10 @@ def pip(*arguments):
 
 def main(target):
     """Bring .venv to what the target needs; quick when it is already."""
-    machine = '%s %s' % (platform.system(), platform.machine())
+    machine = f'{platform.system()} {platform.machine()}'
     if machine != 'Linux x86_64':
-        sys.exit('lednet_ros: %s is not supported without ROS 2 of its own: ROS 2 wheels are for '
-                 'Linux x86_64; on other machines build with colcon (README)' % machine)
+        sys.exit(f'lednet_ros: {machine} is not supported here: ROS 2 comes as wheels for Linux '
+                 "x86_64 only; build with colcon beside apt's ROS 2 (README, 'On a robot')")
     files = ['constraints.txt', 'base.txt', 'ros.txt', 'demo.txt', 'clip.txt']
     files += ['test.txt'] if target == 'test' else []
     files += ['../setup.py']
@@ -80,8 +81,8 @@ def main(target):
               flush=True)
         shutil.rmtree(VENV, ignore_errors=True)
         if subprocess.call([python, '-m', 'venv', VENV], env=clean_environment()):
-            sys.exit('lednet_ros: %s -m venv failed: install the venv package of your Python '
-                     '(python3-venv)' % python)
+            sys.exit(f'lednet_ros: {python} -m venv failed: install the venv package of your '
+                     'Python (python3-venv)')
     wanted = fingerprint(files)
     if os.path.exists(stamp):
         with open(stamp) as file:

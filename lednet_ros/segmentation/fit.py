@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+
 @dataclass(frozen=True)
 class Fit:
     """The rectangle of the network's input that the whole camera frame is scaled onto.
