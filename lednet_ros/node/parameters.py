@@ -13,8 +13,11 @@ from rcl_interfaces.msg import (
     ParameterDescriptor,
     SetParametersResult,
 )
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+
+from lednet_ros.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,9 @@ class Param:
         """What `ros2 param describe` shows, and what rcl enforces."""
         descriptor = ParameterDescriptor(
             description=self.description, read_only=not self.live,
-            additional_constraints=f'one of: {", ".join(self.choices)}' if self.choices else '')
+            additional_constraints=f'one of: {", ".join(self.choices)}' if self.choices else '',
+            # '-p min_confidence:=1' is an integer to ROS, which would be refused for a float.
+            dynamic_typing=isinstance(self.default, float))
         if self.between:
             low, high = self.between
             if isinstance(self.default, float):
@@ -44,14 +49,18 @@ class Param:
         return descriptor
 
     def refusal(self, value: Any) -> str:
-        """Why a value is not allowed, beyond what rcl enforces; empty if it is."""
+        """Why a value is not allowed; empty if it is. rcl judges other types than float."""
         if self.choices and value not in self.choices:
             return f'{self.name} is {value!r}: choose {", ".join(self.choices)}'
+        if isinstance(self.default, float) and type(value) not in (int, float):
+            return f'{self.name} is {value!r}: give a number'
+        if self.between and not self.between[0] <= value <= self.between[1]:
+            return f'{self.name} is {value!r}: give {self.between[0]:g} to {self.between[1]:g}'
         return ''
 
 
 def declare(node: Node, rows: Sequence[Param]) -> None:
-    """Declare the rows and refuse wrong values, at start and later, with the reason."""
+    """Declare the rows and refuse wrong values with the reason: later, and now (ConfigError)."""
     by_name = {row.name: row for row in rows}
 
     def judge(parameters: Iterable[Parameter]) -> SetParametersResult:
@@ -67,10 +76,16 @@ def declare(node: Node, rows: Sequence[Param]) -> None:
         # An empty list would be taken for bytes, so a list is declared by its type.
         default = row.default
         value = Parameter.Type.STRING_ARRAY if isinstance(default, list) else default
-        node.declare_parameter(row.name, value, row.descriptor())
+        try:
+            node.declare_parameter(row.name, value, row.descriptor())
+        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+            reason = str(error.args[0]).rpartition('Reason: ')[2]
+            raise ConfigError(reason.removesuffix(f': {row.name}')) from error
 
 
 def value_of(node: Node, row: Param) -> Any:
     """Give a parameter's value now; a list that was never set is its default."""
     value = node.get_parameter_or(row.name, Parameter(row.name)).value
-    return row.default if value is None else value
+    if value is None:
+        return row.default
+    return float(value) if isinstance(row.default, float) else value

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -25,7 +26,7 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from lednet_ros.errors import LednetRosError
+from lednet_ros.errors import ConfigError, LednetRosError
 from lednet_ros.node.camera_tally import CameraCounts, CameraTally
 from lednet_ros.node.diagnostics import (
     ERROR,
@@ -129,17 +130,16 @@ class SegmentNode(LifecycleNode):
                 name: self.parameter(name) for name in (
                     'backend', 'device', 'precision', 'input_height', 'input_width', 'fit')})
             self._segmenter = segmenter = Segmenter(self.parameter('checkpoint') or None, config)
-            names = self.parameter('cameras') or ['']
+            names = self._camera_names()
             height, width = segmenter.input_size
             segmenter.segment([np.zeros((height, width, 3), np.uint8)] * len(names))
-            self._cameras = [Camera(self, name) for name in names]
-        except LednetRosError as error:
-            self._problem = str(error)
-            self.get_logger().error(self._problem)
-            return TransitionCallbackReturn.FAILURE
+            for name in names:
+                self._cameras.append(Camera(self, name))
         except Exception as error:  # rclpy would drop it without a word
-            self._problem = f'{type(error).__name__}: {error}'
-            self.get_logger().error(f'configuring failed: {self._problem}')
+            self.on_cleanup(state)
+            is_ours = isinstance(error, LednetRosError)
+            self._problem = str(error) if is_ours else f'{type(error).__name__}: {error}'
+            self.get_logger().error(f'not configured: {self._problem}')
             return TransitionCallbackReturn.FAILURE
         self._problem = ''
         self.get_logger().info(
@@ -199,6 +199,15 @@ class SegmentNode(LifecycleNode):
             self._worker.join(STOP_WITHIN_S)
             return not self._worker.is_alive()
         return True
+
+    def _camera_names(self) -> list[str]:
+        names: list[str] = self.parameter('cameras') or ['']
+        for name in names:
+            if name and not re.fullmatch(r'[A-Za-z]\w*(/[A-Za-z]\w*)*', name, re.ASCII):
+                raise ConfigError(f'camera {name!r} is no ROS name: use letters, digits and _')
+            if names.count(name) > 1:
+                raise ConfigError(f'camera {name!r} is named twice: give each its own name')
+        return names
 
     # One frame's way.
 
@@ -360,6 +369,9 @@ def main(args: Sequence[str] | None = None) -> int:
                 and node.trigger_configure() == TransitionCallbackReturn.SUCCESS):
             node.trigger_activate()
         executor.spin()
+    except ConfigError as error:
+        print(f'segment: {error}', file=sys.stderr)
+        return 1
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
