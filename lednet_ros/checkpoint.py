@@ -218,6 +218,10 @@ def _load_authors(path: Path, labels: LabelSet | None) -> Checkpoint:
             'give a LEDNet checkpoint')
     num_classes = scores.shape[0]
     weights = {rename_authors_key(name): value for name, value in theirs.items()}
+    # Trained from an ImageNet encoder, the authors' network has no auxiliary layer; it only
+    # matters in training.
+    weights.setdefault('encoder.output_conv.weight', torch.zeros(num_classes, 128, 1, 1))
+    weights.setdefault('encoder.output_conv.bias', torch.zeros(num_classes))
     network = _network(path, weights, num_classes, rename_ours_key)
     set_name, height, width = _AUTHORS_DEFAULTS.get(num_classes, ('', 512, 1024))
     if labels is None:
@@ -311,7 +315,24 @@ def _network(
 
 
 def _refuse_variants(path: Path, theirs: Mapping[str, Tensor]) -> None:
-    """Name the two other networks that are also called LEDNet. Their keys are facts of theirs."""
+    """Name the other networks that go by LEDNet, by what only their files hold."""
+    pyramid = theirs.get('decoder.apn.down1.conv.0.weight')
+    if 'apn.mid_branch.0.weight' in theirs or 'encoder.1.left_branch.0.weight' in theirs:
+        variant = ('the 1.46 M variant of realtime-semantic-segmentation-pytorch, whose layers '
+                   'differ')
+    elif 'features.encoder.initial_block.conv.weight' in theirs:
+        variant = "the authors' ImageNet classifier, an encoder without a decoder"
+    elif pyramid is not None and pyramid.ndim == 4 and pyramid.shape[0] != 1:
+        variant = (f"the 2.29 M variant (train/lednet_1.py): 'decoder.apn.down1.conv.0.weight' "
+                   f'has {pyramid.shape[0]} channels, not 1')
+    else:
+        steps = {part: max((int(v) for k, v in theirs.items() if k.startswith(part)
+                            and k.endswith('num_batches_tracked') and v.numel() == 1), default=0)
+                 for part in ('encoder.', 'decoder.')}
+        if not steps['encoder.'] > steps['decoder.'] == 0:
+            return
+        variant = "of the authors' first training stage: its decoder was never trained"
+    raise CheckpointError(f'{path}: {variant}: give a trained checkpoint of the 0.94 M LEDNet')
 
 
 def _is_number(value: Any) -> bool:

@@ -56,13 +56,33 @@ def test_scores_equal_those_of_the_authors_network(tmp_path, authors) -> None:
     lambda s: {'epoch': 3, 'arch': 'Net(...)', 'state_dict': s, 'best_acc': 0.5},
     lambda s: {'module.' + k: v for k, v in s.items()},
     lambda s: {k: v for k, v in s.items() if not k.endswith('num_batches_tracked')},
-], ids=['plain', 'pth.tar', 'DataParallel', 'old PyTorch'])
+    lambda s: {k: v for k, v in s.items() if not k.startswith('encoder.output_conv')},
+], ids=['plain', 'pth.tar', 'DataParallel', 'old PyTorch', 'from an ImageNet encoder'])
 def test_the_authors_files_are_read_however_they_were_saved(tmp_path, authors, wrap) -> None:
     path = tmp_path / 'model_best.pth.tar'
     torch.save(wrap(authors), path)
     weights = load_checkpoint(path).network.state_dict()
     assert torch.equal(weights['encoder.units3.7.right.conv4.weight'],
                        authors['encoder.layers.14.conv3x1_2_r.weight'])
+
+
+@pytest.mark.parametrize(('change', 'words'), [
+    (lambda s: s.update({'decoder.apn.down1.conv.0.weight': torch.zeros(128, 128, 7, 7)}),
+     "the 2.29 M variant .*'decoder.apn.down1.conv.0.weight' has 128 channels, not 1"),
+    (lambda s: (s.clear(), s.update({'apn.mid_branch.0.weight': torch.zeros(20, 128, 3, 3)})),
+     'the 1.46 M variant'),
+    (lambda s: (s.clear(), s.update({
+        'module.features.encoder.initial_block.conv.weight': torch.zeros(29, 3, 3, 3)})),
+     "the authors' ImageNet classifier"),
+    (lambda s: s.update({'encoder.initial_block.bn.num_batches_tracked': torch.tensor(7)}),
+     'its decoder was never trained'),
+], ids=['2.29 M', '1.46 M', 'ImageNet', 'first stage'])
+def test_other_networks_of_the_name_are_refused_by_name(tmp_path, authors, change, words) -> None:
+    state = dict(authors)
+    change(state)
+    torch.save({'state_dict': state}, tmp_path / 'other.pth')
+    with pytest.raises(CheckpointError, match=words):
+        load_checkpoint(tmp_path / 'other.pth')
 
 
 def test_every_key_has_one_name_on_either_side(authors) -> None:

@@ -15,12 +15,9 @@ def config_file(name: str) -> Path:
     """Find a file of the package's config folder: colcon's, pip's or the checkout's."""
     places = []
     try:
-        from ament_index_python.packages import (
-            PackageNotFoundError,
-            get_package_share_directory,
-        )
+        from ament_index_python.packages import get_package_share_directory
         places.append(Path(get_package_share_directory('lednet_ros')))
-    except (ImportError, PackageNotFoundError, KeyError, LookupError):
+    except (ImportError, LookupError, OSError):  # no ament, not built by colcon, not sourced
         pass
     places += [Path(sys.prefix) / 'share' / 'lednet_ros', Path(__file__).resolve().parents[2]]
     for place in places:
@@ -40,5 +37,6 @@ def large_image_environment(environment: Mapping[str, str]) -> dict[str, str]:
         return {}
     if any(environment.get(v) for v in (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS')):
         return {}
-    # Humble's Fast DDS 2.6 reads the older name only, newer ones both.
-    return {variable: str(config_file(PROFILE)) for variable in PROFILE_VARIABLES}
+    # Humble's Fast DDS 2.6 knows the older name only; newer ones complain about it.
+    variable = PROFILE_VARIABLES[environment.get('ROS_DISTRO') == 'humble']
+    return {variable: str(config_file(PROFILE))}

@@ -1,0 +1,350 @@
+# SPDX-License-Identifier: Apache-2.0
+import signal
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import DescribeParameters, SetParameters
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from lednet_ros.labels import builtin_label_set
+from lednet_ros.node.image_codec import encode_image
+from lednet_ros.segmentation import Segmenter, SegmenterConfig
+
+NODE = 'lednet_ros.node.segment_node'
+SMALL = {'input_height': 64, 'input_width': 96}  # some 10 ms a frame
+START_S = 60.0                                   # importing torch on a busy machine
+BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+CAMVID = Path(__file__).parents[3] / 'shared' / 'data' / 'camvid' / 'val'
+
+
+def make_image(
+    height: int = 48, width: int = 64, encoding: str = 'bgr8', stamp: tuple[int, int] = (12, 345),
+    seed: int = 0,
+) -> Image:
+    channels = {'mono8': 1, 'bgra8': 4, 'rgba8': 4}.get(encoding, 3)
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, channels), np.uint8)
+    pixels = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_NEAREST)
+    header = Header(frame_id='front')
+    header.stamp.sec, header.stamp.nanosec = stamp
+    return encode_image(pixels, encoding, header)
+
+
+def start(graph, parameters=None, ready=True, **more):
+    node = graph.start(NODE, {**SMALL, **(parameters or {})}, **more)
+    if ready:
+        graph.wait_for_output(node, 'ready: ', START_S)
+    return node
+
+
+def values(array: DiagnosticArray, name: str) -> dict[str, str]:
+    """The figures of one status, its level and message among them."""
+    status = next((s for s in array.status if s.name == name), None)
+    if status is None:
+        return {}
+    return {'level': str(int.from_bytes(status.level, 'little')), 'message': status.message,
+            **{v.key: v.value for v in status.values}}
+
+
+def wait_for_camera(inbox, wanted, within_s=20.0) -> dict[str, str]:
+    """Wait for a report on the one camera that is wanted."""
+    def judge(array):
+        camera = values(array, 'segment: camera image')
+        return bool(camera) and wanted(camera)
+
+    return values(inbox.wait_for(judge, within_s), 'segment: camera image')
+
+
+@pytest.mark.parametrize('encoding', ['bgr8', 'rgb8', 'bgra8', 'rgba8', 'mono8'])
+def test_labels_and_colours_equal_the_segmenter_s_and_carry_the_header(graph, encoding) -> None:
+    """Planners join labels and poses by stamp, so no field may differ."""
+    image = make_image(encoding=encoding)
+    pixels = np.asarray(image.data, np.uint8).reshape(48, 64, -1)
+    if encoding == 'mono8':
+        pixels = np.repeat(pixels, 3, 2)
+    with Segmenter(config=SegmenterConfig(**SMALL)) as segmenter:
+        expected = segmenter.segment(
+            [np.ascontiguousarray(pixels[..., :3])], rgb=encoding.startswith('rgb'))[0].labels
+        colors = segmenter.colorize(expected)
+
+    start(graph)
+    outlet = graph.publisher('image', Image)
+    color_inbox = graph.subscribe('/segment/color', Image)
+    label = graph.exchange(outlet, image, graph.subscribe('/segment/label', Image))
+    color = graph.exchange(outlet, image, color_inbox)
+
+    assert label.header == color.header == image.header
+    assert (label.height, label.width, label.step, label.encoding) == (48, 64, 64, 'mono8')
+    assert (color.height, color.width, color.step, color.encoding) == (48, 64, 192, 'rgb8')
+    assert np.array_equal(np.asarray(label.data, np.uint8).reshape(48, 64), expected)
+    assert np.array_equal(np.asarray(color.data, np.uint8).reshape(48, 64, 3), colors)
+
+
+@pytest.mark.skipif(not CAMVID.is_dir(), reason='needs CamVid in ../shared/data')
+def test_real_frames_come_out_pixel_for_pixel_as_from_the_segmenter(graph) -> None:
+    node = graph.start(NODE)
+    graph.wait_for_output(node, 'ready: ', START_S)
+    outlet = graph.publisher('image', Image)
+    inbox = graph.subscribe('/segment/label', Image)
+    with Segmenter() as segmenter:
+        for i, file in enumerate(sorted(CAMVID.glob('*.png'))[::25]):
+            frame = cv2.imread(str(file))
+            header = Header(frame_id=file.name)
+            header.stamp.sec = i + 1
+            label = graph.exchange(outlet, encode_image(frame, 'bgr8', header), inbox, 60.0)
+            expected = segmenter.segment([frame])[0].labels
+            assert np.array_equal(np.asarray(label.data, np.uint8).reshape(360, 480), expected)
+            road = builtin_label_set('camvid').names.index('road')
+            assert (expected == road).mean() > 0.05  # a street, and labels that mean something
+
+
+def test_a_large_camera_s_labels_have_its_size(graph) -> None:
+    """1280x720 best effort: lost without the large-image profile."""
+    start(graph)
+    image = make_image(720, 1280)
+    label = graph.exchange(graph.publisher('image', Image, BEST_EFFORT), image,
+                           graph.subscribe('/segment/label', Image, BEST_EFFORT))
+    assert (label.height, label.width, label.step) == (720, 1280, 1280)
+    assert len(label.data) == 720 * 1280
+
+
+def test_every_frame_is_segmented_dropped_or_rejected_and_the_newest_wins(graph) -> None:
+    start(graph, {'input_height': 256, 'input_width': 512})  # slower than what comes in
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    outlet = graph.publisher('image', Image)
+    inbox = graph.subscribe('/segment/label', Image)
+    graph.exchange(outlet, make_image(), inbox)
+    for i in range(60):
+        outlet.publish(make_image(stamp=(100 + i, 0), encoding='32FC1' if i % 10 == 5 else 'bgr8'))
+        time.sleep(0.02)  # a camera at 50 Hz
+    last = make_image(stamp=(1000, 0))
+    graph.exchange(outlet, last, inbox)
+
+    camera = wait_for_camera(diagnostics, lambda c: int(c['received']) == sum(
+        int(c[fate]) for fate in ('segmented', 'dropped', 'rejected')) and int(c['received']) > 20)
+    assert int(camera['dropped']) > 0
+    assert int(camera['rejected']) > 0
+    assert int(camera['segmented']) >= len(inbox.messages)
+    stamps = [m.header.stamp.sec for m in inbox.messages]
+    assert stamps == sorted(stamps)
+
+
+def test_a_bad_image_is_named_once_and_the_next_good_one_is_segmented(graph) -> None:
+    node = start(graph, {'diagnostics.period_s': 0.1})
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    outlet = graph.publisher('image', Image)
+    inbox = graph.subscribe('/segment/label', Image)
+    graph.exchange(outlet, make_image(), inbox)
+    depth = make_image()
+    depth.encoding = '32FC1'
+    short = make_image()
+    short.data = short.data[:100]
+    for i, (bad, words) in enumerate([
+            (Image(), 'size 0x0'), (short, 'data has 100 bytes'), (depth, "encoding '32FC1'")]):
+        outlet.publish(bad)  # one by one: the newest of a burst would hide the others
+        camera = wait_for_camera(diagnostics, lambda c, i=i: int(c['rejected']) == i + 1)
+        assert words in camera['last_rejection']
+        assert camera['state'] == 'rejected'
+        assert camera['level'] == '2'
+    good = make_image(stamp=(13, 0))
+    graph.exchange(outlet, good, inbox)
+    said = [line for line in node.output.splitlines() if 'rejected an image on /image' in line]
+    assert len(said) == 1
+    assert node.returncode is None
+
+
+def test_the_node_goes_on_when_the_camera_is_killed_and_comes_back(graph, tmp_path) -> None:
+    for i in range(4):
+        cv2.imwrite(str(tmp_path / f'{i}.png'), np.full((48, 64, 3), 60 * i, np.uint8))
+    node = start(graph, {'diagnostics.stale_after_s': 1.0})
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    inbox = graph.subscribe('/segment/label', Image)
+    source = {'source': str(tmp_path), 'rate_hz': 10.0}
+    camera = graph.start('lednet_ros.node.image_source_node', source)
+    inbox.wait(3, START_S)
+    camera.stop(signal.SIGKILL)
+    wait_for_camera(diagnostics, lambda c: c['state'] == 'stale' and c['level'] == '1')
+    seen = len(inbox.messages)
+    graph.start('lednet_ros.node.image_source_node', source)
+    inbox.wait(seen + 3, START_S)
+    assert node.returncode is None
+
+
+def test_a_publisher_that_is_not_heard_is_a_warning_that_names_the_cause(graph) -> None:
+    node = start(graph, {'diagnostics.stale_after_s': 1.0})
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    graph.publisher('image', Image)
+    camera = wait_for_camera(diagnostics, lambda c: c['state'] == 'stale')
+    assert camera['level'] == '1'
+    for words in (camera['message'], graph.wait_for_output(node, 'no image came')):
+        assert '/image has a publisher but no image came' in words
+        assert 'lost at its sender' in words
+        assert 'profile' in words
+
+
+def test_nobody_publishing_is_a_warning_that_names_the_topic(graph) -> None:
+    start(graph, remaps={'image': '/front/image_raw'})
+    camera = wait_for_camera(graph.subscribe('/diagnostics', DiagnosticArray), lambda c: True)
+    assert camera['state'] == 'waiting'
+    assert camera['message'].startswith('nobody publishes /front/image_raw')
+
+
+def test_diagnostics_tell_engine_latency_and_camera(graph) -> None:
+    start(graph)
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    outlet = graph.publisher('image', Image)
+    inbox = graph.subscribe('/segment/label', Image)
+    now = graph.node.get_clock().now().to_msg()
+    graph.exchange(outlet, make_image(stamp=(now.sec, now.nanosec)), inbox)
+    graph.exchange(outlet, make_image(stamp=(0, 0)), inbox)          # tells no age
+    graph.exchange(outlet, make_image(stamp=(now.sec + 999, 0)), inbox)  # from the future
+    camera = wait_for_camera(diagnostics, lambda c: int(c['segmented']) >= 3)
+    array = diagnostics.messages[-1]
+    assert array.header.stamp.sec >= now.sec
+    assert int(camera['odd_stamps']) >= 2
+    assert (camera['size'], camera['encoding']) == ('64x48', 'bgr8')
+    engine = values(array, 'segment: engine')
+    assert engine['backend'].startswith('torch cpu fp32')
+    assert engine['checkpoint'] == 'lednet-camvid.safetensors'
+    assert (engine['input'], engine['labels'], engine['classes']) == ('96x64', 'camvid', '11')
+    latency = values(array, 'segment: latency')
+    for stage in ('transport', 'wait', 'prepare', 'run', 'finish', 'publish', 'total'):
+        assert 0 <= float(latency[f'{stage}_p50_ms']) <= float(latency[f'{stage}_max_ms']) < 60e3
+
+
+def test_several_cameras_of_different_sizes_share_one_network(graph) -> None:
+    start(graph, {'cameras': ['front', 'left']})
+    for name, size in (('front', (48, 64)), ('left', (30, 50))):
+        image = make_image(*size)
+        label = graph.exchange(graph.publisher(f'{name}/image', Image), image,
+                               graph.subscribe(f'/segment/{name}/label', Image))
+        assert (label.height, label.width) == size
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=['SIGINT', 'SIGTERM'])
+@pytest.mark.parametrize('count', [2, pytest.param(10, marks=pytest.mark.full)])
+def test_a_signal_ends_the_node_within_2_s_under_load(graph, number, count) -> None:
+    """The network at its checkpoint's size, fed faster than it can run."""
+    image = make_image(360, 480)
+    outlet = graph.publisher('image', Image, BEST_EFFORT)
+    stop = threading.Event()
+
+    def feed() -> None:
+        while not stop.wait(0.02):
+            outlet.publish(image)
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    try:
+        for _ in range(count):
+            inbox = graph.subscribe('/segment/label', Image)
+            node = graph.start(NODE)
+            inbox.wait(2, START_S)
+            started_s = time.monotonic()
+            assert node.stop(number) == 0, node.describe()
+            took_s = time.monotonic() - started_s
+            assert took_s < 2.0, node.describe()
+            assert 'Traceback' not in node.output
+            graph.node.destroy_subscription(inbox._subscription)
+    finally:
+        stop.set()
+        feeder.join()
+
+
+def test_an_unusable_checkpoint_is_one_line_and_can_be_tried_again(graph, tmp_path) -> None:
+    checkpoint = tmp_path / 'weights.safetensors'
+    node = start(graph, {'checkpoint': str(checkpoint)}, ready=False)
+    line = graph.wait_for_output(node, 'not configured', START_S)
+    assert f'{checkpoint}: cannot be read: No such file or directory' in line
+    inbox = graph.subscribe('/diagnostics', DiagnosticArray)
+    engine = values(inbox.wait(1)[0], 'segment: engine')
+    assert engine['level'] == '2'
+    assert str(checkpoint) in engine['message']
+    assert get_state(graph) == State.PRIMARY_STATE_UNCONFIGURED
+
+    from lednet_ros.checkpoint import default_checkpoint
+    checkpoint.write_bytes(default_checkpoint().read_bytes())
+    assert change_state(graph, Transition.TRANSITION_CONFIGURE)
+    assert change_state(graph, Transition.TRANSITION_ACTIVATE)
+    graph.exchange(graph.publisher('image', Image), make_image(),
+                   graph.subscribe('/segment/label', Image))
+
+
+def change_state(graph, transition: int) -> bool:
+    request = ChangeState.Request()
+    request.transition.id = transition
+    return graph.call(ChangeState, '/segment/change_state', request, START_S).success
+
+
+def get_state(graph) -> int:
+    return graph.call(GetState, '/segment/get_state', GetState.Request()).current_state.id
+
+
+@pytest.mark.parametrize('count', [3, pytest.param(20, marks=pytest.mark.full)])
+def test_all_transitions_repeat_and_work_resumes(graph, count) -> None:
+    node = start(graph, {'autostart': False}, ready=False)
+    outlet = graph.publisher('image', Image)
+    threads = []
+    for i in range(count):
+        assert change_state(graph, Transition.TRANSITION_CONFIGURE)
+        assert get_state(graph) == State.PRIMARY_STATE_INACTIVE
+        assert change_state(graph, Transition.TRANSITION_ACTIVATE)
+        inbox = graph.subscribe('/segment/label', Image)
+        graph.exchange(outlet, make_image(stamp=(i + 1, 0)), inbox)
+        graph.node.destroy_subscription(inbox._subscription)
+        assert change_state(graph, Transition.TRANSITION_DEACTIVATE)
+        assert change_state(graph, Transition.TRANSITION_CLEANUP)
+        assert get_state(graph) == State.PRIMARY_STATE_UNCONFIGURED
+        threads.append(len(list(Path(f'/proc/{node.pid}/task').iterdir())))
+    assert threads[-1] <= threads[0]
+    assert change_state(graph, Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
+
+
+@pytest.mark.parametrize(('parameters', 'words'), [
+    ({'backend': 'tflite'}, "segment: backend is 'tflite': choose auto"),
+    ({'min_confidence': 1.5}, 'min_confidence out of range Min: 0.0, Max: 1.0, value: 1.5'),
+    ({'input_height': 'tall'}, "'input_height' to 'tall' of type 'STRING', expecting type"),
+], ids=['choice', 'range', 'type'])
+def test_a_wrong_parameter_at_start_is_one_line_and_exit_1(graph, parameters, words) -> None:
+    node = start(graph, parameters, ready=False)
+    assert node.wait(START_S) == 1
+    assert words in node.output
+    assert 'Traceback' not in node.output
+
+
+def test_parameters_are_described_and_changed_live_or_refused_with_the_reason(graph) -> None:
+    start(graph)
+    described = graph.call(DescribeParameters, '/segment/describe_parameters',
+                           DescribeParameters.Request(names=['backend', 'min_confidence']))
+    assert described.descriptors[0].read_only
+    assert described.descriptors[0].description == 'what runs the network'
+    assert described.descriptors[1].floating_point_range[0].to_value == 1.0
+
+    def change(name, value):
+        return graph.call(SetParameters, '/segment/set_parameters', SetParameters.Request(
+            parameters=[Parameter(name, value=value).to_parameter_msg()])).results[0]
+
+    assert not change('backend', 'torch').successful
+    refused = change('min_confidence', 7.0)
+    assert not refused.successful
+    assert 'min_confidence out of range Min: 0.0, Max: 1.0, value: 7.0' in refused.reason
+
+    outlet = graph.publisher('image', Image)
+    inbox = graph.subscribe('/segment/label', Image)
+    before = graph.exchange(outlet, make_image(), inbox)
+    assert set(before.data) != {255}
+    assert change('min_confidence', 1).successful  # an integer will do
+    after = graph.exchange(outlet, make_image(stamp=(99, 0)), inbox)
+    assert (np.asarray(after.data, np.uint8) == 255).mean() > 0.9
