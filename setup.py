@@ -25,6 +25,7 @@ setup(
     python_requires='>=3.10',
     # torch is left out on purpose: which build of it fits is the machine's matter (README).
     install_requires=['numpy>=1.21', 'safetensors>=0.4', 'PyYAML>=5.4', 'rich>=11'],
+    extras_require={'test': ['pytest', 'pytest-timeout', 'hypothesis']},  # colcon test looks here
     zip_safe=False,
     entry_points={
         'console_scripts': [

@@ -48,7 +48,7 @@ def camera_state(view: CameraView, stale_after_s: float) -> tuple[str, bytes, st
     if not view.is_active:
         return 'idle', OK, 'idle: the node is not active'
     rejected = counts.rejected - view.before.rejected
-    if rejected and counts.received - view.before.received == rejected:
+    if rejected and rejected >= counts.received - view.before.received:
         return 'rejected', ERROR, f'all images are rejected: {counts.last_rejection}'
     if view.silent_s < stale_after_s and counts.received:
         if rejected:

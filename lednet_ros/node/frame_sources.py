@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures one after another from image files, a video or a webcam. No ROS import."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from lednet_ros.errors import ConfigError
+
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.ppm', '.pgm', '.pnm', '.tif', '.tiff',
+                  '.webp')
+DEFAULT_RATE_HZ = 10.0   # for image files, and for videos that do not say theirs
+HELD_BYTES = 256 * 2**20  # a repeated part that decodes to at most this is decoded once
+RETRY_S = 0.5            # between attempts to open a webcam again
+WARN_EVERY_S = 10.0      # about one webcam
+
+Report = Callable[[str], None]  # takes one line about what goes on in spite of a fault
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which frames to play, counted from 0, both ends included; `last` -1: to the end."""
+
+    first: int = 0
+    last: int = -1
+
+    def __post_init__(self) -> None:
+        if self.first < 0 or self.last < -1:
+            raise ConfigError(f'frames {self.first} to {self.last}: are not counted from the end: '
+                              'give 0 or more; last_frame -1 means to the end')
+        if 0 <= self.last < self.first:
+            raise ConfigError(f'last_frame {self.last}: comes before first_frame {self.first}, so '
+                              'no frame is left: give them the other way round')
+
+
+class FrameSource(Protocol):
+    """Where frames come from."""
+
+    rate_hz: float  # its own; 0: `frames` waits for each frame itself
+    is_live: bool   # frames get old when they are not fetched, and do not come twice
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """Give each frame once: uint8 (H, W, 3) BGR, the caller's. May be called again."""
+
+
+class ImageFiles:
+    """Image files in the order given; one that cannot be read is reported once and left out."""
+
+    rate_hz = DEFAULT_RATE_HZ
+    is_live = False
+
+    def __init__(self, paths: list[Path], report: Report) -> None:
+        self._paths = paths
+        self._report = report
+        self._reported: set[Path] = set()
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """Read the files one by one. Raises ConfigError if none can be read."""
+        count = 0
+        unreadable: list[Path] = []
+        for path in self._paths:
+            frame = _read_image(path)
+            if frame is None:
+                unreadable.append(path)
+                continue
+            count += 1
+            self._report_once(unreadable)
+            yield frame
+        if not count:
+            raise ConfigError(f'{self._paths[0].parent}: none of the {len(self._paths)} image '
+                              'files chosen can be read: replace them')
+        self._report_once(unreadable)
+
+    def _report_once(self, paths: list[Path]) -> None:
+        while paths:
+            path = paths.pop(0)
+            if path not in self._reported:
+                self._reported.add(path)
+                self._report(f'{path}: cannot be read as an image: left out')
+
+
+class VideoFile:
+    """A video, or a part of it, exact to the frame: what comes before is decoded, not sought."""
+
+    is_live = False
+
+    def __init__(self, path: Path, part: Part, stop: threading.Event) -> None:
+        self._path = path
+        self._part = part
+        self._stop = stop
+        capture = self._open()
+        rate_hz = capture.get(cv2.CAP_PROP_FPS)
+        capture.release()
+        usable = math.isfinite(rate_hz) and 0.0 < rate_hz <= 1000.0
+        self.rate_hz = rate_hz if usable else DEFAULT_RATE_HZ
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """Decode as asked for. Raises ConfigError if the part turns out to be empty."""
+        capture, index, part = self._open(), 0, self._part
+        try:
+            # Seeking by number is off by some frames in many containers; grabbing never is, and
+            # spares the conversion to BGR (640x272 H.264: 1000 frames a second on one core).
+            while index < part.first and capture.grab():
+                index += 1
+                if self._stop.is_set():
+                    return
+            while index >= part.first and (part.last < 0 or index <= part.last):
+                fetched, frame = capture.read()
+                if not fetched:
+                    break
+                yield frame
+                index += 1
+        finally:
+            capture.release()
+        if index == 0:
+            raise ConfigError(f'{self._path}: no frame of it can be decoded: give a video that '
+                              'plays with OpenCV')
+        if index <= part.first:
+            raise ConfigError(f'{self._path}: has {index} frames, so there is no frame '
+                              f'{part.first}: give a first_frame below {index}')
+
+    def _open(self) -> cv2.VideoCapture:
+        capture = cv2.VideoCapture(str(self._path))
+        if not capture.isOpened():
+            raise ConfigError(f'{self._path}: cannot be opened as a video: give one that plays '
+                              'with OpenCV, or a directory of images')
+        return capture
+
+
+class Webcam:
+    """A camera by its number. When it stops delivering, it is reported and opened again."""
+
+    rate_hz = 0.0
+    is_live = True
+
+    def __init__(self, number: int, report: Report, stop: threading.Event) -> None:
+        self._number = number
+        self._report = report
+        self._stop = stop
+        self._capture = cv2.VideoCapture(number)
+        if not self._capture.isOpened():
+            raise ConfigError(f'webcam {number}: cannot be opened: check that /dev/video{number} '
+                              'exists, may be read by this user and is not in use')
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """Give frames until the stop event is set; a read may block for some seconds."""
+        report_from_s = -math.inf
+        try:
+            while not self._stop.is_set():
+                fetched, frame = self._capture.read()
+                if fetched:
+                    yield frame
+                    continue
+                if time.monotonic() >= report_from_s:
+                    report_from_s = time.monotonic() + WARN_EVERY_S
+                    self._report(f'webcam {self._number}: delivers no frames: check its cable; '
+                                 'trying again until it does')
+                self._capture.release()
+                self._stop.wait(RETRY_S)
+                self._capture = cv2.VideoCapture(self._number)
+        finally:
+            self._capture.release()
+
+
+def open_source(
+    source: str,
+    part: Part | None = None,
+    report: Report = print,
+    stop: threading.Event | None = None,
+) -> FrameSource:
+    """Open a directory of images, an image, a video file, or a webcam by its number.
+
+    A webcam has no `part`. Setting `stop`, from any thread, ends `frames` where no frame comes
+    for long. Raises ConfigError.
+    """
+    part, stop = part or Part(), stop or threading.Event()
+    if not source:
+        raise ConfigError('source: is not set: give a directory of images, a video file or the '
+                          "number of a webcam, such as '0'")
+    if source.isascii() and source.isdigit():
+        return Webcam(int(source), report, stop)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return ImageFiles(_images_in(path, part), report)
+    if not path.exists():
+        raise ConfigError(f'{path}: does not exist: give a directory of images, a video file or '
+                          'the number of a webcam')
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return ImageFiles([path], report)
+    return VideoFile(path, part, stop)
+
+
+def repeated(
+    once: Callable[[], Iterator[np.ndarray]],
+    held_bytes: int = HELD_BYTES,
+) -> Iterator[np.ndarray]:
+    """Play again and again; what takes up to `held_bytes` is kept: leave its arrays unchanged."""
+    held: list[np.ndarray] | None = []
+    size = 0
+    while True:
+        count = 0
+        for frame in once():
+            count += 1
+            size += frame.nbytes
+            if size > held_bytes:
+                held = None
+            if held is not None:
+                held.append(frame)
+            yield frame
+        while held:
+            yield from held
+        if not count:  # stopped
+            return
+
+
+def resized(frames: Iterable[np.ndarray], height: int, width: int) -> Iterator[np.ndarray]:
+    """Give the frames at one size."""
+    for frame in frames:
+        if frame.shape[:2] != (height, width):
+            shrinks = height <= frame.shape[0] and width <= frame.shape[1]
+            frame = cv2.resize(frame, (width, height),
+                               interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        yield frame
+
+
+def quieten_opencv() -> None:
+    """Keep what OpenCV and its FFmpeg write to stderr out of the way of our own words."""
+    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # AV_LOG_QUIET; read at first use
+    logging: Any = getattr(cv2.utils, 'logging', cv2)  # OpenCV 5; OpenCV 4
+    if hasattr(logging, 'setLogLevel'):
+        logging.setLogLevel(0)
+
+
+def _images_in(directory: Path, part: Part) -> list[Path]:
+    try:
+        names = [path for path in directory.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    except OSError as error:
+        raise ConfigError(f'{directory}: {error.strerror}: give a directory that this user may '
+                          'read') from error
+    if not names:
+        raise ConfigError(f'{directory}: holds no image: put {", ".join(IMAGE_SUFFIXES)} files '
+                          'into it')
+    chosen = sorted(names, key=_natural)[part.first:part.last + 1 if part.last >= 0 else None]
+    if not chosen:
+        raise ConfigError(f'{directory}: has {len(names)} images, so there is no frame '
+                          f'{part.first}: give a first_frame below {len(names)}')
+    return chosen
+
+
+def _natural(path: Path) -> tuple[list[str | int], str]:
+    """Sort 2.png before 10.png."""
+    pieces = re.split(r'([0-9]+)', path.name)
+    return [int(p) if i % 2 else p.casefold() for i, p in enumerate(pieces)], path.name
+
+
+def _read_image(path: Path) -> np.ndarray | None:
+    try:
+        return cv2.imread(str(path), cv2.IMREAD_COLOR)
+    except cv2.error:  # larger than OpenCV's limit
+        return None

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The launch files by the real `ros2 launch`, where it is installed and the package was built."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+from sensor_msgs.msg import Image
+
+if TYPE_CHECKING:
+    from ros_graph import Graph, Process
+
+WITHIN_S = 90.0
+
+
+def reason_to_skip() -> str:
+    """Say what is missing for `ros2 launch lednet_ros`; empty if nothing is."""
+    missing = [name for name in ('launch', 'launch_ros', 'ros2launch')
+               if importlib.util.find_spec(name) is None]
+    if missing or not shutil.which('ros2'):
+        return f'ros2 launch is not installed here ({", ".join(missing) or "no command ros2"})'
+    from ament_index_python.packages import get_package_share_directory
+    try:
+        get_package_share_directory('lednet_ros')
+    except (LookupError, OSError):
+        return 'lednet_ros was not built by colcon, or its setup.bash not sourced'
+    return ''
+
+
+pytestmark = pytest.mark.skipif(bool(reason_to_skip()), reason=reason_to_skip())
+
+
+def launch(graph: Graph, *arguments: str) -> Process:
+    """Run `ros2 launch lednet_ros` with arguments; the graph ends it."""
+    from ros_graph import Process
+    # By the tests' domain, but with the profile that the launch file chooses.
+    environment = {name: value for name, value in os.environ.items()
+                   if not name.startswith(('FASTDDS', 'FASTRTPS'))}
+    log = graph.directory / f'launch{len(graph.processes)}.log'
+    process = Process(
+        ['ros2', 'launch', '--noninteractive', 'lednet_ros', *arguments],
+        {**environment, 'ROS_LOG_DIR': str(graph.directory)}, log, graph.changed)
+    graph.processes.append(process)
+    return process
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    for i in range(3):
+        pixels = np.random.default_rng(i).integers(0, 255, (48, 64, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / f'{i}.png'), pixels)
+    return tmp_path
+
+
+@pytest.mark.parametrize('file', ['segment.launch.py', 'demo.launch.py'])
+def test_each_argument_is_described(graph: Graph, file: str) -> None:
+    process = launch(graph, file, '--show-args')
+    assert process.wait(WITHIN_S) == 0, process.describe()
+    assert "'checkpoint'" in process.output
+    assert 'no description given' not in process.output.lower()
+
+
+def test_demo_launch_labels_images_and_ends_on_sigint(graph: Graph, images: Path) -> None:
+    labels = graph.subscribe('/segment/label', Image)
+    process = launch(graph, 'demo.launch.py', f'source:={images}', 'rate_hz:=2.0')
+    label = labels.wait(within_s=WITHIN_S)[0]
+    assert (label.height, label.width, label.encoding) == (48, 64, 'mono8')
+    assert label.header.frame_id == 'camera'
+    assert process.stop(signal.SIGINT, WITHIN_S) == 0, process.describe()
+    assert process.output.count('finished cleanly') == 2
+
+
+def test_demo_launch_ends_with_its_camera(graph: Graph, tmp_path: Path) -> None:
+    process = launch(graph, 'demo.launch.py', f'source:={tmp_path / "absent"}')
+    process.wait(WITHIN_S)
+    assert 'absent: does not exist' in process.output
+
+
+def test_segment_launch_names_topics_as_asked(graph: Graph) -> None:
+    process = launch(graph, 'segment.launch.py', 'namespace:=bot', 'image:=eye/image_raw')
+    graph.wait_for_output(process, 'ready: /bot/eye/image_raw', WITHIN_S)
+    assert graph.node.count_publishers('/bot/segment/label') == 1
+    assert process.stop(signal.SIGINT, WITHIN_S) == 0, process.describe()
+
+
+@pytest.mark.parametrize('cameras', ['[front, left]', 'front,left'])
+def test_segment_launch_takes_several_cameras(graph: Graph, cameras: str) -> None:
+    process = launch(graph, 'segment.launch.py', f'cameras:={cameras}')
+    graph.wait_for_output(process, 'ready: /front/image, /left/image', WITHIN_S)
+
+
+def test_an_argument_outweighs_the_parameter_file(graph: Graph, tmp_path: Path) -> None:
+    file = tmp_path / 'mine.yaml'
+    file.write_text('/**: {ros__parameters: {backend: nonsense, input_width: 128, '
+                    'input_height: 64}}')
+    process = launch(graph, 'segment.launch.py', f'params_file:={file}', 'backend:=torch')
+    line = graph.wait_for_output(process, 'classes, ', WITHIN_S)
+    assert '128x64, by torch' in line

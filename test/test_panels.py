@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lednet_ros.labels import LabelClass, LabelSet, builtin_label_set
+from lednet_ros.panels import GAP, Share, legend, overlay, shares, side_by_side
+
+THREE = LabelSet('three', (
+    LabelClass('road', (128, 64, 128), 'flat'), LabelClass('car', (0, 0, 142), 'vehicle'),
+    LabelClass('nothing', (0, 0, 0), 'void', void=True), LabelClass('sky', (9, 9, 9), 'sky')))
+LABELS = np.array([[0, 0, 1, 1],
+                   [1, 1, 1, 255]], np.uint8)
+
+
+def test_shares_come_largest_first_with_what_is_unlabelled_and_without_void() -> None:
+    assert shares(LABELS, THREE) == [
+        Share('car', (0, 0, 142), 5 / 8), Share('road', (128, 64, 128), 2 / 8),
+        Share('unlabelled', (0, 0, 0), 1 / 8), Share('sky', (9, 9, 9), 0.0)]
+
+
+def test_overlay_is_half_and_half() -> None:
+    camera, colors = (np.full((2, 3, 3), value, np.uint8) for value in (100, 200))
+    assert (overlay(camera, colors) == 150).all()
+
+
+def test_side_by_side_puts_each_panel_in_its_place() -> None:
+    camera = np.full((272, 640, 3), (10, 20, 30), np.uint8)
+    colors = np.full((272, 640, 3), (200, 100, 50), np.uint8)
+    picture = side_by_side(camera, colors, shares(LABELS, THREE))
+    assert picture.shape == (2 * 272 + 3 * GAP, 2 * 640 + 3 * GAP, 3)
+    top, left, below, right = GAP + 136, GAP + 320, 2 * GAP + 272 + 136, 2 * GAP + 640 + 320
+    assert picture[top, left].tolist() == [10, 20, 30]
+    assert picture[top, right].tolist() == [200, 100, 50]
+    assert picture[below, left].tolist() == [105, 60, 40]
+
+
+@pytest.mark.parametrize('size', [(360, 480), (1080, 1920), (1281, 721), (32, 32), (60, 1200),
+                                  (1200, 60), (1, 1)])
+def test_any_camera_gives_a_picture_that_a_film_can_hold(size: tuple[int, int]) -> None:
+    camera = np.zeros((*size, 3), np.uint8)
+    rows = shares(np.zeros(size, np.uint8), builtin_label_set('cityscapes'))
+    picture = side_by_side(camera, camera, rows, 'title', [('frame 1', ''), ('5.0', 'FPS')])
+    assert picture.dtype == np.uint8
+    assert picture.shape[0] % 2 == picture.shape[1] % 2 == 0
+    assert max(picture.shape) < 1400
+
+
+def test_the_camera_picture_is_left_as_it_is() -> None:
+    camera = np.zeros((272, 640, 3), np.uint8)
+    camera.setflags(write=False)
+    side_by_side(camera, camera, [])
+    assert not camera.any()
+
+
+def test_a_legend_shows_each_colour_and_takes_any_name() -> None:
+    rows = [Share('a name of forty characters and some more', (200, 10, 10), 0.7),
+            Share('Straße', (10, 200, 10), 0.3)]
+    card = legend(272, 640, rows, 'Überschrift')
+    for row in rows:
+        assert (card == row.color).all(axis=2).any()
+
+
+def test_a_legend_without_room_counts_the_rest() -> None:
+    rows = [Share(f'class {i}', (i, 255 - i, 77), 1 / 40) for i in range(40)]
+    card = legend(208, 640, rows, 'title')
+    shown = [row for row in rows if (card == row.color).all(axis=2).any()]
+    assert 0 < len(shown) < 40
+    assert shown == rows[:len(shown)]
