@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import sys
 import threading
 import time
@@ -14,15 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
+from rclpy.task import Future
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -42,6 +39,7 @@ from lednet_ros.node.image_codec import BadImage, Frame, decode_image, encode_im
 from lednet_ros.node.latency import Latency
 from lednet_ros.node.latest_frame import LatestFrames
 from lednet_ros.node.parameters import Param, declare, value_of
+from lednet_ros.node.run import run
 from lednet_ros.segmentation import Segmenter, SegmenterConfig
 from lednet_ros.segmentation.config import BACKENDS, FITS, PRECISIONS
 
@@ -104,6 +102,7 @@ class SegmentNode(LifecycleNode):
         self._frames: LatestFrames[Pending] = LatestFrames()
         self._worker: threading.Thread | None = None
         self._latency = Latency()
+        self.done = Future()        # never by itself
         self._problem = ''          # why there is no segmenter, or why its last frame failed
         self._reported_s = time.monotonic()
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
@@ -137,6 +136,8 @@ class SegmentNode(LifecycleNode):
                 self._cameras.append(Camera(self, name))
         except Exception as error:  # rclpy would drop it without a word
             self.on_cleanup(state)
+            if not self.context.ok():  # the process is being ended
+                return TransitionCallbackReturn.FAILURE
             is_ours = isinstance(error, LednetRosError)
             self._problem = str(error) if is_ours else f'{type(error).__name__}: {error}'
             self.get_logger().error(f'not configured: {self._problem}')
@@ -191,6 +192,12 @@ class SegmentNode(LifecycleNode):
         """End from any state."""
         self.on_deactivate(state)
         return self.on_cleanup(state)
+
+    def start(self) -> None:
+        """Configure and activate, unless a lifecycle manager is to do so."""
+        if (self.parameter('autostart')
+                and self.trigger_configure() == TransitionCallbackReturn.SUCCESS):
+            self.trigger_activate()
 
     def stop(self) -> bool:
         """End the inference thread; whether it ended in time."""
@@ -358,33 +365,7 @@ class SegmentNode(LifecycleNode):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; the process's exit code."""
-    rclpy.init(args=args)
-    node = None
-    ended_in_time = True
-    try:
-        node = SegmentNode()
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        if (node.parameter('autostart')
-                and node.trigger_configure() == TransitionCallbackReturn.SUCCESS):
-            node.trigger_activate()
-        executor.spin()
-    except ConfigError as error:
-        print(f'segment: {error}', file=sys.stderr)
-        return 1
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        # The launch system repeats the signal; a second one must not spoil a clean end.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if node is not None:
-            ended_in_time = node.stop()
-        rclpy.try_shutdown()
-    if not ended_in_time:
-        # Python cannot end while another thread is inside the network without risking a crash.
-        sys.stdout.flush()
-        os._exit(0)
-    return 0
+    return run('segment', lambda stop: SegmentNode(), args)
 
 
 if __name__ == '__main__':

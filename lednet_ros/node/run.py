@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node's process: from rclpy.init to the exit code, whatever signal comes when."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.task import Future
+
+from lednet_ros.errors import LednetRosError
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Runnable(Protocol):
+    """A rclpy node that works in a thread of its own."""
+
+    done: Future  # set when it ends by itself, or with the exception that ended it
+
+    def start(self) -> None:
+        """Begin to work; may take long."""
+
+    def stop(self) -> bool:
+        """End the thread; whether it is gone."""
+
+
+def run(name: str, make: Callable[[threading.Event], Runnable], args: Sequence[str] | None) -> int:
+    """Run a node until it is done or SIGINT or SIGTERM come; the process's exit code.
+
+    `make` gets an event that is set by the first signal. An error that the user can mend is one
+    line on stderr and exit code 1.
+    """
+    stop = threading.Event()
+    for number in SIGNALS:
+        # rclpy's handlers shut the context down and then call these. So no signal, repeated as
+        # launch does or not, can raise KeyboardInterrupt, be it here or while cleaning up.
+        signal.signal(number, lambda *_: stop.set())
+    node, code = None, 0
+    try:
+        rclpy.init(args=args)
+        node = make(stop)
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        node.start()
+        executor.spin_until_future_complete(node.done)
+        if node.done.done():
+            node.done.result()
+    except ExternalShutdownException:
+        pass
+    except LednetRosError as error:
+        print(f'{name}: {error}', file=sys.stderr)
+        code = 1
+    except Exception:
+        # After a signal, whatever touches the context fails, each call in its own way.
+        if rclpy.ok() and not stop.is_set():
+            raise
+    finally:
+        has_stopped = node is None or node.stop()
+        rclpy.try_shutdown()
+        for number in SIGNALS:
+            # rclpy has put our handlers back; Python, as it ends, puts the deadly defaults back,
+            # but leaves an ignored signal ignored.
+            signal.signal(number, signal.SIG_IGN)
+    if not has_stopped:
+        # Python cannot end while a thread is inside a driver or the network without risking a
+        # crash.
+        sys.stdout.flush()
+        os._exit(code)
+    return code
