@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from lednet_ros.checkpoint import MIN_INPUT_SIZE
 from lednet_ros.errors import ConfigError
 
-BACKENDS = ('auto', 'torch')
+BACKENDS = ('auto', 'tensorrt', 'torch', 'onnxruntime')
 PRECISIONS = ('auto', 'fp16', 'fp32')
 FITS = ('letterbox', 'stretch')
 MAX_INPUT_SIZE = 8192  # a typing error must not become an allocation
@@ -26,6 +26,7 @@ class SegmenterConfig:
     input_width: int = 0
     fit: str = 'letterbox'       # 'letterbox' keeps the frame's shape, 'stretch' fills the input
     min_confidence: float = 0.0  # a pixel less certain than this becomes 255
+    engine_cache_dir: str = ''   # where compiled programs are kept; '': ~/.cache/lednet_ros
 
     def __post_init__(self) -> None:
         for name, choices in (('backend', BACKENDS), ('precision', PRECISIONS), ('fit', FITS)):

@@ -44,8 +44,12 @@ class TorchBackend:
         precision = config.precision if config.precision != 'auto' else ('fp32', 'fp16')[on_gpu]
         dtype = torch.float16 if precision == 'fp16' else torch.float32
         network = copy.deepcopy(checkpoint.network)  # the caller's stays as it is
-        graph = LabelGraph(network, checkpoint.preprocessing).to(self._device, dtype).eval()
-        self._graph = graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._graphs = {}
+        for confidence in (False, True):  # two endings of one network
+            graph = LabelGraph(network, checkpoint.preprocessing, confidence)
+            graph = graph.to(self._device, dtype).eval()
+            self._graphs[confidence] = graph.to(
+                memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.name = f'torch {self._device} {precision}'
         self.reason = 'asked for' if config.backend == 'torch' else (
             'a CUDA GPU is there' if on_gpu else 'no CUDA GPU')
@@ -55,14 +59,13 @@ class TorchBackend:
         """Segment uint8 (N, H, W, 3) RGB frames, contiguous, of the network's size."""
         started_s = perf_counter()
         pixels = torch.from_numpy(frames).to(self._device)
-        labels, certainty = self._graph(pixels, confidence)
-        host_labels = labels.to(torch.uint8).cpu().numpy()
-        host_certainty = None if certainty is None else certainty.cpu().numpy()
+        outputs = [x.to(torch.uint8).cpu().numpy() for x in self._graphs[confidence](pixels)]
         return BackendResult(
-            host_labels, host_certainty, run_ms=(perf_counter() - started_s) * 1e3, finish_ms=0.0)
+            outputs[0], outputs[1] if confidence else None,
+            run_ms=(perf_counter() - started_s) * 1e3, finish_ms=0.0)
 
     def close(self) -> None:
         """Give back the device's memory."""
-        del self._graph
+        del self._graphs
         if self._device.type == 'cuda':
             torch.cuda.empty_cache()
