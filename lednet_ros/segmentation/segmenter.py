@@ -79,13 +79,10 @@ class Segmenter:
         floor = self.config.min_confidence if min_confidence is None else min_confidence
 
         started_s = perf_counter()
-        batch = np.empty((len(frames), *self.input_size, 3), np.uint8)
-        fits = []
-        for frame, is_rgb, slot in zip(frames, are_rgb, batch, strict=True):
+        for frame in frames:
             _check(frame)
-            fit = Fit.make(frame.shape[:2], self.input_size, self.config.fit)
-            fit.place(frame, is_rgb, slot)
-            fits.append(fit)
+        fits = [Fit.make(frame.shape[:2], self.input_size, self.config.fit) for frame in frames]
+        batch = self._backend.prepare(frames, are_rgb, fits)
         prepared_s = perf_counter()
 
         result = self._backend.run(batch, confidence or floor > 0)
@@ -105,7 +102,7 @@ class Segmenter:
         finished_s = perf_counter()
 
         timings = {
-            'prepare': (prepared_s - started_s) * 1e3,
+            'prepare': (prepared_s - started_s) * 1e3 + result.prepare_ms,
             'run': result.run_ms,
             'finish': (finished_s - ran_s) * 1e3 + result.finish_ms,
         }

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.segmentation.config import SegmenterConfig
+from lednet_ros.segmentation.fit import Fit
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class BackendResult:
     confidence: np.ndarray | None  # uint8 (N, H, W), 255 x softmax of the chosen class
     run_ms: float                  # the network itself
     finish_ms: float               # from scores to labels, where that is a step of its own
+    prepare_ms: float = 0.0        # what a GPU still had to prepare when run() was called
 
 
 class Backend(Protocol):
@@ -28,8 +31,17 @@ class Backend(Protocol):
     name: str    # as diagnostics show it: 'torch cpu fp32'
     reason: str  # why this one was chosen
 
-    def run(self, frames: np.ndarray, confidence: bool) -> BackendResult:
-        """Segment uint8 (N, H, W, 3) RGB frames, contiguous, of the network's size."""
+    def prepare(
+        self, frames: Sequence[np.ndarray], are_rgb: Sequence[bool], fits: Sequence[Fit]
+    ) -> Any:
+        """Fit camera frames, uint8 (H, W, 3), rows possibly padded, into a batch for `run`.
+
+        Where they are fitted is the backend's choice: `fit.place_all` does it on the CPU.
+        """
+        ...
+
+    def run(self, frames: Any, confidence: bool) -> BackendResult:
+        """Segment what `prepare` gave, or uint8 (N, H, W, 3) RGB frames of the network's size."""
         ...
 
     def close(self) -> None:
