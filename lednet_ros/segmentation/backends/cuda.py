@@ -77,6 +77,7 @@ def _average(x: Tensor, size: int, dim: int) -> Tensor:
 class _Captured:
     """One ending of the program for one batch size."""
 
+    program: Program
     graph: torch.cuda.CUDAGraph | None  # None: not capturable, run step by step
     outputs: list[Tensor]               # uint8 on the GPU, written by each replay
     host: list[Tensor]                  # their pinned copies
@@ -85,8 +86,8 @@ class _Captured:
 class CudaRunner:
     """Runs a program on frames of one size. Used by one thread.
 
-    `program` gives the program of an ending (True: with confidence); it is asked once for each
-    batch size that comes up, and the program is then replayed from a CUDA graph.
+    `program` gives a program of an ending (True: with confidence). It is asked once for each batch
+    size that comes up, and what it gives is then replayed from a CUDA graph.
     """
 
     def __init__(
@@ -127,18 +128,19 @@ class CudaRunner:
         """Segment what `prepare` gave, or uint8 (N, H, W, 3) RGB frames of the network's size."""
         from_s = perf_counter()
         with self._on_stream('running'):
+            pixels = self._pixels_for(len(frames))
             if isinstance(frames, np.ndarray):
                 self._stream.synchronize()
-                pixels = self._pixels_for(len(frames))
                 for i, frame in enumerate(frames):
                     pixels[i].copy_(self._upload(i, frame))
-                frames = pixels
-            captured = self._capture(frames, confidence)
+            elif frames.data_ptr() != pixels.data_ptr():  # part of a larger batch
+                pixels.copy_(frames)
+            captured = self._capture(pixels, confidence)
             self._from.record()
             if captured.graph:
                 captured.graph.replay()
             else:
-                captured.outputs = self._step(frames, confidence)
+                captured.outputs = _step(captured.program, pixels)
             for host, output in zip(captured.host, captured.outputs, strict=True):
                 host.copy_(output, non_blocking=True)
             self._until.record()
@@ -180,25 +182,23 @@ class CudaRunner:
         np.copyto(host.numpy(), frame)
         return gpu.copy_(host, non_blocking=True)
 
-    def _step(self, pixels: Tensor, confidence: bool) -> list[Tensor]:
-        return [output.to(torch.uint8) for output in self._program(confidence)(pixels)]
-
     def _capture(self, pixels: Tensor, confidence: bool) -> _Captured:
         """Record the program for this batch size, or find what was recorded."""
         key = len(pixels), confidence
         if key in self._captured:
             return self._captured[key]
+        program = self._program(confidence)
         for _ in range(3):  # allocates work space and picks kernels, which no graph can hold
-            outputs = self._step(pixels, confidence)
+            outputs = _step(program, pixels)
         host = [torch.empty(o.shape, dtype=torch.uint8, pin_memory=True) for o in outputs]
         self._stream.synchronize()
         graph = torch.cuda.CUDAGraph()
-        captured = _Captured(graph, outputs, host)
+        captured = _Captured(program, graph, outputs, host)
         try:
             # Other threads (another camera's node in this process) may use CUDA meanwhile.
             with torch.cuda.graph(
                     graph, stream=self._stream, capture_error_mode='thread_local'):
-                captured.outputs = self._step(pixels, confidence)
+                captured.outputs = _step(program, pixels)
         except RuntimeError as error:
             if isinstance(error, torch.cuda.OutOfMemoryError):
                 raise
@@ -207,3 +207,7 @@ class CudaRunner:
             captured.graph = None
         self._captured[key] = captured
         return captured
+
+
+def _step(program: Program, pixels: Tensor) -> list[Tensor]:
+    return [output.to(torch.uint8) for output in program(pixels)]
