@@ -3,15 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from lednet_ros.checkpoint import Checkpoint
+from lednet_ros.errors import BackendUnavailable
 from lednet_ros.segmentation.config import SegmenterConfig
 from lednet_ros.segmentation.fit import Fit
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,39 @@ class Backend(Protocol):
 
 
 def make_backend(checkpoint: Checkpoint, config: SegmenterConfig) -> Backend:
-    """Choose and set up what runs the network. Raises BackendUnavailable with the remedy."""
-    from lednet_ros.segmentation.backends.torch import TorchBackend
-    return TorchBackend(checkpoint, config)
+    """Choose and set up what runs the network.
+
+    Raises BackendUnavailable with the remedy where a backend asked for by name cannot run;
+    'auto' takes the next one instead and keeps what was amiss as the reason.
+    """
+    if config.backend != 'auto':
+        return _load(config.backend)(checkpoint, config, 'asked for')
+    from lednet_ros.segmentation.backends.torch import choose_device
+    on_gpu = choose_device(config.device).type == 'cuda'
+    if on_gpu:
+        first, second, reason = 'tensorrt', 'torch', 'a CUDA GPU and torch_tensorrt are there'
+    else:
+        first, second = 'onnxruntime', 'torch'
+        reason = 'device is cpu' if config.device == 'cpu' else 'no CUDA GPU'
+    try:
+        backend: Backend = _load(first)(checkpoint, config, reason)
+    except BackendUnavailable as error:
+        _log.warning('%s', error)
+        reason = f'a CUDA GPU, but {error}' if on_gpu else f'{reason}, and {error}'
+        backend = _load(second)(checkpoint, config, reason)
+    _log.info('backend %s: %s', backend.name, backend.reason)
+    return backend
+
+
+# Loaded by name, so that a library that is not there is an answer and not a crash. Each is made
+# from (checkpoint, config, reason).
+_LOCATIONS = {
+    'tensorrt': ('lednet_ros.segmentation.backends.tensorrt', 'TensorRTBackend'),
+    'torch': ('lednet_ros.segmentation.backends.torch', 'TorchBackend'),
+    'onnxruntime': ('lednet_ros.segmentation.backends.onnxruntime', 'OnnxRuntimeBackend'),
+}
+
+
+def _load(name: str) -> Callable[[Checkpoint, SegmenterConfig, str], Backend]:
+    module, backend_class = _LOCATIONS[name]
+    return getattr(importlib.import_module(module), backend_class)

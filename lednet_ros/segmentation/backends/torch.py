@@ -62,7 +62,9 @@ class TorchBackend:
     On a CUDA GPU it is replayed from CUDA graphs: small kernels wait for their launches otherwise.
     """
 
-    def __init__(self, checkpoint: Checkpoint, config: SegmenterConfig) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, config: SegmenterConfig, reason: str = 'asked for'
+    ) -> None:
         self._device = choose_device(config.device)
         precision = choose_precision(config, self._device)
         self._size = (config.input_height or checkpoint.metadata.input_height,
@@ -73,8 +75,7 @@ class TorchBackend:
             for confidence in (False, True)}
         on_gpu = self._device.type == 'cuda'
         self.name = f'torch {self._device} {precision}'
-        self.reason = 'asked for' if config.backend == 'torch' else (
-            'a CUDA GPU is there' if on_gpu else 'no CUDA GPU')
+        self.reason = reason
         self._runner = CudaRunner(
             self.name, self._device, *self._size, self._graphs.__getitem__) if on_gpu else None
 
