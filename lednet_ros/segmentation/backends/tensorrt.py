@@ -10,7 +10,7 @@ import io
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -126,39 +126,64 @@ def compile_exported(
     return compile_(exported, arg_inputs=[frames], **settings)
 
 
+def engine_key(checkpoint: Checkpoint, config: SegmenterConfig, confidence: bool) -> EngineKey:
+    """What the engine depends on. Raises BackendUnavailable where TensorRT cannot run."""
+    torch_tensorrt = import_torch_tensorrt()
+    device = choose_device(config.device)
+    if device.type != 'cuda':
+        raise BackendUnavailable(
+            f'tensorrt: device {config.device} gives {device}: TensorRT needs a CUDA GPU, its '
+            f'driver and a CUDA build of torch, {INSTEAD}')
+    gpu = torch.cuda.get_device_properties(device)
+    tensorrt = importlib.import_module('tensorrt')  # torch_tensorrt may stand in for it
+    preprocessing = checkpoint.preprocessing
+    return EngineKey(
+        kind='tensorrt', weights_sha256=checkpoint.sha256, graph_version=GRAPH_VERSION,
+        height=config.input_height or checkpoint.metadata.input_height,
+        width=config.input_width or checkpoint.metadata.input_width,
+        batch=config.max_batch, precision=choose_precision(config, device),
+        confidence=confidence,
+        # An engine remembers which of several GPUs it was built on.
+        device=f'{gpu.name} sm{gpu.major}{gpu.minor} {device}',
+        versions=(('torch', torch.__version__), ('torch_tensorrt', torch_tensorrt.__version__),
+                  ('tensorrt', tensorrt.__version__),
+                  ('preprocessing', f'{preprocessing.mean} {preprocessing.std}')))
+
+
+def is_built(checkpoint: Checkpoint, config: SegmenterConfig, confidence: bool) -> bool:
+    """Whether the cache has the engine. Raises BackendUnavailable where TensorRT cannot run."""
+    cache = EngineCache(config.engine_cache_dir or None)
+    return (cache.directory / engine_key(checkpoint, config, confidence).file_name).is_file()
+
+
 class TensorRTBackend:
     """Runs the engine of this checkpoint and size, building it where the cache has none (minutes).
 
-    `on_stage` hears what is being done, in a word or two, while an engine is made.
+    Raises BackendUnavailable or OutOfMemory. What it is busy with is logged.
     """
 
     def __init__(
-        self,
-        checkpoint: Checkpoint,
-        config: SegmenterConfig,
-        reason: str = 'asked for',
-        on_stage: Callable[[str], None] = lambda stage: None,
+        self, checkpoint: Checkpoint, config: SegmenterConfig, reason: str = 'asked for'
     ) -> None:
+        self._keys = {c: engine_key(checkpoint, config, c) for c in (False, True)}
+        key = self._keys[False]
         self._torch_tensorrt = import_torch_tensorrt()
         self._device = choose_device(config.device)
-        if self._device.type != 'cuda':
-            raise BackendUnavailable(
-                f'tensorrt: device {config.device} gives {self._device}: TensorRT needs a CUDA '
-                f'GPU, its driver and a CUDA build of torch, {INSTEAD}')
-        self._checkpoint, self._max_batch, self._on_stage = checkpoint, config.max_batch, on_stage
-        self._precision = choose_precision(config, self._device)
-        self._height = config.input_height or checkpoint.metadata.input_height
-        self._width = config.input_width or checkpoint.metadata.input_width
+        self._checkpoint = checkpoint
+        self._size = key.height, key.width, key.batch
+        self._precision, self._max_batch = key.precision, key.batch
         self._cache = EngineCache(config.engine_cache_dir or None)
         self._saved: dict[bool, bytes] = {}  # by confidence: the saved program
-        self.name = f'tensorrt {self._device} {self._precision}'
+        self.name = f'tensorrt {self._device} {key.precision}'
         self.reason = reason
-        self._what = (f'{self.name}: the engine of {self._width}x{self._height} pixels and a '
-                      f'batch of {self._max_batch}')
         self.self_check: SelfCheck  # of the program loaded last
-        self._runner = CudaRunner(
-            self.name, self._device, self._height, self._width, self._program)
-        self._warm_up(config.min_confidence > 0)
+        self._what = (f'{self.name}: the engine of {key.width}x{key.height} pixels and a batch '
+                      f'of {key.batch}')
+        self._runner = CudaRunner(self.name, self._device, key.height, key.width, self._program)
+        # Load the engine and record its CUDA graphs, so that no camera frame waits for that.
+        for batch in range(1, key.batch + 1):
+            frames = np.zeros((batch, key.height, key.width, 3), np.uint8)
+            self._runner.run(frames, config.min_confidence > 0)
 
     def prepare(
         self, frames: Sequence[np.ndarray], are_rgb: Sequence[bool], fits: Sequence[Fit]
@@ -187,30 +212,11 @@ class TensorRTBackend:
         self._saved.clear()
         self._runner.close()
 
-    def key(self, confidence: bool) -> EngineKey:
-        """What the engine of this ending depends on."""
-        gpu = torch.cuda.get_device_properties(self._device)
-        tensorrt = importlib.import_module('tensorrt')  # torch_tensorrt may stand in for it
-        preprocessing = self._checkpoint.preprocessing
-        return EngineKey(
-            kind='tensorrt', weights_sha256=self._checkpoint.sha256, graph_version=GRAPH_VERSION,
-            height=self._height, width=self._width, batch=self._max_batch,
-            precision=self._precision, confidence=confidence,
-            # An engine remembers which of several GPUs it was built on.
-            device=f'{gpu.name} sm{gpu.major}{gpu.minor} {self._device}',
-            versions=(('torch', torch.__version__),
-                      ('torch_tensorrt', self._torch_tensorrt.__version__),
-                      ('tensorrt', tensorrt.__version__),
-                      ('preprocessing', f'{preprocessing.mean} {preprocessing.std}')))
-
-    def fetch(self, confidence: bool) -> Cached[bytes]:
-        """Load the saved program of this ending, or build, check and keep it.
-
-        Raises BackendUnavailable or OutOfMemory.
-        """
+    def _fetch(self, confidence: bool) -> Cached[bytes]:
+        """Load the saved program of this ending, or build it; either way it is checked."""
         try:
             return self._cache.fetch(
-                self.key(confidence), lambda: self._build(confidence), self._check)
+                self._keys[confidence], lambda: self._build(confidence), self._check)
         except LednetRosError:
             raise
         except _Refused as refusal:
@@ -226,30 +232,23 @@ class TensorRTBackend:
         TensorRT leaves undefined what a graph does once its execution context is used otherwise.
         """
         if confidence not in self._saved:
-            cached = self.fetch(confidence)
+            cached = self._fetch(confidence)
             how = 'from the cache' if cached.hit else f'built in {cached.build_s:.0f} s'
             _log.info('%s %s; it %s', self._what, how, self.self_check)
             self._saved[confidence] = cached.engine
         return self._load(self._saved[confidence])
 
-    def _warm_up(self, confidence: bool) -> None:
-        """Load the engine and record its CUDA graphs, so that no camera frame waits for that."""
-        for batch in range(1, self._max_batch + 1):
-            frames = np.zeros((batch, self._height, self._width, 3), np.uint8)
-            self._runner.run(frames, confidence)
-
     def _build(self, confidence: bool) -> bytes:
-        size = self._height, self._width, self._max_batch
         with out_of_memory_explained(self._what, self._device), torch.cuda.device(self._device):
-            self._on_stage('exporting the network')
+            _log.info('%s: exporting the network', self.name)
             graph = make_graph(self._checkpoint, confidence, self._device, self._precision)
-            exported = export(graph, *size)
-            self._on_stage('building the engine')
+            exported = export(graph, *self._size)
+            _log.info('%s: building the engine, which can take minutes', self.name)
             settings = compile_settings(self._precision, self._device)
-            module = compile_exported(exported, *size, settings)
+            module = compile_exported(exported, *self._size, settings)
             file = io.BytesIO()
             self._torch_tensorrt.save(
-                module, file, arg_inputs=[example(*size, self._device)],
+                module, file, arg_inputs=[example(*self._size, self._device)],
                 dynamic_shapes=_dynamic(self._max_batch))
             return file.getvalue()
 
@@ -264,7 +263,7 @@ class TensorRTBackend:
 
     def _check(self, saved: bytes) -> bytes:
         """Run a saved program once against torch. What this raises makes the cache build anew."""
-        self._on_stage('checking the engine')
+        _log.info('%s: checking the engine', self.name)
         with (out_of_memory_explained(self._what, self._device),
               torch.cuda.device(self._device), torch.no_grad()):
             program = self._load(saved)
@@ -273,7 +272,7 @@ class TensorRTBackend:
                 return program(torch.from_numpy(frames).to(self._device))[0].cpu().numpy()
 
             self.self_check = self_check(
-                self._checkpoint, labels, self._height, self._width, self._max_batch, self._device)
+                self._checkpoint, labels, *self._size, self._device)
         if self.self_check.refusal:
             raise _Refused(self.self_check.refusal)
         return saved
