@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lednet_ros.errors import OutOfMemory
+from lednet_ros.errors import LednetRosError, OutOfMemory
 from lednet_ros.segmentation.backends import BackendResult
 from lednet_ros.segmentation.fit import PADDING, Fit
 
@@ -29,6 +29,8 @@ def out_of_memory_explained(doing: str, device: torch.device) -> Iterator[None]:
     """Turn what CUDA and TensorRT say of exhausted memory into one OutOfMemory with sizes."""
     try:
         yield
+    except LednetRosError:
+        raise
     except Exception as error:  # TensorRT has no type of its own for it
         text = str(error).lower().replace(' ', '')
         if not isinstance(error, torch.cuda.OutOfMemoryError) and 'outofmemory' not in text:
