@@ -123,7 +123,7 @@ def _build(checkpoint: Checkpoint, config: SegmenterConfig, confidence: bool) ->
         height = config.input_height or checkpoint.metadata.input_height
         width = config.input_width or checkpoint.metadata.input_width
         backend.run(np.zeros((1, height, width, 3), np.uint8), confidence=True)
-    check = getattr(backend, 'self_check', None)
+    check = backend.self_check
     name = f'{backend.name} ({backend.reason})'
     backend.close()
     return f'{name}: {check}' if check else name

@@ -17,6 +17,7 @@ from lednet_ros.labels import UNLABELLED, LabelSet
 from lednet_ros.segmentation.backends import make_backend
 from lednet_ros.segmentation.config import SegmenterConfig
 from lednet_ros.segmentation.fit import Fit
+from lednet_ros.segmentation.self_check import SelfCheck
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,11 @@ class Segmenter:
     def backend(self) -> str:
         """What runs the network and why, for people: 'torch cpu fp32 (no CUDA GPU)'."""
         return f'{self._backend.name} ({self._backend.reason})'
+
+    @property
+    def self_check(self) -> SelfCheck | None:
+        """How far the compiled program agrees with torch in fp32; None where none was compiled."""
+        return self._backend.self_check
 
     def segment(
         self,

@@ -15,6 +15,7 @@ from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.errors import BackendUnavailable
 from lednet_ros.segmentation.config import SegmenterConfig
 from lednet_ros.segmentation.fit import Fit
+from lednet_ros.segmentation.self_check import SelfCheck
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class Backend(Protocol):
 
     name: str    # as diagnostics show it: 'torch cpu fp32'
     reason: str  # why this one was chosen
+    self_check: SelfCheck | None  # how far it agrees with torch in fp32; None: not asked
 
     def prepare(
         self, frames: Sequence[np.ndarray], are_rgb: Sequence[bool], fits: Sequence[Fit]

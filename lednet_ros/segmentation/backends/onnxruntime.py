@@ -53,6 +53,7 @@ class OnnxRuntimeBackend:
         self._upsampling = Upsampling(tuple(scores_shape[1:]), size)
         self.name = 'onnxruntime cpu fp32'
         self.reason = reason
+        self.self_check = None
 
     def prepare(
         self, frames: Sequence[np.ndarray], are_rgb: Sequence[bool], fits: Sequence[Fit]

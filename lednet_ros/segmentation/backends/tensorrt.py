@@ -176,7 +176,7 @@ class TensorRTBackend:
         self._saved: dict[bool, bytes] = {}  # by confidence: the saved program
         self.name = f'tensorrt {self._device} {key.precision}'
         self.reason = reason
-        self.self_check: SelfCheck  # of the program loaded last
+        self.self_check: SelfCheck | None = None  # of the program loaded last
         self._what = (f'{self.name}: the engine of {key.width}x{key.height} pixels and a batch '
                       f'of {key.batch}')
         self._runner = CudaRunner(self.name, self._device, key.height, key.width, self._program)
@@ -271,10 +271,11 @@ class TensorRTBackend:
             def labels(frames: np.ndarray) -> np.ndarray:
                 return program(torch.from_numpy(frames).to(self._device))[0].cpu().numpy()
 
-            self.self_check = self_check(
+            found = self_check(
                 self._checkpoint, labels, *self._size, self._device)
-        if self.self_check.refusal:
-            raise _Refused(self.self_check.refusal)
+        if found.refusal:
+            raise _Refused(found.refusal)
+        self.self_check = found
         return saved
 
 

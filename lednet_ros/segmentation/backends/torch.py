@@ -74,6 +74,7 @@ class TorchBackend:
                 memory_format=torch.channels_last)  # type: ignore[call-overload]
             for confidence in (False, True)}
         on_gpu = self._device.type == 'cuda'
+        self.self_check = None  # it is what others are checked against
         self.name = f'torch {self._device} {precision}'
         self.reason = reason
         self._runner = CudaRunner(
