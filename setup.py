@@ -32,6 +32,8 @@ setup(
             'segment_node = lednet_ros.node.segment_node:main',
             'image_source_node = lednet_ros.node.image_source_node:main',
             'lednet_demo = lednet_ros.node.demo:main',
+            'lednet_benchmark = lednet_ros.benchmark:main',
+            'lednet_compile = lednet_ros.segmentation.compile:main',
         ],
     },
 )

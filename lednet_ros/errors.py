@@ -19,3 +19,7 @@ class CheckpointError(LednetRosError):
 
 class BackendUnavailable(LednetRosError):
     """What should run the network is not on this machine."""
+
+
+class OutOfMemory(LednetRosError):
+    """The GPU's memory does not hold what was asked for."""

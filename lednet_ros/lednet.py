@@ -26,17 +26,25 @@ def resize(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     return F.interpolate(x, size, mode='bilinear', align_corners=True)
 
 
+def max_pool(x: Tensor) -> Tensor:
+    """Halve by the maximum of 2x2; odd sizes round up, as a strided convolution's do."""
+    height, width = x.shape[2:]
+    if height % 2 or width % 2:
+        # What ceil_mode would do, in a form that TensorRT converts: the edge counts twice.
+        x = F.pad(x, (0, width % 2, 0, height % 2), mode='replicate')
+    return F.max_pool2d(x, 2)
+
+
 class DownsamplingUnit(nn.Module):
     """Halve the size: a strided convolution and a max-pooling side by side (Section 2.2)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels - in_channels, 3, stride=2, padding=1)
-        self.pool = nn.MaxPool2d(2, ceil_mode=True)  # odd sizes round up, as the convolution does
         self.bn = nn.BatchNorm2d(out_channels, eps=BN_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.bn(torch.cat([self.conv(x), self.pool(x)], 1)))
+        return F.relu(self.bn(torch.cat([self.conv(x), max_pool(x)], 1)))
 
 
 class FactorizedBranch(nn.Module):

@@ -60,6 +60,7 @@ PARAMETERS = (
 POLL_S = 0.02    # for the first subscriber; Humble has no event for it
 SETTLE_S = 0.5   # the subscriber may learn of us a moment after we learn of it
 ACKED_S = 0.5    # for the last message to arrive, on each topic
+WAKE_S = 0.5     # the longest that a signal stays unseen, should rclpy not wake the executor
 STOPPED_S = 1.0  # for the worker to notice the end; a webcam's read may block for 10 s
 
 
@@ -248,8 +249,10 @@ def main(args: Sequence[str] | None = None) -> int:
         node = ImageSourceNode(stop)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
+        node.done.add_done_callback(lambda _: executor.wake())
         node.start()
-        executor.spin_until_future_complete(node.done)
+        while not (stop.is_set() or node.done.done()):
+            executor.spin_once(timeout_sec=WAKE_S)
         if node.done.done():
             node.done.result()
     except ExternalShutdownException:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from lednet_ros.checkpoint import MIN_INPUT_SIZE
 from lednet_ros.errors import ConfigError
 
-BACKENDS = ('auto', 'torch')
+BACKENDS = ('auto', 'tensorrt', 'torch', 'onnxruntime')
 PRECISIONS = ('auto', 'fp16', 'fp32')
 FITS = ('letterbox', 'stretch')
+MAX_BATCH = 32
 MAX_INPUT_SIZE = 8192  # a typing error must not become an allocation
 
 
@@ -26,6 +27,8 @@ class SegmenterConfig:
     input_width: int = 0
     fit: str = 'letterbox'       # 'letterbox' keeps the frame's shape, 'stretch' fills the input
     min_confidence: float = 0.0  # a pixel less certain than this becomes 255
+    max_batch: int = 1           # frames a TensorRT engine takes at once: the number of cameras
+    engine_cache_dir: str = ''   # where compiled programs are kept; '': ~/.cache/lednet_ros
 
     def __post_init__(self) -> None:
         for name, choices in (('backend', BACKENDS), ('precision', PRECISIONS), ('fit', FITS)):
@@ -39,5 +42,7 @@ class SegmenterConfig:
             if value != 0 and not MIN_INPUT_SIZE <= value <= MAX_INPUT_SIZE:
                 raise ConfigError(f"{name} is {value}: give {MIN_INPUT_SIZE} to {MAX_INPUT_SIZE} "
                                   "pixels, or 0 for the checkpoint's")
+        if not 1 <= self.max_batch <= MAX_BATCH:
+            raise ConfigError(f'max_batch is {self.max_batch}: give 1 to {MAX_BATCH} frames')
         if not 0.0 <= self.min_confidence <= 1.0:
             raise ConfigError(f'min_confidence is {self.min_confidence}: give one from 0 to 1')

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -62,3 +63,13 @@ class Fit:
             inside = cv2.resize(inside, (self.camera_width, self.camera_height),
                                 interpolation=cv2.INTER_NEAREST_EXACT)
         return np.ascontiguousarray(inside)
+
+
+def place_all(
+    frames: Sequence[np.ndarray], are_rgb: Sequence[bool], fits: Sequence[Fit]
+) -> np.ndarray:
+    """Fit camera frames into a batch, uint8 (N, H, W, 3) RGB. All fits are of one input size."""
+    batch = np.empty((len(frames), fits[0].input_height, fits[0].input_width, 3), np.uint8)
+    for frame, rgb, fit, slot in zip(frames, are_rgb, fits, batch, strict=True):
+        fit.place(frame, rgb, slot)
+    return batch

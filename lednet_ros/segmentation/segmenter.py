@@ -17,6 +17,7 @@ from lednet_ros.labels import UNLABELLED, LabelSet
 from lednet_ros.segmentation.backends import make_backend
 from lednet_ros.segmentation.config import SegmenterConfig
 from lednet_ros.segmentation.fit import Fit
+from lednet_ros.segmentation.self_check import SelfCheck
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ class Segmenter:
         """What runs the network and why, for people: 'torch cpu fp32 (no CUDA GPU)'."""
         return f'{self._backend.name} ({self._backend.reason})'
 
+    @property
+    def self_check(self) -> SelfCheck | None:
+        """How far the compiled program agrees with torch in fp32; None where none was compiled."""
+        return self._backend.self_check
+
     def segment(
         self,
         frames: Sequence[np.ndarray],
@@ -79,13 +85,10 @@ class Segmenter:
         floor = self.config.min_confidence if min_confidence is None else min_confidence
 
         started_s = perf_counter()
-        batch = np.empty((len(frames), *self.input_size, 3), np.uint8)
-        fits = []
-        for frame, is_rgb, slot in zip(frames, are_rgb, batch, strict=True):
+        for frame in frames:
             _check(frame)
-            fit = Fit.make(frame.shape[:2], self.input_size, self.config.fit)
-            fit.place(frame, is_rgb, slot)
-            fits.append(fit)
+        fits = [Fit.make(frame.shape[:2], self.input_size, self.config.fit) for frame in frames]
+        batch = self._backend.prepare(frames, are_rgb, fits)
         prepared_s = perf_counter()
 
         result = self._backend.run(batch, confidence or floor > 0)
@@ -105,7 +108,7 @@ class Segmenter:
         finished_s = perf_counter()
 
         timings = {
-            'prepare': (prepared_s - started_s) * 1e3,
+            'prepare': (prepared_s - started_s) * 1e3 + result.prepare_ms,
             'run': result.run_ms,
             'finish': (finished_s - ran_s) * 1e3 + result.finish_ms,
         }

@@ -3,13 +3,21 @@
 
 from __future__ import annotations
 
+import importlib
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from lednet_ros.checkpoint import Checkpoint
+from lednet_ros.errors import BackendUnavailable
 from lednet_ros.segmentation.config import SegmenterConfig
+from lednet_ros.segmentation.fit import Fit
+from lednet_ros.segmentation.self_check import SelfCheck
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -20,6 +28,7 @@ class BackendResult:
     confidence: np.ndarray | None  # uint8 (N, H, W), 255 x softmax of the chosen class
     run_ms: float                  # the network itself
     finish_ms: float               # from scores to labels, where that is a step of its own
+    prepare_ms: float = 0.0        # what a GPU still had to prepare when run() was called
 
 
 class Backend(Protocol):
@@ -27,9 +36,19 @@ class Backend(Protocol):
 
     name: str    # as diagnostics show it: 'torch cpu fp32'
     reason: str  # why this one was chosen
+    self_check: SelfCheck | None  # how far it agrees with torch in fp32; None: not asked
 
-    def run(self, frames: np.ndarray, confidence: bool) -> BackendResult:
-        """Segment uint8 (N, H, W, 3) RGB frames, contiguous, of the network's size."""
+    def prepare(
+        self, frames: Sequence[np.ndarray], are_rgb: Sequence[bool], fits: Sequence[Fit]
+    ) -> Any:
+        """Fit camera frames, uint8 (H, W, 3), rows possibly padded, into a batch for `run`.
+
+        Where they are fitted is the backend's choice: `fit.place_all` does it on the CPU.
+        """
+        ...
+
+    def run(self, frames: Any, confidence: bool) -> BackendResult:
+        """Segment what `prepare` gave, or uint8 (N, H, W, 3) RGB frames of the network's size."""
         ...
 
     def close(self) -> None:
@@ -38,6 +57,39 @@ class Backend(Protocol):
 
 
 def make_backend(checkpoint: Checkpoint, config: SegmenterConfig) -> Backend:
-    """Choose and set up what runs the network. Raises BackendUnavailable with the remedy."""
-    from lednet_ros.segmentation.backends.torch import TorchBackend
-    return TorchBackend(checkpoint, config)
+    """Choose and set up what runs the network.
+
+    Raises BackendUnavailable with the remedy where a backend asked for by name cannot run;
+    'auto' takes the next one instead and keeps what was amiss as the reason.
+    """
+    if config.backend != 'auto':
+        return _load(config.backend)(checkpoint, config, 'asked for')
+    from lednet_ros.segmentation.backends.torch import choose_device
+    on_gpu = choose_device(config.device).type == 'cuda'
+    if on_gpu:
+        first, second, reason = 'tensorrt', 'torch', 'a CUDA GPU and torch_tensorrt are there'
+    else:
+        first, second = 'onnxruntime', 'torch'
+        reason = 'device is cpu' if config.device == 'cpu' else 'no CUDA GPU'
+    try:
+        backend: Backend = _load(first)(checkpoint, config, reason)
+    except BackendUnavailable as error:
+        _log.warning('%s', error)
+        reason = f'a CUDA GPU, but {error}' if on_gpu else f'{reason}, and {error}'
+        backend = _load(second)(checkpoint, config, reason)
+    _log.info('backend %s: %s', backend.name, backend.reason)
+    return backend
+
+
+# Loaded by name, so that a library that is not there is an answer and not a crash. Each is made
+# from (checkpoint, config, reason).
+_LOCATIONS = {
+    'tensorrt': ('lednet_ros.segmentation.backends.tensorrt', 'TensorRTBackend'),
+    'torch': ('lednet_ros.segmentation.backends.torch', 'TorchBackend'),
+    'onnxruntime': ('lednet_ros.segmentation.backends.onnxruntime', 'OnnxRuntimeBackend'),
+}
+
+
+def _load(name: str) -> Callable[[Checkpoint, SegmenterConfig, str], Backend]:
+    module, backend_class = _LOCATIONS[name]
+    return getattr(importlib.import_module(module), backend_class)

@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from time import perf_counter
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.errors import BackendUnavailable, ConfigError
 from lednet_ros.segmentation.backends import BackendResult
+from lednet_ros.segmentation.backends.cuda import CudaRunner
 from lednet_ros.segmentation.config import SegmenterConfig
+from lednet_ros.segmentation.fit import Fit, place_all
 from lednet_ros.segmentation.graph import LabelGraph
 
 
@@ -32,37 +36,72 @@ def choose_device(device: str) -> torch.device:
     return chosen
 
 
+def choose_precision(config: SegmenterConfig, device: torch.device) -> str:
+    """Give 'fp16' or 'fp32'. Raises ConfigError for fp16 on the CPU."""
+    on_gpu = device.type == 'cuda'
+    if config.precision == 'auto':
+        return 'fp16' if on_gpu else 'fp32'
+    if config.precision == 'fp16' and not on_gpu:
+        raise ConfigError('precision is fp16 but the device is the CPU, which would only be '
+                          'slower: choose precision auto or fp32')
+    return config.precision
+
+
+def make_graph(
+    checkpoint: Checkpoint, confidence: bool, device: torch.device, precision: str
+) -> LabelGraph:
+    """Make a graph ready to run or to compile, with weights of its own."""
+    network = copy.deepcopy(checkpoint.network)  # the caller's stays as it is
+    graph = LabelGraph(network, checkpoint.preprocessing, confidence)
+    return graph.to(device, torch.float16 if precision == 'fp16' else torch.float32).eval()
+
+
 class TorchBackend:
-    """Runs the graph eagerly, channels last (which halves the time of its convolutions)."""
+    """Runs the graph eagerly, channels last (which halves the time of its convolutions).
 
-    def __init__(self, checkpoint: Checkpoint, config: SegmenterConfig) -> None:
+    On a CUDA GPU it is replayed from CUDA graphs: small kernels wait for their launches otherwise.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, config: SegmenterConfig, reason: str = 'asked for'
+    ) -> None:
         self._device = choose_device(config.device)
+        precision = choose_precision(config, self._device)
+        self._size = (config.input_height or checkpoint.metadata.input_height,
+                      config.input_width or checkpoint.metadata.input_width)
+        self._graphs = {
+            confidence: make_graph(checkpoint, confidence, self._device, precision).to(
+                memory_format=torch.channels_last)  # type: ignore[call-overload]
+            for confidence in (False, True)}
         on_gpu = self._device.type == 'cuda'
-        if config.precision == 'fp16' and not on_gpu:
-            raise ConfigError('precision is fp16 but the device is the CPU, which would only be '
-                              'slower: choose precision auto or fp32')
-        precision = config.precision if config.precision != 'auto' else ('fp32', 'fp16')[on_gpu]
-        dtype = torch.float16 if precision == 'fp16' else torch.float32
-        network = copy.deepcopy(checkpoint.network)  # the caller's stays as it is
-        graph = LabelGraph(network, checkpoint.preprocessing).to(self._device, dtype).eval()
-        self._graph = graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.self_check = None  # it is what others are checked against
         self.name = f'torch {self._device} {precision}'
-        self.reason = 'asked for' if config.backend == 'torch' else (
-            'a CUDA GPU is there' if on_gpu else 'no CUDA GPU')
+        self.reason = reason
+        self._runner = CudaRunner(
+            self.name, self._device, *self._size, self._graphs.__getitem__) if on_gpu else None
 
-    @torch.inference_mode()
-    def run(self, frames: np.ndarray, confidence: bool) -> BackendResult:
-        """Segment uint8 (N, H, W, 3) RGB frames, contiguous, of the network's size."""
+    def prepare(
+        self, frames: Sequence[np.ndarray], are_rgb: Sequence[bool], fits: Sequence[Fit]
+    ) -> np.ndarray | Tensor:
+        """Fit camera frames into a batch for `run`, on the device that runs it."""
+        if self._runner:
+            return self._runner.prepare(frames, are_rgb, fits)
+        return place_all(frames, are_rgb, fits)
+
+    @torch.no_grad()
+    def run(self, frames: np.ndarray | Tensor, confidence: bool) -> BackendResult:
+        """Segment what `prepare` gave, or uint8 (N, H, W, 3) RGB frames of the network's size."""
+        if self._runner:
+            return self._runner.run(frames, confidence)
         started_s = perf_counter()
-        pixels = torch.from_numpy(frames).to(self._device)
-        labels, certainty = self._graph(pixels, confidence)
-        host_labels = labels.to(torch.uint8).cpu().numpy()
-        host_certainty = None if certainty is None else certainty.cpu().numpy()
+        pixels = frames if isinstance(frames, Tensor) else torch.from_numpy(frames)
+        outputs = [x.to(torch.uint8).numpy() for x in self._graphs[confidence](pixels)]
         return BackendResult(
-            host_labels, host_certainty, run_ms=(perf_counter() - started_s) * 1e3, finish_ms=0.0)
+            outputs[0], outputs[1] if confidence else None,
+            run_ms=(perf_counter() - started_s) * 1e3, finish_ms=0.0)
 
     def close(self) -> None:
         """Give back the device's memory."""
-        del self._graph
-        if self._device.type == 'cuda':
-            torch.cuda.empty_cache()
+        self._graphs.clear()
+        if self._runner:
+            self._runner.close()

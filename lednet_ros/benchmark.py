@@ -1,0 +1,501 @@
+# SPDX-License-Identifier: Apache-2.0
+"""lednet_benchmark: the backends side by side, camera pixels to label image, in one run.
+
+All are warmed up and then take turns, one batch each a round, so that whatever else the machine
+does hits them alike: ratios hold from run to run where milliseconds do not. A ratio is the median
+of the rounds' own ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lednet_ros.errors import BackendUnavailable, ConfigError, LednetRosError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lednet_ros.checkpoint import Checkpoint
+
+STAGES = ('prepare', 'run', 'finish')
+BASELINES = ('eager', 'plain onnx')
+_MATMUL = 1024  # the side of the square matrices whose product gives the floor's rate
+_PAPER_TABLE2 = ('LEDNet, paper (GTX 1080Ti)', '70.6', '87.1', '14', '71', '0.94')
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """What is measured. benchmarks/run.py shows them with their values."""
+
+    backends: tuple[str, ...] = ('torch', 'onnxruntime')
+    sizes: tuple[tuple[int, int], ...] = ((256, 512), (512, 1024), (1024, 2048))
+    batches: tuple[int, ...] = (1, 2, 4)
+    rounds: int = 15
+    device: str = 'cpu'
+    classes: int = 20
+    checkpoint: str = ''  # '': the shipped one; its classes are repeated to make `classes`
+    images: str = ''      # a directory of camera images; '': frames drawn by code
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender at one size and batch. Milliseconds are medians, for the whole batch."""
+
+    name: str
+    height: int
+    width: int
+    batch: int
+    total_ms: float
+    prepare_ms: float = 0.0
+    run_ms: float = 0.0
+    finish_ms: float = 0.0
+    ratios: dict[str, float] = field(default_factory=dict)  # to each of BASELINES
+
+    @property
+    def ms_per_megapixel(self) -> float:
+        """Cost of a million pixels of the network's input."""
+        return self.total_ms * 1e6 / (self.batch * self.height * self.width)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """One contender in a process of its own, its cache warm, batch 1."""
+
+    name: str
+    ready_s: float       # from the start of the process to the first label image
+    steady_mb: float     # resident after ten frames
+    peak_mb: float       # resident at most
+    gpu_mb: float | None  # taken from the GPU's free memory; None without one
+
+
+@dataclass(frozen=True)
+class Report:
+    """All figures of one run."""
+
+    machine: str
+    knobs: Knobs
+    parameters: int
+    gmac: dict[str, float]  # by 'HxW'
+    matmul_gflops: float
+    rows: list[Row]
+    footprints: list[Footprint]
+
+    def markdown(self) -> str:
+        """Tables for people."""
+        k = self.knobs
+        lines = [
+            f'Machine: {self.machine}. {k.classes} classes, {self.parameters:,} parameters, '
+            f'{k.rounds} interleaved rounds, medians; a ratio is the median of those '
+            f'of the rounds. Floor: the FLOPs at the {self.matmul_gflops:.0f} GFLOP/s measured '
+            'of a matrix product.', '',
+            '| input | batch | GMAC | what | prepare ms | run ms | finish ms | total ms | '
+            'ms/Mpixel | frames/s | of eager | of plain ONNX |', '|' + '---|' * 12]
+        for r in self.rows:
+            ratios = ' | '.join(_cell(r.ratios.get(b), '.3f') for b in BASELINES)
+            stages = (r.prepare_ms, r.run_ms, r.finish_ms)
+            shown = ' | '.join(f'{ms:.1f}' if any(stages) else '-' for ms in stages)
+            lines.append(
+                f'| {r.width}x{r.height} | {r.batch} | '
+                f'{self.gmac[f"{r.height}x{r.width}"] * r.batch:.2f} | {r.name} | {shown} | '
+                f'{r.total_ms:.1f} | {r.ms_per_megapixel:.0f} | {r.batch * 1e3 / r.total_ms:.1f} '
+                f'| {ratios} |')
+        if self.footprints:
+            lines += ['', '| what (own process, warm cache) | start to first label s | steady MB '
+                      '| peak MB | GPU MB |', '|' + '---|' * 5]
+            lines += [f'| {f.name} | {f.ready_s:.1f} | {f.steady_mb:.0f} | {f.peak_mb:.0f} | '
+                      f'{_cell(f.gpu_mb, ".0f")} |' for f in self.footprints]
+        return '\n'.join([*lines, '', *self._table2(), ''])
+
+    def _table2(self) -> list[str]:
+        """LEDNet's row in the columns of the paper's Table 2: speed at 1024x512, batch 1."""
+        cells = [_PAPER_TABLE2]
+        for r in self.rows:
+            if r.name not in ('floor', *BASELINES) and (r.height, r.width, r.batch) == (
+                    512, 1024, 1):
+                cells.append((f'LEDNet, {r.name} ({self.machine})', '-', '-',
+                              f'{r.total_ms:.0f}', f'{1e3 / r.total_ms:.1f}',
+                              f'{self.parameters / 1e6:.2f}'))
+        return ['| Method | Cla | Cat | Time(ms) | Speed(Fps) | Para(M) |', '|' + '---|' * 6,
+                *('| ' + ' | '.join(row) + ' |' for row in cells)]
+
+
+class Contender(Protocol):
+    """Camera frames to label images, by one way."""
+
+    name: str
+
+    def __call__(self, frames: Sequence[np.ndarray]) -> dict[str, float]:
+        """Segment BGR frames of the network's size; gives prepare, run and finish in ms."""
+        ...
+
+
+class _Backend:
+    """One of our own, through the Segmenter."""
+
+    def __init__(self, checkpoint: Checkpoint, name: str, knobs: Knobs,
+                 size: tuple[int, int], batch: int) -> None:
+        from lednet_ros.segmentation import Segmenter, SegmenterConfig
+        self._segmenter = Segmenter(checkpoint, SegmenterConfig(
+            backend=name, device=knobs.device, input_height=size[0], input_width=size[1],
+            max_batch=batch))
+        self.name = self._segmenter.backend.partition(' (')[0]
+
+    def __call__(self, frames: Sequence[np.ndarray]) -> dict[str, float]:
+        return self._segmenter.segment(frames)[0].timings
+
+
+class _Eager:
+    """The network as lednet.py has it, its upsampling, argmax: what one writes first."""
+
+    name = 'eager'
+
+    def __init__(self, checkpoint: Checkpoint, device: str) -> None:
+        import torch
+        self._torch = torch
+        self._device = torch.device('cpu' if device == 'auto' else device)
+        self._network = copy.deepcopy(checkpoint.network).to(self._device)
+
+    def __call__(self, frames: Sequence[np.ndarray]) -> dict[str, float]:
+        import cv2
+        torch = self._torch
+        from_s = time.perf_counter()
+        with torch.inference_mode():
+            x = torch.stack([torch.from_numpy(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+                             for frame in frames]).to(self._device)
+            x = x.permute(0, 3, 1, 2).float().contiguous() / 255
+            prepared_s = time.perf_counter()
+            labels = self._network(x).argmax(1)
+            if self._device.type == 'cuda':
+                torch.cuda.synchronize(self._device)
+            ran_s = time.perf_counter()
+            labels.to(torch.uint8).cpu().numpy()
+        return _timings(from_s, prepared_s, ran_s)
+
+
+class _PlainOnnx:
+    """What torch.onnx.export makes of pixels to labels, in ONNX Runtime as it comes."""
+
+    name = 'plain onnx'
+
+    def __init__(self, checkpoint: Checkpoint, size: tuple[int, int], batch: int) -> None:
+        import warnings
+
+        import onnxruntime
+        import torch
+
+        from lednet_ros.segmentation.graph import LabelGraph
+        graph = LabelGraph(checkpoint.network, checkpoint.preprocessing).eval()
+        pixels = torch.zeros(batch, *size, 3, dtype=torch.uint8)
+        with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            path = os.path.join(directory, 'plain.onnx')
+            torch.onnx.export(graph, (pixels,), path, opset_version=17, dynamo=False)
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = len(os.sched_getaffinity(0))
+            options.log_severity_level = 3
+            self._session = onnxruntime.InferenceSession(
+                path, options, providers=['CPUExecutionProvider'])
+        self._input = self._session.get_inputs()[0].name
+
+    def __call__(self, frames: Sequence[np.ndarray]) -> dict[str, float]:
+        import cv2
+        import numpy as np
+        from_s = time.perf_counter()
+        batch = np.stack([cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) for frame in frames])
+        prepared_s = time.perf_counter()
+        labels = self._session.run(None, {self._input: batch})[0]
+        ran_s = time.perf_counter()
+        labels.astype(np.uint8)
+        return _timings(from_s, prepared_s, ran_s)
+
+
+def benchmark(
+    knobs: Knobs, footprints: bool = True, progress: Callable[[str], None] = lambda _: None
+) -> Report:
+    """Measure everything. Raises BackendUnavailable or ConfigError."""
+    import numpy as np
+    checkpoint = make_checkpoint(knobs)
+    rows: list[Row] = []
+    rates: list[float] = []
+    gmac = {}
+    for size in knobs.sizes:
+        gmac[f'{size[0]}x{size[1]}'] = count_gmac(checkpoint, size)
+        for batch in knobs.batches:
+            frames = camera_frames(knobs, size, batch)
+            where = f'{size[1]}x{size[0]}, batch {batch}'
+            progress(f'{where}: set-up')
+            contenders = _contenders(checkpoint, knobs, size, batch)
+            for contender in contenders:
+                for _ in range(2):
+                    contender(frames)
+            taken: list[list[dict[str, float]]] = [[] for _ in contenders]
+            ours = []
+            for number in range(knobs.rounds):
+                progress(f'{where}: round {number + 1} of {knobs.rounds}')
+                for contender, timings in zip(contenders, taken, strict=True):
+                    timings.append(contender(frames))
+                ours.append(matmul_gflops(knobs.device))
+            totals = {c.name: np.array([sum(t.values()) for t in timings])
+                      for c, timings in zip(contenders, taken, strict=True)}
+            rates += ours
+            gflop = 2 * gmac[f'{size[0]}x{size[1]}'] * batch
+            totals['floor'] = gflop / np.array(ours) * 1e3
+            for name, total in totals.items():
+                timings = next((t for c, t in zip(contenders, taken, strict=True)
+                                if c.name == name), [])
+                prepare_ms, run_ms, finish_ms = (
+                    statistics.median(t[s] for t in timings) if timings else 0.0 for s in STAGES)
+                ratios = {b: float(np.median(total / totals[b])) for b in BASELINES
+                          if b in totals}
+                rows.append(Row(name, *size, batch, float(np.median(total)),
+                                prepare_ms, run_ms, finish_ms, ratios))
+    parameters = sum(p.numel() for p in checkpoint.network.parameters())
+    return Report(machine(knobs.device), knobs, parameters, gmac, statistics.median(rates), rows,
+                  [footprint(knobs, name) for name in knobs.backends] if footprints else [])
+
+
+def make_checkpoint(knobs: Knobs) -> Checkpoint:
+    """A trained network with as many classes as wanted.
+
+    Where the file has fewer, its classes are repeated with nine tenths of their scores: labels
+    stay plausible, and every class costs what it costs.
+    """
+    from lednet_ros.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
+    from lednet_ros.labels import LabelClass, LabelSet
+    from lednet_ros.lednet import LEDNet
+    loaded = load_checkpoint(knobs.checkpoint or default_checkpoint())
+    known = len(loaded.labels)
+    if knobs.classes == known:
+        return loaded
+    network = LEDNet(knobs.classes)
+    weights = network.state_dict()
+    for name, value in loaded.network.state_dict().items():
+        wanted = weights[name].shape
+        if wanted == value.shape:
+            weights[name] = value
+            continue
+        index = [i % known for i in range(knobs.classes)]
+        weights[name] = value[index].clone()
+        if name.endswith(('bn.weight', 'bn.bias')):
+            weights[name][known:] *= 0.9
+    network.load_state_dict(weights)
+    labels = LabelSet('benchmark', tuple(
+        LabelClass(f'class {i}', (i, i, i), 'any') for i in range(knobs.classes)))
+    return Checkpoint(network.eval().requires_grad_(False), labels, loaded.preprocessing,
+                      loaded.metadata)
+
+
+def camera_frames(knobs: Knobs, size: tuple[int, int], count: int) -> list[np.ndarray]:
+    """BGR frames of the network's size: from the directory, else drawn with a fixed seed."""
+    import cv2
+    import numpy as np
+    height, width = size
+    if knobs.images:
+        paths = sorted(p for p in Path(knobs.images).iterdir()
+                       if p.suffix.lower() in ('.png', '.jpg', '.jpeg'))
+        if not paths:
+            raise ConfigError(f'images: {knobs.images} holds no .png or .jpg: give a directory '
+                              'of camera images')
+        step = max(1, len(paths) // count)
+        chosen = [paths[i * step % len(paths)] for i in range(count)]
+        images = [cv2.imread(str(path)) for path in chosen]
+        return [cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+                for image in images if image is not None]
+    random = np.random.default_rng(0)
+    frames: list[np.ndarray] = []
+    for _ in range(count):
+        frame: np.ndarray = np.full((height, width, 3), (200, 160, 120), np.uint8)
+        frame[height // 2:] = (90, 90, 90)
+        for _ in range(25):
+            x, y = random.integers(0, (width, height))
+            w, h = random.integers((width // 40, height // 20), (width // 5, height // 3))
+            cv2.rectangle(frame, (int(x), int(y)), (int(x + w), int(y + h)),
+                          random.integers(0, 256, 3).tolist(), -1)
+        noise = random.integers(0, 20, frame.shape, np.uint8)
+        frames.append(np.maximum(frame, noise))
+    return frames
+
+
+def count_gmac(checkpoint: Checkpoint, size: tuple[int, int]) -> float:
+    """Multiply-accumulates of the convolutions for one frame, in 10^9."""
+    import torch
+    total = 0
+
+    def count(module: torch.nn.Conv2d, _: Any, output: torch.Tensor) -> None:
+        nonlocal total
+        total += output[0].numel() * module.weight[0].numel()
+
+    network = copy.deepcopy(checkpoint.network).to('meta')
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(count)
+    network(torch.empty(1, 3, *size, device='meta'))
+    return total / 1e9
+
+
+def matmul_gflops(device: str) -> float:
+    """The machine's rate in a matrix product right now: fp32 on a CPU, fp16 on a GPU."""
+    import torch
+    on_gpu = device.startswith('cuda')
+    side = 4 * _MATMUL if on_gpu else _MATMUL
+    a = torch.ones(side, side, device=device if on_gpu else 'cpu',
+                   dtype=torch.float16 if on_gpu else torch.float32)
+    a @ a
+    if on_gpu:
+        torch.cuda.synchronize()
+    from_s = time.perf_counter()
+    repeats = 10
+    for _ in range(repeats):
+        a @ a
+    if on_gpu:
+        torch.cuda.synchronize()
+    return repeats * 2 * side ** 3 / (time.perf_counter() - from_s) / 1e9
+
+
+def footprint(knobs: Knobs, name: str) -> Footprint:
+    """Start a process that segments a few frames (twice, the first fills the cache)."""
+    arguments = [sys.executable, '-m', 'lednet_ros.benchmark', '--probe', name,
+                 '--device', knobs.device, '--classes', str(knobs.classes)]
+    for option, value in (('--checkpoint', knobs.checkpoint), ('--images', knobs.images)):
+        if value:
+            arguments += [option, value]
+    for _ in range(2):
+        from_s = time.time()
+        done = subprocess.run(arguments, capture_output=True, text=True)
+        if done.returncode:
+            said = (done.stderr.strip().splitlines() or [f'exit code {done.returncode}'])[-1]
+            raise BackendUnavailable(f'{name}, in a process of its own: {said}')
+    answer = json.loads(done.stdout.splitlines()[-1])
+    return Footprint(name, answer['ready_at_s'] - from_s, answer['steady_mb'],
+                     answer['peak_mb'], answer['gpu_mb'])
+
+
+def _probe(knobs: Knobs, name: str) -> None:
+    checkpoint = make_checkpoint(knobs)
+    size = (512, 1024)
+    backend = _Backend(checkpoint, name, knobs, size, 1)
+    frames = camera_frames(knobs, size, 1)
+    backend(frames)
+    ready_at_s = time.time()
+    for _ in range(10):
+        backend(frames)
+    lines = Path('/proc/self/status').read_text().splitlines()
+    status = dict(line.split(':', 1) for line in lines)
+    gpu_mb = None
+    if knobs.device.startswith('cuda'):
+        import torch
+        free, whole = torch.cuda.mem_get_info(knobs.device)
+        gpu_mb = (whole - free) / 2**20
+    print(json.dumps({
+        'ready_at_s': ready_at_s, 'gpu_mb': gpu_mb,
+        'steady_mb': int(status['VmRSS'].split()[0]) / 1024,
+        'peak_mb': int(status['VmHWM'].split()[0]) / 1024}))
+
+
+def machine(device: str) -> str:
+    """Name what was measured on."""
+    if device.startswith('cuda'):
+        import torch
+        return f'{torch.cuda.get_device_name(device)}, torch {torch.__version__}'
+    model = platform.processor() or platform.machine()
+    try:
+        for line in Path('/proc/cpuinfo').read_text().splitlines():
+            if line.startswith('model name'):
+                model = line.partition(':')[2].strip()
+                break
+    except OSError:
+        pass  # not Linux
+    return f'{model}, {len(os.sched_getaffinity(0))} cores'
+
+
+def _contenders(
+    checkpoint: Checkpoint, knobs: Knobs, size: tuple[int, int], batch: int
+) -> list[Contender]:
+    contenders: list[Contender] = [_Eager(checkpoint, knobs.device)]
+    if not knobs.device.startswith('cuda'):
+        try:
+            contenders.append(_PlainOnnx(checkpoint, size, batch))
+        except ImportError as error:
+            raise BackendUnavailable(
+                f'the baseline "plain onnx" needs what is not installed ({error}): pip install '
+                'onnxruntime onnx') from error
+    contenders += [_Backend(checkpoint, name, knobs, size, batch) for name in knobs.backends]
+    return contenders
+
+
+def _timings(from_s: float, prepared_s: float, ran_s: float) -> dict[str, float]:
+    return {'prepare': (prepared_s - from_s) * 1e3, 'run': (ran_s - prepared_s) * 1e3,
+            'finish': (time.perf_counter() - ran_s) * 1e3}
+
+
+def _cell(value: float | None, spec: str) -> str:
+    return '-' if value is None else format(value, spec)
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition('x')
+    try:
+        return int(height), int(width)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r}: give WIDTHxHEIGHT') from None
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command. Gives its exit code."""
+    default = Knobs()
+    parser = argparse.ArgumentParser('lednet_benchmark', description=__doc__.partition(': ')[2])
+    parser.add_argument('--backends', nargs='+', choices=('tensorrt', 'torch', 'onnxruntime'),
+                        help='default: torch onnxruntime; with --device cuda tensorrt torch')
+    parser.add_argument('--sizes', nargs='+', type=_size, metavar='WxH', default=default.sizes)
+    parser.add_argument('--batches', nargs='+', type=int, metavar='N', default=default.batches)
+    parser.add_argument('--rounds', type=int, default=default.rounds)
+    parser.add_argument('--device', default=default.device, help='cpu, cuda or cuda:N')
+    parser.add_argument('--classes', type=int, default=default.classes)
+    parser.add_argument('--checkpoint', default='', help='default: the shipped one')
+    parser.add_argument('--images', default='', metavar='DIR', help='camera images to use')
+    parser.add_argument('--no-footprints', action='store_true',
+                        help='leave out memory and start-up, which take processes of their own')
+    parser.add_argument('--json', metavar='FILE', help='write all figures there too')
+    parser.add_argument('--probe', help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    on_gpu = args.device.startswith('cuda')
+    knobs = Knobs(
+        tuple(args.backends or (('tensorrt', 'torch') if on_gpu else default.backends)),
+        tuple(args.sizes), tuple(args.batches), args.rounds, args.device, args.classes,
+        args.checkpoint, args.images)
+    try:
+        if args.probe:
+            _probe(knobs, args.probe)
+            return 0
+        report = benchmark(knobs, not args.no_footprints, _show)
+    except LednetRosError as error:
+        print(f'lednet_benchmark: {error}', file=sys.stderr)
+        return 1
+    print(report.markdown())
+    if args.json:
+        record = asdict(report)
+        Path(args.json).write_text(json.dumps(record, indent=1) + '\n')
+    return 0
+
+
+def _show(text: str) -> None:
+    """One line that is written over, where there is a terminal to do it on."""
+    if sys.stderr.isatty():
+        print(f'\r\x1b[K{text}', end='\r', file=sys.stderr, flush=True)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

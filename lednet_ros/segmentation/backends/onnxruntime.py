@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fastest exact way on a CPU: ONNX Runtime up to the scores, then only borders upsampled."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from time import perf_counter
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from lednet_ros.checkpoint import Checkpoint
+from lednet_ros.errors import BackendUnavailable, ConfigError
+from lednet_ros.segmentation.backends import BackendResult
+from lednet_ros.segmentation.backends.cache import EngineCache, EngineKey
+from lednet_ros.segmentation.config import SegmenterConfig
+from lednet_ros.segmentation.fit import Fit, place_all
+from lednet_ros.segmentation.graph import GRAPH_VERSION
+from lednet_ros.segmentation.upsampling import Upsampling
+
+_INSTALL = 'pip install onnxruntime onnx'
+
+
+class OnnxRuntimeBackend:
+    """One session for every batch size."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, config: SegmenterConfig, reason: str = 'asked for'
+    ) -> None:
+        if config.device.startswith('cuda'):
+            raise ConfigError(f'device is {config.device} but backend onnxruntime runs on the '
+                              'CPU: choose device auto or cpu, or backend tensorrt or torch')
+        if config.precision == 'fp16':
+            raise ConfigError('precision is fp16 but the device is the CPU, which would only be '
+                              'slower: choose precision auto or fp32')
+        runtime = _import_onnxruntime()
+        size = (config.input_height or checkpoint.metadata.input_height,
+                config.input_width or checkpoint.metadata.input_width)
+        key = EngineKey(
+            kind='onnx', weights_sha256=checkpoint.sha256, graph_version=GRAPH_VERSION,
+            height=size[0], width=size[1], batch=0,  # of any size
+            precision='fp32', confidence=False, device='cpu',
+            versions=(('onnxruntime', runtime.__version__),
+                      ('preprocessing', repr(checkpoint.preprocessing))))
+        cached = EngineCache(config.engine_cache_dir or None).fetch(
+            key, lambda: _build(checkpoint, size), lambda model: _load(runtime, model))
+        self._session = cached.engine
+        self._binding = self._session.io_binding()
+        scores_shape = self._session.get_outputs()[0].shape[1:]
+        self._scores = np.empty((0, *scores_shape), np.float32)  # grown to the batch
+        self._upsampling = Upsampling(tuple(scores_shape[1:]), size)
+        self.name = 'onnxruntime cpu fp32'
+        self.reason = reason
+        self.self_check = None
+
+    def prepare(
+        self, frames: Sequence[np.ndarray], are_rgb: Sequence[bool], fits: Sequence[Fit]
+    ) -> np.ndarray:
+        """Fit camera frames into a batch for `run`."""
+        return place_all(frames, are_rgb, fits)
+
+    def run(self, frames: np.ndarray, confidence: bool) -> BackendResult:
+        """Segment uint8 (N, H, W, 3) RGB frames, contiguous, of the network's size."""
+        started_s = perf_counter()
+        if len(self._scores) != len(frames):
+            self._scores = np.empty((len(frames), *self._scores.shape[1:]), np.float32)
+            self._binding.bind_output('scores', 'cpu', 0, np.float32, self._scores.shape,
+                                      self._scores.ctypes.data)
+        self._binding.bind_input('frames', 'cpu', 0, np.uint8, frames.shape, frames.ctypes.data)
+        self._session.run_with_iobinding(self._binding)
+        ran_s = perf_counter()
+        labels = np.stack([self._upsampling.labels(one) for one in self._scores])
+        certainty = None
+        if confidence:
+            certainty = np.stack([self._upsampling.confidence(one) for one in self._scores])
+        finished_s = perf_counter()
+        return BackendResult(labels, certainty, (ran_s - started_s) * 1e3,
+                             (finished_s - ran_s) * 1e3)
+
+    def close(self) -> None:
+        """Give back the session's memory."""
+        del self._binding, self._session
+
+
+def _import_onnxruntime() -> ModuleType:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise BackendUnavailable(
+            f'backend onnxruntime: it cannot be imported ({error}): {_INSTALL}, or choose backend '
+            'torch') from error
+    return onnxruntime
+
+
+def _build(checkpoint: Checkpoint, size: tuple[int, int]) -> bytes:
+    try:
+        from lednet_ros.segmentation.backends.onnx_model import build_onnx_model
+    except ImportError as error:
+        raise BackendUnavailable(
+            f'backend onnxruntime: the model is written with onnx, which cannot be imported '
+            f'({error}): {_INSTALL}, or choose backend torch') from error
+    return build_onnx_model(checkpoint, *size)
+
+
+def _load(runtime: ModuleType, model: bytes) -> Any:
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = len(os.sched_getaffinity(0))  # what this process may use
+    options.inter_op_num_threads = 1
+    # Threads wait busily within a frame, where work comes every few microseconds, and not between
+    # frames, where they would only take the CPU from the rest of the robot.
+    options.add_session_config_entry('session.force_spinning_stop', '1')
+    options.log_severity_level = 3  # errors only
+    return runtime.InferenceSession(model, options, providers=['CPUExecutionProvider'])

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ONNX Runtime backend against the torch one, and what it does where it cannot run."""
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from lednet_ros.benchmark import Knobs, camera_frames
+from lednet_ros.checkpoint import (
+    Checkpoint,
+    Metadata,
+    Preprocessing,
+    default_checkpoint,
+    load_checkpoint,
+)
+from lednet_ros.errors import BackendUnavailable, ConfigError
+from lednet_ros.labels import builtin_label_set
+from lednet_ros.lednet import LEDNet
+from lednet_ros.segmentation import Segmenter, SegmenterConfig
+from lednet_ros.segmentation.graph import ScoreGraph
+
+pytest.importorskip('onnxruntime')
+pytest.importorskip('onnx')
+
+SHARED = Path(os.environ.get('LEDNET_SHARED') or Path(__file__).parents[3] / 'shared')
+CAMVID = SHARED / 'data' / 'camvid' / 'val'
+
+
+@pytest.fixture(scope='module')
+def trained() -> Checkpoint:
+    return load_checkpoint(default_checkpoint())
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> SegmenterConfig:
+    return SegmenterConfig(backend='onnxruntime', engine_cache_dir=str(tmp_path))
+
+
+def random_checkpoint(classes_of: str, preprocessing: Preprocessing | None = None) -> Checkpoint:
+    """Weights and statistics that make every channel matter."""
+    labels = builtin_label_set(classes_of)
+    torch.manual_seed(0)
+    network = LEDNet(len(labels)).eval().requires_grad_(False)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+            module.weight.uniform_(0.5, 1.5)
+            module.bias.normal_(0, 0.1)
+    return Checkpoint(network, labels, preprocessing or Preprocessing(), Metadata(64, 96))
+
+
+def random_pixels(batch: int, height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (batch, height, width, 3), np.uint8)
+
+
+@pytest.mark.parametrize('preprocessing', [
+    Preprocessing(), Preprocessing((0.4, 0.45, 0.5), (0.2, 0.25, 0.3))], ids=['plain', 'mean'])
+@pytest.mark.parametrize('size', [(64, 96), (32, 32), (33, 47), (97, 131)])
+def test_the_model_equals_the_graph(size: tuple[int, int], preprocessing: Preprocessing) -> None:
+    """Odd sizes round up at each stage; shuffles, folding and padding must all be right."""
+    import onnxruntime
+
+    from lednet_ros.segmentation.backends.onnx_model import build_onnx_model
+    checkpoint = random_checkpoint('cityscapes', preprocessing)
+    session = onnxruntime.InferenceSession(build_onnx_model(checkpoint, *size),
+                                           providers=['CPUExecutionProvider'])
+    graph = ScoreGraph(checkpoint.network, preprocessing)
+    for batch in (1, 2):
+        pixels = random_pixels(batch, *size)
+        ours, = session.run(None, {'frames': pixels})
+        reference = graph(torch.from_numpy(pixels)).numpy()
+        assert ours.shape == reference.shape
+        assert np.abs(ours - reference).max() < 1e-5 * np.abs(reference).max()
+
+
+def agreement(
+    checkpoint: Any, config: SegmenterConfig, frames: list[np.ndarray]
+) -> tuple[float, int]:
+    """Share of pixels with equal labels, and the largest difference of confidence."""
+    results = []
+    for backend in ('onnxruntime', 'torch'):
+        with Segmenter(checkpoint, replace(config, backend=backend)) as segmenter:
+            results.append([segmenter.segment([frame], confidence=True)[0] for frame in frames])
+    equal = [(a.labels == b.labels).mean() for a, b in zip(*results, strict=True)]
+    apart = [np.abs(a.confidence.astype(int) - b.confidence).max()
+             for a, b in zip(*results, strict=True)]
+    return np.mean(equal), max(apart)
+
+
+@pytest.mark.parametrize('size', [(256, 512), (97, 131)])
+def test_labels_agree_with_torch_on_generated_frames(
+    trained: Checkpoint, config: SegmenterConfig, size: tuple[int, int]
+) -> None:
+    config = replace(config, input_height=size[0], input_width=size[1])
+    equal, apart = agreement(trained, config, camera_frames(Knobs(), size, 3))
+    assert equal >= 0.9999
+    assert apart <= 1
+
+
+@pytest.mark.skipif(not CAMVID.is_dir(), reason=f'{CAMVID} is not there (LEDNET_SHARED)')
+@pytest.mark.parametrize('count', [4, pytest.param(40, marks=pytest.mark.full)])
+def test_labels_agree_with_torch_on_real_frames(
+    trained: Checkpoint, config: SegmenterConfig, count: int
+) -> None:
+    config = replace(config, input_height=512, input_width=1024)
+    paths = sorted(CAMVID.glob('*.png'))
+    frames = [cv2.resize(cv2.imread(str(path)), (1024, 512))
+              for path in paths[::max(1, len(paths) // count)][:count]]
+    equal, apart = agreement(trained, config, frames)
+    assert equal >= 0.9999
+    assert apart <= 1
+
+
+def test_a_batch_gives_what_its_frames_give_alone_and_earlier_results_stay(
+    trained: Checkpoint, config: SegmenterConfig
+) -> None:
+    """Its buffers are kept between frames and must not show through."""
+    config = replace(config, input_height=96, input_width=128)
+    frames = list(random_pixels(3, 96, 128))
+    with Segmenter(trained, config) as segmenter:
+        alone = [segmenter.segment([frame])[0].labels for frame in frames]
+        before = [labels.copy() for labels in alone]
+        together = [one.labels for one in segmenter.segment(frames)]
+    assert np.array_equal(alone, before)
+    assert np.array_equal(alone, together)
+
+
+def test_run_and_finish_are_timed_apart(trained: Checkpoint, config: SegmenterConfig) -> None:
+    with Segmenter(trained, replace(config, input_height=96, input_width=128)) as segmenter:
+        timings = segmenter.segment([random_pixels(1, 96, 128)[0]])[0].timings
+    assert set(timings) == {'prepare', 'run', 'finish'}
+    assert min(timings.values()) > 0
+
+
+def test_the_second_start_needs_no_onnx(
+    trained: Checkpoint, config: SegmenterConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(config, input_height=96, input_width=128)
+    Segmenter(trained, config).close()
+    monkeypatch.delitem(sys.modules, 'lednet_ros.segmentation.backends.onnx_model')
+    monkeypatch.setitem(sys.modules, 'onnx', None)
+    Segmenter(trained, config).close()
+    with pytest.raises(BackendUnavailable, match='pip install onnxruntime onnx'):
+        Segmenter(trained, replace(config, input_width=160))
+
+
+def test_other_preprocessing_is_another_model(
+    trained: Checkpoint, config: SegmenterConfig, tmp_path: Path
+) -> None:
+    config = replace(config, input_height=96, input_width=128)
+    Segmenter(trained, config).close()
+    Segmenter(replace(trained, preprocessing=Preprocessing(std=(2.0, 1.0, 1.0))), config).close()
+    assert len(list(tmp_path.glob('*.engine'))) == 2
+
+
+@pytest.mark.parametrize('wrong', [{'device': 'cuda:0'}, {'precision': 'fp16'}])
+def test_what_it_cannot_do_is_refused(
+    trained: Checkpoint, config: SegmenterConfig, wrong: dict[str, str]
+) -> None:
+    with pytest.raises(ConfigError, match='choose'):
+        Segmenter(trained, replace(config, **wrong))

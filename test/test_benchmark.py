@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark's arithmetic and its command, at a size that takes seconds."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lednet_ros.benchmark import Knobs, Report, Row, count_gmac, main, make_checkpoint
+
+pytest.importorskip('onnxruntime')
+pytest.importorskip('onnx')
+
+
+def test_the_network_at_1024x512_is_11_21_gmac_and_925_663_parameters() -> None:
+    """As in the authors' code with 20 classes."""
+    checkpoint = make_checkpoint(Knobs(classes=20))
+    assert count_gmac(checkpoint, (512, 1024)) == pytest.approx(11.21, abs=0.005)
+    assert sum(p.numel() for p in checkpoint.network.parameters()) == 925_663
+
+
+def test_table_2_has_the_papers_columns_and_no_figure_that_was_not_measured() -> None:
+    row = Row('onnxruntime cpu fp32', 512, 1024, 1, 200.0)
+    report = Report('some machine', Knobs(), 925_663, {'512x1024': 11.21}, 100.0, [row], [])
+    table = report.markdown().splitlines()[-4:]
+    assert table[0] == '| Method | Cla | Cat | Time(ms) | Speed(Fps) | Para(M) |'
+    assert table[2] == '| LEDNet, paper (GTX 1080Ti) | 70.6 | 87.1 | 14 | 71 | 0.94 |'
+    assert table[3] == (
+        '| LEDNet, onnxruntime cpu fp32 (some machine) | - | - | 200 | 5.0 | 0.93 |')
+
+
+def test_the_command_measures_all_in_one_run_and_writes_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    path = tmp_path / 'figures.json'
+    assert main(['--sizes', '128x64', '--batches', '1', '2', '--rounds', '2', '--no-footprints',
+                 '--json', str(path)]) == 0
+    report = json.loads(path.read_text())
+    rows = {(row['name'], row['batch']): row for row in report['rows']}
+    for batch in (1, 2):
+        for name in ('eager', 'plain onnx', 'torch cpu fp32', 'onnxruntime cpu fp32', 'floor'):
+            row = rows[name, batch]
+            assert row['total_ms'] > 0
+            assert set(row['ratios']) == {'eager', 'plain onnx'}
+        assert rows['eager', batch]['ratios']['eager'] == 1.0
+        assert rows['onnxruntime cpu fp32', batch]['finish_ms'] > 0
+    assert '| 128x64 | 2 |' in capsys.readouterr().out
+
+
+def test_an_unusable_directory_of_images_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(['--sizes', '128x64', '--images', str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith('lednet_benchmark: images: ')
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif('not __import__("torch").cuda.is_available()', reason='no CUDA GPU')
+def test_the_command_on_a_gpu(tmp_path: Path) -> None:
+    assert main(['--device', 'cuda', '--sizes', '1024x512', '--batches', '1', '--rounds', '3',
+                 '--json', str(tmp_path / 'figures.json')]) == 0
