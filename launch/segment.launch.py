@@ -26,7 +26,7 @@ ARGUMENTS = [
         'checkpoint', default_value='',
         description="checkpoint file; empty: params_file's, else the one of the package"),
     DeclareLaunchArgument(
-        'backend', default_value='', choices=['', 'auto', 'torch'],
+        'backend', default_value='', choices=['', 'auto', 'tensorrt', 'torch', 'onnxruntime'],
         description="what runs the network; empty: params_file's, else auto"),
     DeclareLaunchArgument(
         'params_file', default_value='',

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import math
-import os
-import signal
 import sys
 import threading
 import time
@@ -15,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rclpy
 import yaml
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -26,7 +22,7 @@ from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from lednet_ros.errors import ConfigError, LednetRosError
+from lednet_ros.errors import ConfigError
 from lednet_ros.node.frame_sources import (
     FrameSource,
     Part,
@@ -37,6 +33,7 @@ from lednet_ros.node.frame_sources import (
 )
 from lednet_ros.node.image_codec import MAX_SIDE, encode_image
 from lednet_ros.node.parameters import Param, declare, value_of
+from lednet_ros.node.run import run
 
 PARAMETERS = (
     Param('source', '', 'a directory of images, a video file, or the number of a webcam'),
@@ -60,7 +57,6 @@ PARAMETERS = (
 POLL_S = 0.02    # for the first subscriber; Humble has no event for it
 SETTLE_S = 0.5   # the subscriber may learn of us a moment after we learn of it
 ACKED_S = 0.5    # for the last message to arrive, on each topic
-WAKE_S = 0.5     # the longest that a signal stays unseen, should rclpy not wake the executor
 STOPPED_S = 1.0  # for the worker to notice the end; a webcam's read may block for 10 s
 
 
@@ -238,44 +234,7 @@ def _declared(node: Node) -> dict[str, Any]:
 def main(args: Sequence[str] | None = None) -> int:
     """Play until the end, SIGINT or SIGTERM: 0; or until an error, in one line: 1."""
     quieten_opencv()
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # rclpy's handlers shut the context down and then call these. So no signal, repeated as
-        # launch does or not, can raise KeyboardInterrupt, be it here or while cleaning up.
-        signal.signal(number, lambda *_: stop.set())
-    node, code = None, 0
-    try:
-        rclpy.init(args=args)
-        node = ImageSourceNode(stop)
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        node.done.add_done_callback(lambda _: executor.wake())
-        node.start()
-        while not (stop.is_set() or node.done.done()):
-            executor.spin_once(timeout_sec=WAKE_S)
-        if node.done.done():
-            node.done.result()
-    except ExternalShutdownException:
-        pass
-    except LednetRosError as error:
-        print(f'image_source: {error}', file=sys.stderr)
-        code = 1
-    except Exception:
-        # After a signal, whatever touches the context fails, each call in its own way.
-        if rclpy.ok() and not stop.is_set():
-            raise
-    finally:
-        has_stopped = node is None or node.stop()
-        rclpy.try_shutdown()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            # rclpy has put our handlers back; Python, as it ends, puts the deadly defaults back,
-            # but leaves an ignored signal ignored.
-            signal.signal(number, signal.SIG_IGN)
-    if not has_stopped:
-        # Python cannot end while a thread waits in a camera's driver without risking a crash.
-        sys.stdout.flush()
-        os._exit(code)
-    return code
+    return run('image_source', ImageSourceNode, args)
 
 
 if __name__ == '__main__':

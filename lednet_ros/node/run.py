@@ -16,6 +16,7 @@ from rclpy.task import Future
 
 from lednet_ros.errors import LednetRosError
 
+WAKE_S = 0.5  # the longest that a signal stays unseen, should rclpy not wake the executor
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -48,8 +49,10 @@ def run(name: str, make: Callable[[threading.Event], Runnable], args: Sequence[s
         node = make(stop)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
+        node.done.add_done_callback(lambda _: executor.wake())
         node.start()
-        executor.spin_until_future_complete(node.done)
+        while not (stop.is_set() or node.done.done()):
+            executor.spin_once(timeout_sec=WAKE_S)
         if node.done.done():
             node.done.result()
     except ExternalShutdownException:

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,8 @@ from rclpy.task import Future
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from lednet_ros.errors import ConfigError, LednetRosError
+from lednet_ros.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
+from lednet_ros.errors import BackendUnavailable, ConfigError, LednetRosError
 from lednet_ros.node.camera_tally import CameraCounts, CameraTally
 from lednet_ros.node.diagnostics import (
     ERROR,
@@ -41,6 +44,7 @@ from lednet_ros.node.latest_frame import LatestFrames
 from lednet_ros.node.parameters import Param, declare, value_of
 from lednet_ros.node.run import run
 from lednet_ros.segmentation import Segmenter, SegmenterConfig
+from lednet_ros.segmentation.child_build import ChildBuild, needed_build
 from lednet_ros.segmentation.config import BACKENDS, FITS, PRECISIONS
 
 PARAMETERS = (
@@ -54,6 +58,7 @@ PARAMETERS = (
     Param('cameras', [], 'camera names, one topic <camera>/image each; empty: one, image'),
     Param('min_confidence', 0.0, 'a less certain pixel becomes 255', between=(0.0, 1.0),
           live=True),
+    Param('engine_cache_dir', '', 'where compiled programs are kept; empty: ~/.cache/lednet_ros'),
     Param('autostart', True, 'configure and activate at start; false: a manager does'),
     Param('diagnostics.period_s', 1.0, 'between two reports', between=(0.1, 60.0)),
     Param('diagnostics.max_latency_ms', 0.0, 'WARN above this p95 from stamp to label; 0: never',
@@ -62,6 +67,7 @@ PARAMETERS = (
           between=(0.1, 3600.0), live=True),
 )
 
+POLL_S = 0.1         # an engine's build
 STOP_WITHIN_S = 1.5  # for the frame in the making, when the node is told to end
 
 
@@ -103,9 +109,11 @@ class SegmentNode(LifecycleNode):
         self._worker: threading.Thread | None = None
         self._latency = Latency()
         self.done = Future()        # never by itself
+        self._build: ChildBuild | None = None
         self._problem = ''          # why there is no segmenter, or why its last frame failed
         self._reported_s = time.monotonic()
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
+        logging.getLogger('lednet_ros').addHandler(RosHandler(self))
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # By a clock of its own: reports go on while simulated time stands still.
         self.create_timer(self.parameter('diagnostics.period_s'), self._report,
                           clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -125,10 +133,11 @@ class SegmentNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the checkpoint, set up the backend and run it once."""
         try:
-            config = SegmenterConfig(**{
-                name: self.parameter(name) for name in (
-                    'backend', 'device', 'precision', 'input_height', 'input_width', 'fit')})
-            self._segmenter = segmenter = Segmenter(self.parameter('checkpoint') or None, config)
+            checkpoint, config = self._wanted()
+            build, self._build = self._build or needed_build(checkpoint, config), None
+            if build is not None:
+                config = self._finish_build(build, config)
+            self._segmenter = segmenter = Segmenter(checkpoint, config)
             names = self._camera_names()
             height, width = segmenter.input_size
             segmenter.segment([np.zeros((height, width, 3), np.uint8)] * len(names))
@@ -136,11 +145,9 @@ class SegmentNode(LifecycleNode):
                 self._cameras.append(Camera(self, name))
         except Exception as error:  # rclpy would drop it without a word
             self.on_cleanup(state)
-            if not self.context.ok():  # the process is being ended
-                return TransitionCallbackReturn.FAILURE
-            is_ours = isinstance(error, LednetRosError)
-            self._problem = str(error) if is_ours else f'{type(error).__name__}: {error}'
-            self.get_logger().error(f'not configured: {self._problem}')
+            if self.context.ok():  # else the process is being ended
+                self._problem = _words(error)
+                self.get_logger().error(f'not configured: {self._problem}')
             return TransitionCallbackReturn.FAILURE
         self._problem = ''
         self.get_logger().info(
@@ -195,12 +202,58 @@ class SegmentNode(LifecycleNode):
 
     def start(self) -> None:
         """Configure and activate, unless a lifecycle manager is to do so."""
-        if (self.parameter('autostart')
-                and self.trigger_configure() == TransitionCallbackReturn.SUCCESS):
+        if not self.parameter('autostart'):
+            return
+        with suppress(LednetRosError):  # configuring will say it
+            self._build = needed_build(*self._wanted())
+        if self._build is None:
+            self._configure_and_activate()
+            return
+        # An engine takes minutes: meanwhile services answer and diagnostics say 'compiling'.
+        self.get_logger().info('compiling the network for this GPU, once: this takes minutes')
+        self._build_timer = self.create_timer(
+            POLL_S, self._poll_build, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def _poll_build(self) -> None:
+        if self._build is None or self._build.state.is_done:
+            self.destroy_timer(self._build_timer)
+            self._configure_and_activate()
+
+    def _configure_and_activate(self) -> None:
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
+    def _wanted(self) -> tuple[Checkpoint, SegmenterConfig]:
+        """Give what the parameters ask for."""
+        config = SegmenterConfig(max_batch=len(self._camera_names()), **{
+            name: self.parameter(name) for name in (
+                'backend', 'device', 'precision', 'input_height', 'input_width', 'fit',
+                'engine_cache_dir')})
+        return load_checkpoint(self.parameter('checkpoint') or default_checkpoint()), config
+
+    def _finish_build(self, build: ChildBuild, config: SegmenterConfig) -> SegmenterConfig:
+        """Wait for the engine, reporting; give the config to go on with."""
+        self._build = build
+        try:
+            while not build.wait(POLL_S).is_done:
+                if not self.context.ok():
+                    raise BackendUnavailable('ended while compiling')
+                if time.monotonic() - self._reported_s >= self.parameter('diagnostics.period_s'):
+                    self._report()
+        finally:
+            build.cancel()
+            self._build = None
+        if build.state.error is None:
+            return config
+        if config.backend != 'auto':
+            raise BackendUnavailable(build.state.error)
+        self.get_logger().warning(f'{build.state.error}: going on with torch, slower')
+        return replace(config, backend='torch')
+
     def stop(self) -> bool:
-        """End the inference thread; whether it ended in time."""
+        """End the inference thread and a build; whether the thread ended in time."""
+        if self._build is not None:
+            self._build.cancel()
         self._frames.close()
         if self._worker is not None:
             self._worker.join(STOP_WITHIN_S)
@@ -253,7 +306,7 @@ class SegmentNode(LifecycleNode):
                 if not self.context.ok():  # publishing while the node ends
                     return
                 # A frame that a backend fails on must not end the node: say so and go on.
-                self._problem = f'{type(error).__name__}: {error}'
+                self._problem = _words(error)
                 self.get_logger().error(
                     f'segmenting failed: {self._problem}', throttle_duration_sec=5.0)
                 for name in batch:
@@ -332,21 +385,30 @@ class SegmentNode(LifecycleNode):
 
     def _engine_status(self) -> DiagnosticStatus:
         name = f'{self.get_name()}: engine'
+        if self._build is not None:
+            build = self._build.state
+            return make_status(name, WARN, f'compiling: {build.stage}', '',
+                               {'state': 'compiling', 'elapsed_s': build.elapsed_s})
         if self._segmenter is None:
             level = ERROR if self._problem else OK
             return make_status(name, level, self._problem or 'not configured', '', {})
         checkpoint = self._segmenter.checkpoint
         height, width = self._segmenter.input_size
+        values: dict[str, object] = {
+            'state': 'failing' if self._problem else 'ready',
+            'backend': self._segmenter.backend,
+            'input': f'{width}x{height}',
+            'checkpoint': checkpoint.name,
+            'checkpoint_sha256': checkpoint.sha256[:16],
+            'labels': checkpoint.labels.name,
+            'classes': len(checkpoint.labels),
+        }
+        if self._segmenter.self_check is not None:
+            values['self_check'] = self._segmenter.self_check
+            values['self_check_agreement'] = f'{self._segmenter.self_check.agreement:.5f}'
         return make_status(
             name, ERROR if self._problem else OK, self._problem or self._segmenter.backend,
-            self._segmenter.backend, {
-                'backend': self._segmenter.backend,
-                'input': f'{width}x{height}',
-                'checkpoint': checkpoint.name,
-                'checkpoint_sha256': checkpoint.sha256[:16],
-                'labels': checkpoint.labels.name,
-                'classes': len(checkpoint.labels),
-            })
+            self._segmenter.backend, values)
 
     def _latency_status(self, elapsed_s: float) -> DiagnosticStatus:
         quantiles = self._latency.quantiles()
@@ -361,6 +423,27 @@ class SegmentNode(LifecycleNode):
         return make_status(
             f'{self.get_name()}: latency', level, message, '',
             {'segmented_hz': segmented / elapsed_s, **latency_values(quantiles)})
+
+
+class RosHandler(logging.Handler):
+    """Hands what the floors below log to the node's logger."""
+
+    def __init__(self, node: SegmentNode) -> None:
+        super().__init__()
+        self._logger = node.get_logger()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log it; rclpy wants a line of code for each severity."""
+        if record.levelno >= logging.ERROR:
+            self._logger.error(record.getMessage())
+        elif record.levelno >= logging.WARNING:
+            self._logger.warning(record.getMessage())
+        else:
+            self._logger.debug(record.getMessage())
+
+
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, LednetRosError) else f'{type(error).__name__}: {error}'
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 
+from lednet_ros.checkpoint import Checkpoint
+from lednet_ros.errors import BackendUnavailable
 from lednet_ros.segmentation.config import SegmenterConfig
 
 
@@ -87,6 +89,21 @@ class ChildBuild:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe:
                 pipe.close()
+
+
+def needed_build(checkpoint: Checkpoint, config: SegmenterConfig) -> ChildBuild | None:
+    """Start building what a Segmenter of this config would spend minutes on; None: nothing."""
+    from lednet_ros.segmentation.backends.tensorrt import is_built
+    from lednet_ros.segmentation.backends.torch import choose_device
+    if config.backend not in ('auto', 'tensorrt'):
+        return None
+    try:
+        if choose_device(config.device).type != 'cuda' or is_built(
+                checkpoint, config, config.min_confidence > 0):
+            return None
+    except BackendUnavailable:
+        return None  # the Segmenter says so, or takes another backend
+    return ChildBuild(checkpoint.path, config)
 
 
 def _command(

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -216,7 +217,7 @@ def test_diagnostics_tell_engine_latency_and_camera(graph) -> None:
     assert int(camera['odd_stamps']) >= 2
     assert (camera['size'], camera['encoding']) == ('64x48', 'bgr8')
     engine = values(array, 'segment: engine')
-    assert engine['backend'].startswith('torch cpu fp32')
+    assert engine['backend'].startswith('onnxruntime cpu fp32')
     assert engine['checkpoint'] == 'lednet-camvid.safetensors'
     assert (engine['input'], engine['labels'], engine['classes']) == ('96x64', 'camvid', '11')
     latency = values(array, 'segment: latency')
@@ -348,3 +349,58 @@ def test_parameters_are_described_and_changed_live_or_refused_with_the_reason(gr
     assert change('min_confidence', 1).successful  # an integer will do
     after = graph.exchange(outlet, make_image(stamp=(99, 0)), inbox)
     assert (np.asarray(after.data, np.uint8) == 255).mean() > 0.9
+
+
+COMPILING = """
+import sys
+from lednet_ros.segmentation import child_build
+# There is no GPU here: the child only sleeps, as one that builds an engine would seem to.
+child_build._command = lambda *_: [sys.executable, '-c', {child!r}]
+from lednet_ros.node import segment_node
+segment_node.needed_build = lambda checkpoint, config: child_build.ChildBuild(None, config)
+sys.exit(segment_node.main())
+"""
+
+
+def test_while_an_engine_builds_the_node_reports_answers_and_ends_in_time(graph) -> None:
+    child = ("import os, time; print('{\"stage\": \"pid %d\"}' % os.getpid(), flush=True); "
+             'time.sleep(600)')
+    node = graph.start([sys.executable, '-c', COMPILING.format(child=child)], SMALL)
+    inbox = graph.subscribe('/diagnostics', DiagnosticArray)
+    inbox.wait(2, START_S)
+    engine = values(inbox.wait_for(lambda a: 'pid' in values(a, 'segment: engine')['message']),
+                    'segment: engine')
+    assert engine['state'] == 'compiling'
+    assert get_state(graph) == State.PRIMARY_STATE_UNCONFIGURED
+    pid = int(engine['message'].split('pid ')[1])
+    assert Path(f'/proc/{pid}').exists()
+    started_s = time.monotonic()
+    assert node.stop(signal.SIGINT) == 0
+    assert time.monotonic() - started_s < 2.0
+    assert not Path(f'/proc/{pid}').exists()
+
+
+def test_when_the_engine_is_built_the_node_begins(graph) -> None:
+    program = COMPILING.format(child='import time; time.sleep(1)')
+    node = graph.start([sys.executable, '-c', program], {**SMALL, 'backend': 'torch'})
+    graph.wait_for_output(node, 'ready: ', START_S)
+    graph.exchange(graph.publisher('image', Image), make_image(),
+                   graph.subscribe('/segment/label', Image))
+
+
+def test_an_engine_that_cannot_be_built_is_an_error_when_asked_for_by_name(graph) -> None:
+    child = "print('{\"error\": \"tensorrt: no room\"}'); raise SystemExit(1)"
+    node = graph.start([sys.executable, '-c', COMPILING.format(child=child)],
+                       {**SMALL, 'backend': 'torch'})
+    assert 'not configured: tensorrt: no room' in graph.wait_for_output(
+        node, 'not configured', START_S)
+    engine = values(graph.subscribe('/diagnostics', DiagnosticArray).wait(1)[0], 'segment: engine')
+    assert (engine['level'], engine['message']) == ('2', 'tensorrt: no room')
+
+
+def test_an_engine_that_cannot_be_built_costs_speed_when_nothing_was_asked_for(graph) -> None:
+    child = "print('{\"error\": \"tensorrt: no room\"}'); raise SystemExit(1)"
+    node = graph.start([sys.executable, '-c', COMPILING.format(child=child)], SMALL)
+    assert 'tensorrt: no room: going on with torch' in graph.wait_for_output(
+        node, 'going on', START_S)
+    graph.wait_for_output(node, 'by torch cpu fp32', START_S)

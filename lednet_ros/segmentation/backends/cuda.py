@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lednet_ros.errors import LednetRosError, OutOfMemory
 from lednet_ros.segmentation.backends import BackendResult
-from lednet_ros.segmentation.fit import PADDING, Fit
+from lednet_ros.segmentation.fit import Fit
 
 Program = Callable[[Tensor], Sequence[Tensor]]
 """uint8 (N, H, W, 3) RGB -> integer (N, H, W) labels and, by the other ending, confidence."""
@@ -49,10 +49,6 @@ def place_on_gpu(frame: Tensor, rgb: bool, fit: Fit, out: Tensor) -> None:
     Equal to it where nothing is resized, else within one grey level.
     """
     bottom, right = fit.top + fit.height, fit.left + fit.width
-    out[:fit.top] = PADDING
-    out[bottom:] = PADDING
-    out[fit.top:bottom, :fit.left] = PADDING
-    out[fit.top:bottom, right:] = PADDING
     if frame.shape[:2] != (fit.height, fit.width):
         resized = frame.float()
         if fit.height * 2 < frame.shape[0] or fit.width * 2 < frame.shape[1]:
@@ -62,7 +58,12 @@ def place_on_gpu(frame: Tensor, rgb: bool, fit: Fit, out: Tensor) -> None:
                 resized.permute(2, 0, 1)[None], (fit.height, fit.width), mode='bilinear',
                 align_corners=False)[0].permute(1, 2, 0)
         frame = resized.round().clamp(0, 255).to(torch.uint8)
-    out[fit.top:bottom, fit.left:right] = frame if rgb else frame.flip(2)
+    inside = out[fit.top:bottom, fit.left:right]
+    inside[:] = frame if rgb else frame.flip(2)
+    out[fit.top:bottom, :fit.left] = inside[:, :1]
+    out[fit.top:bottom, right:] = inside[:, -1:]
+    out[:fit.top] = out[fit.top].clone()
+    out[bottom:] = out[bottom - 1].clone()
 
 
 def _average(x: Tensor, size: int, dim: int) -> Tensor:
