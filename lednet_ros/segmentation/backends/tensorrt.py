@@ -271,8 +271,7 @@ class TensorRTBackend:
             def labels(frames: np.ndarray) -> np.ndarray:
                 return program(torch.from_numpy(frames).to(self._device))[0].cpu().numpy()
 
-            found = self_check(
-                self._checkpoint, labels, *self._size, self._device)
+            found = self_check(self._checkpoint, labels, *self._size, self._device)
         if found.refusal:
             raise _Refused(found.refusal)
         self.self_check = found
