@@ -37,6 +37,6 @@ def large_image_environment(environment: Mapping[str, str]) -> dict[str, str]:
         return {}
     if any(environment.get(v) for v in (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS')):
         return {}
-    # Humble's Fast DDS 2.6 knows the older name only; newer ones complain about it.
-    variable = PROFILE_VARIABLES[environment.get('ROS_DISTRO') == 'humble']
+    # Humble's and Jazzy's Fast DDS 2 know the older name only; Kilted's complains about it.
+    variable = PROFILE_VARIABLES[environment.get('ROS_DISTRO') in ('humble', 'iron', 'jazzy')]
     return {variable: str(config_file(PROFILE))}
