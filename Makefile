@@ -19,6 +19,7 @@ test-full: lint
 # On a machine with a CUDA GPU.
 test-gpu: venv-test
 	.venv/bin/python -m pytest -m gpu
+	.venv/bin/lednet_benchmark --device cuda
 
 lint: venv-test
 	.venv/bin/ruff check .
