@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from lednet_ros.album import Album
 from lednet_ros.errors import LednetRosError
 from lednet_ros.node.child_process import ChildProcess, stop_all
-from lednet_ros.node.demo_table import DemoTable, Figures, Pace
+from lednet_ros.node.demo_table import DemoTable, Figures
 from lednet_ros.node.middleware import large_image_environment
 from lednet_ros.panels import Share, shares, side_by_side
 
@@ -183,15 +183,15 @@ class Demo:
         self._checkpoint: Checkpoint = load_checkpoint(options.checkpoint or default_checkpoint())
         self._children: list[ChildProcess] = []
         self._view: DemoView | None = None
-        self._pace = Pace()
+        self._drawn = 0
         self._shares: list[Share] = []
         self._first_s = math.nan  # monotonic, when the first labels came
         self._last_s = time.monotonic()
 
     @property
     def frames(self) -> int:
-        """How many frames were segmented and kept."""
-        return self._pace.count
+        """How many frames were drawn and kept."""
+        return self._drawn
 
     def run(self) -> None:
         """Start the nodes, watch, end them, and say what came of it. Raises DemoError."""
@@ -217,7 +217,7 @@ class Demo:
         from lednet_ros.node.demo_view import DemoView
 
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-        seen: queue.Queue[Triple] = queue.Queue(maxsize=30)
+        seen: queue.Queue[Triple] = queue.Queue(maxsize=2)
         self._view = view = DemoView(seen)
         executor = SingleThreadedExecutor()
         executor.add_node(view)
@@ -294,9 +294,10 @@ class Demo:
         now_s = self._last_s = time.monotonic()
         if not self.frames:
             self._first_s = now_s
-        self._pace.tick(now_s)
+        self._drawn += 1
         self._shares = shares(triple.labels, self._checkpoint.labels)
-        fps = f'{self._pace.recent_hz:.1f}' if self.frames > 1 else '-'
+        assert self._view is not None
+        fps = f'{self._view.pace.recent_hz:.1f}' if self.frames > 1 else '-'
         figures = [(f'frame {self.frames}', ''), (fps, 'FPS'),
                    (f'{triple.latency_ms:.0f} ms', 'from the camera')]
         self._album.add(
@@ -309,7 +310,7 @@ class Demo:
         report = self._view.report
         return Figures(
             elapsed_s=time.monotonic() - self._first_s, shown=self.frames,
-            fps=self._pace.recent_hz, received=report.received, segmented=report.segmented,
+            fps=self._view.pace.recent_hz, received=report.received, segmented=report.segmented,
             dropped=report.dropped, rejected=report.rejected, p50_ms=report.p50_ms,
             p95_ms=report.p95_ms, backend=report.backend, shares=self._shares)
 
@@ -343,8 +344,9 @@ class Demo:
     def _sum_up(self, files: list[Path]) -> None:
         assert self._view is not None
         report = self._view.report
-        noun = 'frame' if self.frames == 1 else 'frames'
-        print(f'lednet_demo: {self.frames} {noun} at {self._pace.mean_hz:.1f} FPS'
+        pace = self._view.pace
+        noun = 'frame' if pace.count == 1 else 'frames'
+        print(f'lednet_demo: {pace.count} {noun} at {pace.mean_hz:.1f} FPS, {self.frames} drawn'
               + (f', latency p50 {report.p50_ms} ms, p95 {report.p95_ms} ms from the camera to '
                  f'published labels ({report.backend})' if report.p50_ms else ''))
         if report.received:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import queue
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
+from lednet_ros.node.demo_table import Pace
 from lednet_ros.node.image_codec import BadImage, decode_image
 
 HELD_BYTES = 256 * 2**20  # of camera images that wait for their labels
@@ -48,7 +50,7 @@ class NodeReport:
 class DemoView(Node):
     """Listens to `image`, the segment node's outputs and /diagnostics; queues what matches.
 
-    What finds the queue full is left out.
+    What finds the queue full is counted and left out: drawing is slower than a good network.
     """
 
     def __init__(self, seen: queue.Queue[Triple]) -> None:
@@ -56,6 +58,7 @@ class DemoView(Node):
         self._seen = seen
         self._parts: dict[int, dict[str, Image]] = {}
         self.camera_size: tuple[int, int] | None = None  # height, width
+        self.pace = Pace()
         self.report = NodeReport()
         self.reports = 0
         self.unmatched = 0  # labels whose camera image did not arrive here
@@ -78,6 +81,7 @@ class DemoView(Node):
             # The node answers in order, so what is older waits in vain.
             for older in [s for s in self._parts if s <= stamp_ns]:
                 self.unmatched += 'camera' not in self._parts.pop(older)
+            self.pace.tick(time.monotonic())
             try:
                 camera, colors = (decode_image(parts[p]) for p in ('camera', 'colors'))
             except BadImage:

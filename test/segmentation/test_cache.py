@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -139,22 +140,26 @@ def test_a_directory_that_cannot_be_made_costs_only_the_cache(
     assert cache.prune() == []
 
 
-@pytest.fixture
+@contextmanager
 def tiny_file_limit() -> Iterator[None]:
-    """No file may grow over 1000 bytes, as on a full disk."""
+    """No file may grow over 1000 bytes, as on a full disk; pytest's own output may be a file."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_a_full_disk_costs_only_the_cache(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, tiny_file_limit: None
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = EngineCache(tmp_path)
-    assert cache.fetch(KEY, lambda: b'x' * 5000, load).engine == 'x' * 5000
+    with tiny_file_limit():
+        cached = cache.fetch(KEY, lambda: b'x' * 5000, load)
+    assert cached.engine == 'x' * 5000
     assert 'cannot be written' in caplog.text
     assert cache.entries() == []
     assert not list(tmp_path.glob('*.partial'))
