@@ -152,11 +152,14 @@ class SegmentNode(LifecycleNode):
         self._problem = ''
         self.get_logger().info(
             f'{segmenter.checkpoint.name}: {segmenter.labels.name}, {len(segmenter.labels)} '
-            f'classes, {width}x{height}, by {segmenter.backend}')
+            f'classes, {width}x{height}, by {segmenter.backend}'
+            + (f'; it {segmenter.self_check}' if segmenter.self_check else ''))
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen to the cameras."""
+        if self._worker is not None:
+            self._worker.join()  # two threads must not be inside the network
         self._frames = LatestFrames()
         self._worker = threading.Thread(
             target=self._work, args=(self._frames,), name='inference', daemon=True)
@@ -215,7 +218,9 @@ class SegmentNode(LifecycleNode):
             POLL_S, self._poll_build, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _poll_build(self) -> None:
-        if self._build is None or self._build.state.is_done:
+        if self._build is None:  # a lifecycle manager was quicker
+            self.destroy_timer(self._build_timer)
+        elif self._build.state.is_done:
             self.destroy_timer(self._build_timer)
             self._configure_and_activate()
 
@@ -321,12 +326,13 @@ class SegmentNode(LifecycleNode):
             [pending.frame.pixels for pending in batch.values()],
             rgb=[pending.frame.rgb for pending in batch.values()],
             min_confidence=self.parameter('min_confidence'))
-        for (name, pending), segmentation in zip(batch.items(), segmentations, strict=True):
-            camera = self._camera(name)
+        for name, segmentation in zip(list(batch), segmentations, strict=True):
+            camera, pending = self._camera(name), batch[name]
             publish_from_s = time.monotonic()
             self._publish(camera, pending.header, segmentation.labels)
             published_s = time.monotonic()
             camera.tally.segmented(published_s)
+            del batch[name]  # has met its fate, whatever becomes of the others
             stages = {
                 'wait': (taken_s - pending.received_s) * 1e3,
                 **segmentation.timings,

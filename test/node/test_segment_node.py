@@ -218,6 +218,7 @@ def test_diagnostics_tell_engine_latency_and_camera(graph) -> None:
     engine = values(array, 'segment: engine')
     assert engine['backend'].startswith('onnxruntime cpu fp32')
     assert engine['checkpoint'] == 'lednet-camvid.safetensors'
+    assert float(engine['self_check_agreement']) > 0.999
     assert (engine['input'], engine['labels'], engine['classes']) == ('96x64', 'camvid', '11')
     latency = values(array, 'segment: latency')
     for stage in ('transport', 'wait', 'prepare', 'run', 'finish', 'publish', 'total'):

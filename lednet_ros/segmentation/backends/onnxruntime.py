@@ -18,6 +18,7 @@ from lednet_ros.segmentation.backends.cache import EngineCache, EngineKey
 from lednet_ros.segmentation.config import SegmenterConfig
 from lednet_ros.segmentation.fit import Fit, place_all
 from lednet_ros.segmentation.graph import GRAPH_VERSION
+from lednet_ros.segmentation.self_check import self_check
 from lednet_ros.segmentation.upsampling import Upsampling
 
 _INSTALL = 'pip install onnxruntime onnx'
@@ -53,7 +54,11 @@ class OnnxRuntimeBackend:
         self._upsampling = Upsampling(tuple(scores_shape[1:]), size)
         self.name = 'onnxruntime cpu fp32'
         self.reason = reason
-        self.self_check = None
+        self.self_check = self_check(
+            checkpoint, lambda frames: self.run(frames, confidence=False).labels, *size)
+        if self.self_check.refusal:
+            raise BackendUnavailable(
+                f'backend onnxruntime: {self.self_check.refusal}: choose backend torch')
 
     def prepare(
         self, frames: Sequence[np.ndarray], are_rgb: Sequence[bool], fits: Sequence[Fit]
