@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lednet_ros.checkpoint import Checkpoint
 
 STAGES = ('prepare', 'run', 'finish')
+REST_S = 0.1  # the threads of the contender before wait busily for a while: let them fall asleep
 BASELINES = ('eager', 'plain onnx')
 _MATMUL = 1024  # the side of the square matrices whose product gives the floor's rate
 _PAPER_TABLE2 = ('LEDNet, paper (GTX 1080Ti)', '70.6', '87.1', '14', '71', '0.94')
@@ -246,7 +247,9 @@ def benchmark(
             for number in range(knobs.rounds):
                 progress(f'{where}: round {number + 1} of {knobs.rounds}')
                 for contender, timings in zip(contenders, taken, strict=True):
+                    time.sleep(REST_S)
                     timings.append(contender(frames))
+                time.sleep(REST_S)
                 ours.append(matmul_gflops(knobs.device))
             totals = {c.name: np.array([sum(t.values()) for t in timings])
                       for c, timings in zip(contenders, taken, strict=True)}
