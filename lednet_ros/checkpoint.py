@@ -25,7 +25,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from lednet_ros.errors import CheckpointError, ConfigError
+from lednet_ros.errors import CheckpointError, ConfigError, first_line
 from lednet_ros.labels import LabelSet, builtin_label_set
 from lednet_ros.lednet import LEDNet
 
@@ -155,7 +155,7 @@ def save_checkpoint(
     except (OSError, safetensors.SafetensorError) as error:
         with contextlib.suppress(OSError):
             partial.unlink()
-        raise CheckpointError(f'{path}: cannot be written: {_one_line(error)}') from error
+        raise CheckpointError(f'{path}: cannot be written: {first_line(error)}') from error
 
 
 def _load_ours(path: Path) -> Checkpoint:
@@ -169,7 +169,7 @@ def _load_ours(path: Path) -> Checkpoint:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
-            f'{path}: damaged or not a safetensors file ({_one_line(error)}): '
+            f'{path}: damaged or not a safetensors file ({first_line(error)}): '
             'copy it again') from error
     try:
         record = json.loads(record_text)
@@ -184,7 +184,7 @@ def _load_ours(path: Path) -> Checkpoint:
             record['input_height'], record['input_width'],
             dict(record.get('training', {})), dict(record.get('scores', {})))
     except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
-        problem = f'lacks {error}' if isinstance(error, KeyError) else _one_line(error)
+        problem = f'lacks {error}' if isinstance(error, KeyError) else first_line(error)
         raise CheckpointError(
             f"{path}: its 'lednet_ros' record is not usable: {problem}: save it "
             'again') from error
@@ -201,9 +201,10 @@ def _load_authors(path: Path, labels: LabelSet | None) -> Checkpoint:
             raise CheckpointError(
                 f'{path}: holds {foreign[1]}, not only tensors, and is not unpickled: save just '
                 'its state_dict') from error
+        sentence = first_line(error).partition('. ')[0]  # the rest is advice about trust
         raise CheckpointError(
             f'{path}: not a PyTorch file, or damaged ({type(error).__name__}: '
-            f'{_one_line(error)}): copy it again') from error
+            f'{sentence}): copy it again') from error
     if isinstance(content, Mapping) and isinstance(content.get('state_dict'), Mapping):
         content = content['state_dict']
     if not isinstance(content, Mapping) or not content or not all(
@@ -337,8 +338,3 @@ def _refuse_variants(path: Path, theirs: Mapping[str, Tensor]) -> None:
 
 def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
-
-
-def _one_line(error: BaseException) -> str:
-    sentence = str(error).strip().split('\n')[0].split('. ')[0]
-    return sentence[:200] or type(error).__name__

@@ -23,3 +23,9 @@ class BackendUnavailable(LednetRosError):
 
 class OutOfMemory(LednetRosError):
     """The GPU's memory does not hold what was asked for."""
+
+
+def first_line(error: BaseException) -> str:
+    """Give the first line of what an error says, at most 200 characters; its class if nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

@@ -22,7 +22,8 @@ from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from lednet_ros.errors import ConfigError
+from lednet_ros.errors import ConfigError, first_line
+from lednet_ros.image_decoding import MAX_SIDE
 from lednet_ros.node.frame_sources import (
     FrameSource,
     Part,
@@ -31,7 +32,7 @@ from lednet_ros.node.frame_sources import (
     repeated,
     resized,
 )
-from lednet_ros.node.image_codec import MAX_SIDE, encode_image
+from lednet_ros.node.image_codec import encode_image
 from lednet_ros.node.parameters import Param, declare, value_of
 from lednet_ros.node.run import run
 
@@ -199,7 +200,7 @@ def load_camera_info(path: str) -> CameraInfo:
     # The message's own checks are assertions.
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AssertionError) as error:
         reason = f'{error} is missing' if isinstance(error, KeyError) else (
-            getattr(error, 'strerror', None) or str(error).splitlines()[0])
+            getattr(error, 'strerror', None) or first_line(error))
         raise ConfigError(f'camera_info_file {path}: {reason}: give a file that '
                           "camera_calibration wrote, or '' for a pinhole camera") from error
     return info

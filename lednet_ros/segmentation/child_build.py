@@ -92,18 +92,21 @@ class ChildBuild:
 
 
 def needed_build(checkpoint: Checkpoint, config: SegmenterConfig) -> ChildBuild | None:
-    """Start building what a Segmenter of this config would spend minutes on; None: nothing."""
+    """Start building what a Segmenter of this config would spend minutes on; None: nothing.
+
+    Both endings: a listener to confidence, or min_confidence, may come at any time.
+    """
     from lednet_ros.segmentation.backends.tensorrt import is_built
     from lednet_ros.segmentation.backends.torch import choose_device
     if config.backend not in ('auto', 'tensorrt'):
         return None
     try:
-        if choose_device(config.device).type != 'cuda' or is_built(
-                checkpoint, config, config.min_confidence > 0):
+        if choose_device(config.device).type != 'cuda' or all(
+                is_built(checkpoint, config, confidence) for confidence in (False, True)):
             return None
     except BackendUnavailable:
         return None  # the Segmenter says so, or takes another backend
-    return ChildBuild(checkpoint.path, config)
+    return ChildBuild(checkpoint.path, config, confidence=True)
 
 
 def _command(

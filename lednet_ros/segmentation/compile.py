@@ -50,8 +50,7 @@ def partition_report(
     from lednet_ros.segmentation.backends.torch import make_graph
     import_torch_tensorrt()  # says what is wrong before the long part
     precision = 'fp32' if config.precision == 'fp32' else 'fp16'
-    size = (config.input_height or checkpoint.metadata.input_height,
-            config.input_width or checkpoint.metadata.input_width, config.max_batch)
+    size = (*config.input_size(checkpoint), config.max_batch)
     device = torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')
     settings = compile_settings(precision, torch.device('cuda:0'))
     # The other partitioner would move what falls back to a GPU that may not be there.
@@ -120,9 +119,7 @@ def _build(checkpoint: Checkpoint, config: SegmenterConfig, confidence: bool) ->
     from lednet_ros.segmentation.backends import make_backend
     backend = make_backend(checkpoint, config)
     if confidence:
-        height = config.input_height or checkpoint.metadata.input_height
-        width = config.input_width or checkpoint.metadata.input_width
-        backend.run(np.zeros((1, height, width, 3), np.uint8), confidence=True)
+        backend.run(np.zeros((1, *config.input_size(checkpoint), 3), np.uint8), confidence=True)
     check = backend.self_check
     name = f'{backend.name} ({backend.reason})'
     backend.close()

@@ -6,12 +6,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from lednet_ros.checkpoint import MIN_INPUT_SIZE
+from lednet_ros.checkpoint import MIN_INPUT_SIZE, Checkpoint
 from lednet_ros.errors import ConfigError
 
 BACKENDS = ('auto', 'tensorrt', 'torch', 'onnxruntime')
 PRECISIONS = ('auto', 'fp16', 'fp32')
 FITS = ('letterbox', 'stretch')
+OUTPUT_SIZES = ('camera', 'network')
 MAX_BATCH = 32
 MAX_INPUT_SIZE = 8192  # a typing error must not become an allocation
 
@@ -26,12 +27,14 @@ class SegmenterConfig:
     input_height: int = 0        # of the network's input in pixels; 0: the checkpoint's
     input_width: int = 0
     fit: str = 'letterbox'       # 'letterbox' keeps the frame's shape, 'stretch' fills the input
+    output_size: str = 'camera'  # label images of the frame's size, or as they leave the network
     min_confidence: float = 0.0  # a pixel less certain than this becomes 255
     max_batch: int = 1           # frames a TensorRT engine takes at once: the number of cameras
     engine_cache_dir: str = ''   # where compiled programs are kept; '': ~/.cache/lednet_ros
 
     def __post_init__(self) -> None:
-        for name, choices in (('backend', BACKENDS), ('precision', PRECISIONS), ('fit', FITS)):
+        for name, choices in (('backend', BACKENDS), ('precision', PRECISIONS), ('fit', FITS),
+                              ('output_size', OUTPUT_SIZES)):
             value = getattr(self, name)
             if value not in choices:
                 raise ConfigError(f'{name} is {value!r}: choose {", ".join(choices)}')
@@ -46,3 +49,8 @@ class SegmenterConfig:
             raise ConfigError(f'max_batch is {self.max_batch}: give 1 to {MAX_BATCH} frames')
         if not 0.0 <= self.min_confidence <= 1.0:
             raise ConfigError(f'min_confidence is {self.min_confidence}: give one from 0 to 1')
+
+    def input_size(self, checkpoint: Checkpoint) -> tuple[int, int]:
+        """Give the (height, width) of the network's input."""
+        return (self.input_height or checkpoint.metadata.input_height,
+                self.input_width or checkpoint.metadata.input_width)

@@ -56,6 +56,19 @@ class Fit:
         out[self.top:bottom, right:] = inside[:, -1:]
         out[:self.top], out[bottom:] = out[self.top], out[bottom - 1]
 
+    def picture(self, frame: np.ndarray, rgb: bool) -> np.ndarray:
+        """Give a camera frame as RGB, uint8 (H, W, 3) of the input's size, black beside it."""
+        out = np.empty((self.input_height, self.input_width, 3), np.uint8)
+        self.place(frame, rgb, out)
+        self.blank(out, 0)
+        return out
+
+    def blank(self, image: np.ndarray, value: int) -> None:
+        """Overwrite what lies beside the camera's frame in an image of the input's size."""
+        bottom, right = self.top + self.height, self.left + self.width
+        image[:self.top], image[bottom:] = value, value
+        image[:, :self.left], image[:, right:] = value, value
+
     def back(self, image: np.ndarray) -> np.ndarray:
         """Bring a (H, W) image of the network's size to the camera's, by nearest neighbour."""
         inside = image[self.top:self.top + self.height, self.left:self.left + self.width]

@@ -22,11 +22,16 @@ from lednet_ros.segmentation.self_check import SelfCheck
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What the network sees in one frame. The arrays are the caller's."""
+    """What the network sees in one frame. The arrays are the caller's.
 
-    labels: np.ndarray             # uint8 (H, W) of the camera: class id, 255 unlabelled
+    They have the frame's size, or the network's where `output_size` says so; there, what lies
+    beside a letterboxed frame is unlabelled, with no confidence.
+    """
+
+    labels: np.ndarray             # uint8 (H, W): class id, 255 unlabelled
     confidence: np.ndarray | None  # uint8 (H, W): 255 x softmax of the chosen class
     timings: dict[str, float]      # prepare, run, finish in ms, of the batch it was part of
+    fit: Fit                       # where the frame lay in the network's input
 
 
 class Segmenter:
@@ -45,8 +50,7 @@ class Segmenter:
             checkpoint = load_checkpoint(checkpoint or default_checkpoint())
         self.checkpoint = checkpoint
         self.config = config = config or SegmenterConfig()
-        self.input_size = (config.input_height or checkpoint.metadata.input_height,
-                           config.input_width or checkpoint.metadata.input_width)
+        self.input_size = config.input_size(checkpoint)
         self._backend = make_backend(checkpoint, config)
         self._to_label = np.arange(256, dtype=np.uint8)
         self._to_label[checkpoint.labels.void_ids] = UNLABELLED
@@ -100,11 +104,13 @@ class Segmenter:
         if floor > 0:
             assert result.confidence is not None
             labels = np.where(result.confidence < floor * 255, np.uint8(UNLABELLED), labels)
-        label_images = [fit.back(one) for fit, one in zip(fits, labels, strict=True)]
+        label_images = [self._outwards(fit, one, UNLABELLED)
+                        for fit, one in zip(fits, labels, strict=True)]
         certainties: list[Any] = [None] * len(frames)
         if confidence:
             assert result.confidence is not None
-            certainties = [fit.back(c) for fit, c in zip(fits, result.confidence, strict=True)]
+            certainties = [self._outwards(fit, one, 0)
+                           for fit, one in zip(fits, result.confidence, strict=True)]
         finished_s = perf_counter()
 
         timings = {
@@ -112,8 +118,15 @@ class Segmenter:
             'run': result.run_ms,
             'finish': (finished_s - ran_s) * 1e3 + result.finish_ms,
         }
-        return [Segmentation(label, certainty, timings)
-                for label, certainty in zip(label_images, certainties, strict=True)]
+        return [Segmentation(label, certainty, timings, fit)
+                for label, certainty, fit in zip(label_images, certainties, fits, strict=True)]
+
+    def _outwards(self, fit: Fit, image: np.ndarray, beside: int) -> np.ndarray:
+        """Bring a (H, W) image to the size that the outputs have."""
+        if self.config.output_size == 'camera':
+            return fit.back(image)
+        fit.blank(image, beside)
+        return image
 
     def colorize(self, labels: np.ndarray) -> np.ndarray:
         """Paint a label image, uint8 (H, W), in its classes' colours: uint8 (H, W, 3) RGB."""

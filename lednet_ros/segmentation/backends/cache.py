@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from lednet_ros.errors import LednetRosError
+from lednet_ros.errors import LednetRosError, first_line
 
 T = TypeVar('T')
 _log = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ class EngineCache:
         except OSError:
             bad = path  # read-only: it stays, and is refused again next time
         _log.warning('%s: this engine is not usable (%s: %s): set aside as %s and built anew',
-                     path, type(error).__name__, str(error).partition('\n')[0][:200], bad.name)
+                     path, type(error).__name__, first_line(error), bad.name)
 
     def _build(
         self, path: Path | None, key: EngineKey, build: Callable[[], bytes],

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lednet_ros.errors import LednetRosError, OutOfMemory
+from lednet_ros.errors import LednetRosError, OutOfMemory, first_line
 from lednet_ros.segmentation.backends import BackendResult
 from lednet_ros.segmentation.fit import Fit
 
@@ -206,7 +206,7 @@ class CudaRunner:
             if isinstance(error, torch.cuda.OutOfMemoryError):
                 raise
             _log.warning('%s: no CUDA graph for a batch of %d (%s): running without, slower',
-                         self._name, len(pixels), str(error).partition('\n')[0])
+                         self._name, len(pixels), first_line(error))
             captured.graph = None
         self._captured[key] = captured
         return captured

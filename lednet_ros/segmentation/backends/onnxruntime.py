@@ -10,11 +10,13 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
 
 from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.errors import BackendUnavailable, ConfigError
 from lednet_ros.segmentation.backends import BackendResult
 from lednet_ros.segmentation.backends.cache import EngineCache, EngineKey
+from lednet_ros.segmentation.backends.torch import choose_precision
 from lednet_ros.segmentation.config import SegmenterConfig
 from lednet_ros.segmentation.fit import Fit, place_all
 from lednet_ros.segmentation.graph import GRAPH_VERSION
@@ -33,12 +35,9 @@ class OnnxRuntimeBackend:
         if config.device.startswith('cuda'):
             raise ConfigError(f'device is {config.device} but backend onnxruntime runs on the '
                               'CPU: choose device auto or cpu, or backend tensorrt or torch')
-        if config.precision == 'fp16':
-            raise ConfigError('precision is fp16 but the device is the CPU, which would only be '
-                              'slower: choose precision auto or fp32')
+        choose_precision(config, torch.device('cpu'))
         runtime = _import_onnxruntime()
-        size = (config.input_height or checkpoint.metadata.input_height,
-                config.input_width or checkpoint.metadata.input_width)
+        size = config.input_size(checkpoint)
         key = EngineKey(
             kind='onnx', weights_sha256=checkpoint.sha256, graph_version=GRAPH_VERSION,
             height=size[0], width=size[1], batch=0,  # of any size

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lednet_ros.checkpoint import Checkpoint
-from lednet_ros.errors import BackendUnavailable, LednetRosError
+from lednet_ros.errors import BackendUnavailable, LednetRosError, first_line
 from lednet_ros.segmentation.backends import BackendResult
 from lednet_ros.segmentation.backends.cache import Cached, EngineCache, EngineKey
 from lednet_ros.segmentation.backends.cuda import CudaRunner, Program, out_of_memory_explained
@@ -51,7 +51,7 @@ def import_torch_tensorrt() -> Any:
                 'tensorrt: torch_tensorrt is not installed: install the torch_tensorrt that fits '
                 f'torch {torch.__version__}, {INSTEAD}') from error
         raise BackendUnavailable(
-            f'tensorrt: torch_tensorrt {version} cannot be imported ({_one_line(error)}): check '
+            f'tensorrt: torch_tensorrt {version} cannot be imported ({first_line(error)}): check '
             f'the NVIDIA driver, the TensorRT libraries and that torch is a CUDA build, '
             f'{INSTEAD}') from error
     _check_versions(torch.__version__, torch_tensorrt.__version__)
@@ -137,10 +137,10 @@ def engine_key(checkpoint: Checkpoint, config: SegmenterConfig, confidence: bool
     gpu = torch.cuda.get_device_properties(device)
     tensorrt = importlib.import_module('tensorrt')  # torch_tensorrt may stand in for it
     preprocessing = checkpoint.preprocessing
+    height, width = config.input_size(checkpoint)
     return EngineKey(
         kind='tensorrt', weights_sha256=checkpoint.sha256, graph_version=GRAPH_VERSION,
-        height=config.input_height or checkpoint.metadata.input_height,
-        width=config.input_width or checkpoint.metadata.input_width,
+        height=height, width=width,
         batch=config.max_batch, precision=choose_precision(config, device),
         confidence=confidence,
         # An engine remembers which of several GPUs it was built on.
@@ -224,7 +224,7 @@ class TensorRTBackend:
         except Exception as error:  # TensorRT and its converters raise anything
             _log.debug('building failed', exc_info=True)
             raise BackendUnavailable(
-                f'{self._what} cannot be built ({_one_line(error)}): {_TRY}') from error
+                f'{self._what} cannot be built ({first_line(error)}): {_TRY}') from error
 
     def _program(self, confidence: bool) -> Program:
         """A program of its own for each CUDA graph.
@@ -280,8 +280,3 @@ class TensorRTBackend:
 
 class _Refused(Exception):
     """The self-check said no. Not a LednetRosError: the cache shall set such an engine aside."""
-
-
-def _one_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__

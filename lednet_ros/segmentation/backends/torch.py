@@ -67,8 +67,7 @@ class TorchBackend:
     ) -> None:
         self._device = choose_device(config.device)
         precision = choose_precision(config, self._device)
-        self._size = (config.input_height or checkpoint.metadata.input_height,
-                      config.input_width or checkpoint.metadata.input_width)
+        self._size = config.input_size(checkpoint)
         self._graphs = {
             confidence: make_graph(checkpoint, confidence, self._device, precision).to(
                 memory_format=torch.channels_last)  # type: ignore[call-overload]
