@@ -18,7 +18,6 @@ class CameraCounts:
     odd_stamps: int = 0              # zero, or in the future: no latency can be told
     last_rejection: str = ''
     last_received_s: float | None = None
-    last_published_s: float | None = None
     size: str = ''                   # 'WIDTHxHEIGHT' of the last image
     encoding: str = ''
 
@@ -37,14 +36,13 @@ class CameraTally:
                 self._counts, received=self._counts.received + 1, last_received_s=now_s,
                 size=size, encoding=encoding)
 
-    def segmented(self, now_s: float) -> None:
+    def segmented(self) -> None:
         """Its labels were published, or nobody listened to them."""
         with self._lock:
-            self._counts = replace(
-                self._counts, segmented=self._counts.segmented + 1, last_published_s=now_s)
+            self._counts = replace(self._counts, segmented=self._counts.segmented + 1)
 
     def dropped(self) -> None:
-        """A newer image came before its turn."""
+        """A newer image came before its turn, or it came sooner than max_rate_hz allows."""
         with self._lock:
             self._counts = replace(self._counts, dropped=self._counts.dropped + 1)
 

@@ -19,40 +19,50 @@ LOST_AT_SENDER = (
 
 
 @dataclass(frozen=True)
+class Status:
+    """One task's report."""
+
+    level: bytes  # OK, WARN or ERROR
+    message: str
+    values: Mapping[str, object]
+    hardware_id: str = ''
+
+
+@dataclass(frozen=True)
 class CameraView:
     """A camera as the timer finds it."""
 
-    name: str
     topic: str
     counts: CameraCounts
     before: CameraCounts     # at the last report
     elapsed_s: float         # since then
-    is_active: bool          # the node listens to it
+    idle_because: str        # why the node does not listen to it; '': it does
+    info_problem: str        # why no CameraInfo goes out although asked for; '': none
     publishers: int
     silent_s: float          # since the last image, or since listening to a publisher began
 
 
-def make_status(
-    name: str, level: bytes, message: str, hardware_id: str, values: Mapping[str, object]
-) -> DiagnosticStatus:
-    """Build one status; floats with one decimal are enough for people and scripts."""
+def make_status(name: str, status: Status) -> DiagnosticStatus:
+    """Build the message; floats with one decimal are enough for people and scripts."""
     return DiagnosticStatus(
-        name=name, level=level, message=message, hardware_id=hardware_id,
+        name=name, level=status.level, message=status.message, hardware_id=status.hardware_id,
         values=[KeyValue(key=k, value=f'{v:.1f}' if isinstance(v, float) else str(v))
-                for k, v in values.items()])
+                for k, v in status.values.items()])
 
 
 def camera_state(view: CameraView, stale_after_s: float) -> tuple[str, bytes, str]:
     """Judge a camera: state, level, and a line that names the cause."""
     counts = view.counts
-    if not view.is_active:
-        return 'idle', OK, 'idle: the node is not active'
+    if view.idle_because:
+        return 'idle', OK, f'idle: {view.idle_because}'
     rejected = counts.rejected - view.before.rejected
     if rejected and rejected >= counts.received - view.before.received:
         return 'rejected', ERROR, f'all images are rejected: {counts.last_rejection}'
     if view.silent_s < stale_after_s and counts.received:
         if rejected:
             return 'active', WARN, f'some images are rejected: {counts.last_rejection}'
+        if view.info_problem:
+            return 'active', WARN, f'no camera_info goes out: {view.info_problem}'
         return 'active', OK, 'segmenting'
     if not view.publishers:
         state = 'stale' if counts.received else 'waiting'

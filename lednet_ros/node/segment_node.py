@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The segmentation node: camera images in, label and colour images out, diagnostics beside."""
+"""The segmentation node: camera images in, labels and pictures of them out, diagnostics beside."""
 
 from __future__ import annotations
 
@@ -11,52 +11,81 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
+import cv2
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.subscription import Subscription
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.task import Future
-from sensor_msgs.msg import Image
+from rclpy.timer import Timer
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from lednet_ros.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
 from lednet_ros.errors import BackendUnavailable, ConfigError, LednetRosError
-from lednet_ros.node.camera_tally import CameraCounts, CameraTally
-from lednet_ros.node.diagnostics import (
-    ERROR,
-    OK,
-    WARN,
-    CameraView,
-    camera_state,
-    camera_values,
-    latency_values,
-    make_status,
+from lednet_ros.node.camera import Camera
+from lednet_ros.node.camera_geometry import (
+    BadCameraInfo,
+    camera_info_of_frame,
+    camera_info_of_network,
 )
-from lednet_ros.node.image_codec import BadImage, Frame, decode_image, encode_image
+from lednet_ros.node.engine_status import (
+    compiling_status,
+    engine_status,
+    unconfigured_status,
+)
+from lednet_ros.node.image_codec import (
+    BadImage,
+    Frame,
+    decode,
+    encode_image,
+    size_and_encoding,
+)
+from lednet_ros.node.label_info import LabelInfo, make_label_info
 from lednet_ros.node.latency import Latency
 from lednet_ros.node.latest_frame import LatestFrames
 from lednet_ros.node.parameters import Param, declare, value_of
+from lednet_ros.node.reports import Reports, Snapshot
 from lednet_ros.node.run import run
-from lednet_ros.segmentation import Segmenter, SegmenterConfig
+from lednet_ros.panels import overlay
+from lednet_ros.segmentation import Segmentation, Segmenter, SegmenterConfig
 from lednet_ros.segmentation.child_build import ChildBuild, needed_build
-from lednet_ros.segmentation.config import BACKENDS, FITS, PRECISIONS
+from lednet_ros.segmentation.config import (
+    BACKENDS,
+    FITS,
+    MAX_INPUT_SIZE,
+    OUTPUT_SIZES,
+    PRECISIONS,
+)
+
+TRANSPORTS = ('raw', 'compressed')
 
 PARAMETERS = (
     Param('checkpoint', '', 'checkpoint file; empty: the one that comes with the package'),
     Param('backend', 'auto', 'what runs the network', choices=BACKENDS),
     Param('device', 'auto', "'auto', 'cpu' or 'cuda:N'"),
     Param('precision', 'auto', 'auto is fp16 on CUDA and fp32 on the CPU', choices=PRECISIONS),
-    Param('input_height', 0, "of the network's input; 0: the checkpoint's", between=(0, 8192)),
-    Param('input_width', 0, "of the network's input; 0: the checkpoint's", between=(0, 8192)),
+    Param('input_height', 0, "of the network's input; 0: the checkpoint's",
+          between=(0, MAX_INPUT_SIZE)),
+    Param('input_width', 0, "of the network's input; 0: the checkpoint's",
+          between=(0, MAX_INPUT_SIZE)),
     Param('fit', 'letterbox', "keep the image's shape or fill the input", choices=FITS),
     Param('cameras', [], 'camera names, one topic <camera>/image each; empty: one, image'),
+    Param('image_transport', 'raw', 'compressed: JPEG or PNG on <image topic>/compressed',
+          choices=TRANSPORTS),
+    Param('output_size', 'camera', "label images of the camera's size or the network's input's",
+          choices=OUTPUT_SIZES),
     Param('min_confidence', 0.0, 'a less certain pixel becomes 255', between=(0.0, 1.0),
+          live=True),
+    Param('overlay_alpha', 0.5, 'how much the overlay shows of the colours', between=(0.0, 1.0),
+          live=True),
+    Param('max_rate_hz', 0.0, 'images segmented a second and camera; 0: no limit',
+          between=(0.0, 1000.0), live=True),
+    Param('lazy', True, "let the camera's images be while nobody listens to an output",
           live=True),
     Param('engine_cache_dir', '', 'where compiled programs are kept; empty: ~/.cache/lednet_ros'),
     Param('autostart', True, 'configure and activate at start; false: a manager does'),
@@ -68,6 +97,7 @@ PARAMETERS = (
 )
 
 POLL_S = 0.1         # an engine's build
+WATCH_S = 0.2        # who listens
 STOP_WITHIN_S = 1.5  # for the frame in the making, when the node is told to end
 
 
@@ -81,22 +111,6 @@ class Pending:
     transport_ms: float | None  # from the header's stamp; None if that tells no age
 
 
-class Camera:
-    """One camera: its topics, its counts, and what the last report said."""
-
-    def __init__(self, node: SegmentNode, name: str) -> None:
-        self.name = name or 'image'
-        image, outputs = (f'{name}/image', f'~/{name}') if name else ('image', '~')
-        self.topic = node.resolve_topic_name(image)
-        self.tally = CameraTally()
-        self.subscription: Subscription | None = None
-        self.label = node.make_publisher(f'{outputs}/label')
-        self.color = node.make_publisher(f'{outputs}/color')
-        self.reported = CameraCounts()
-        self.listening_since_s: float | None = None  # with a publisher there
-        self.warned = False
-
-
 class SegmentNode(LifecycleNode):
     """Parameters in, one frame's way from callback to publish, out."""
 
@@ -107,13 +121,15 @@ class SegmentNode(LifecycleNode):
         self._segmenter: Segmenter | None = None
         self._frames: LatestFrames[Pending] = LatestFrames()
         self._worker: threading.Thread | None = None
+        self._watch: Timer | None = None
+        self._label_info: Publisher | None = None
         self._latency = Latency()
         self.done = Future()        # never by itself
         self._build: ChildBuild | None = None
         self._problem = ''          # why there is no segmenter, or why its last frame failed
         self._reported_s = time.monotonic()
         logging.getLogger('lednet_ros').addHandler(RosHandler(self))
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._reports = Reports(self)
         # By a clock of its own: reports go on while simulated time stands still.
         self.create_timer(self.parameter('diagnostics.period_s'), self._report,
                           clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -121,12 +137,6 @@ class SegmentNode(LifecycleNode):
     def parameter(self, name: str) -> Any:
         """Give a parameter's value now."""
         return value_of(self, next(row for row in PARAMETERS if row.name == name))
-
-    def make_publisher(self, topic: str) -> Publisher:
-        """Make an image output: reliable, which any subscriber matches, and only the newest."""
-        return self.create_publisher(
-            Image, topic, QoSProfile(depth=1),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies())
 
     # Lifecycle: each transition undoes its opposite.
 
@@ -141,8 +151,9 @@ class SegmentNode(LifecycleNode):
             names = self._camera_names()
             height, width = segmenter.input_size
             segmenter.segment([np.zeros((height, width, 3), np.uint8)] * len(names))
-            for name in names:
-                self._cameras.append(Camera(self, name))
+            self._cameras = [Camera(self, name, self.parameter('image_transport'))
+                             for name in names]
+            self._publish_label_info(segmenter)
         except Exception as error:  # rclpy would drop it without a word
             self.on_cleanup(state)
             if self.context.ok():  # else the process is being ended
@@ -164,21 +175,20 @@ class SegmentNode(LifecycleNode):
         self._worker = threading.Thread(
             target=self._work, args=(self._frames,), name='inference', daemon=True)
         self._worker.start()
-        for camera in self._cameras:
-            camera.subscription = self.create_subscription(
-                Image, camera.topic, lambda m, c=camera: self._on_image(c, m),
-                QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
-                qos_overriding_options=QoSOverridingOptions.with_default_policies())
+        self._listen()
+        self._watch = self.create_timer(
+            WATCH_S, self._listen, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self.get_logger().info(f'ready: {", ".join(c.topic for c in self._cameras)}')
         return TransitionCallbackReturn.SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop listening; the frame in the making is the last."""
+        if self._watch is not None:
+            self.destroy_timer(self._watch)
+        self._watch = None
         for camera in self._cameras:
-            if camera.subscription is not None:
-                self.destroy_subscription(camera.subscription)
-            camera.subscription = None
-            camera.listening_since_s = None
+            camera.ignore()
+            camera.ignore_info()
         for name in self._frames.close():
             self._camera(name).tally.dropped()
         if self._worker is not None:
@@ -190,9 +200,11 @@ class SegmentNode(LifecycleNode):
         if self._worker is not None:
             self._worker.join()
         for camera in self._cameras:
-            self.destroy_publisher(camera.label)
-            self.destroy_publisher(camera.color)
+            camera.close()
         self._cameras = []
+        if self._label_info is not None:
+            self.destroy_publisher(self._label_info)
+        self._label_info = None
         if self._segmenter is not None:
             self._segmenter.close()
         self._segmenter = None
@@ -233,7 +245,7 @@ class SegmentNode(LifecycleNode):
         config = SegmenterConfig(max_batch=len(self._camera_names()), **{
             name: self.parameter(name) for name in (
                 'backend', 'device', 'precision', 'input_height', 'input_width', 'fit',
-                'engine_cache_dir')})
+                'output_size', 'engine_cache_dir')})
         return load_checkpoint(self.parameter('checkpoint') or default_checkpoint()), config
 
     def _finish_build(self, build: ChildBuild, config: SegmenterConfig) -> SegmenterConfig:
@@ -274,25 +286,57 @@ class SegmentNode(LifecycleNode):
                 raise ConfigError(f'camera {name!r} is named twice: give each its own name')
         return names
 
+    def _publish_label_info(self, segmenter: Segmenter) -> None:
+        """Latch what the labels mean."""
+        if LabelInfo is None:
+            self.get_logger().info(
+                'vision_msgs is not installed: ~/label_info is left out', once=True)
+            return
+        self._label_info = self.create_publisher(
+            LabelInfo, '~/label_info',
+            QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+        self._label_info.publish(make_label_info(
+            segmenter.labels, self.parameter('min_confidence'),
+            Header(stamp=self.get_clock().now().to_msg())))
+
+    def _listen(self) -> None:
+        """Listen to the cameras whose outputs someone listens to."""
+        for camera in self._cameras:
+            wanted = camera.wanted()
+            if wanted or not self.parameter('lazy'):
+                camera.listen(partial(self._on_image, camera))
+            else:
+                camera.ignore()
+            if 'camera_info' in wanted:
+                camera.listen_to_info()
+            else:
+                camera.ignore_info()
+
     # One frame's way.
 
     def _camera(self, name: str) -> Camera:
         return next(camera for camera in self._cameras if camera.name == name)
 
-    def _on_image(self, camera: Camera, message: Image) -> None:
+    def _on_image(self, camera: Camera, message: Image | CompressedImage) -> None:
         received_s = time.monotonic()
-        camera.tally.received(
-            received_s, f'{message.width}x{message.height}', message.encoding[:32])
+        camera.tally.received(received_s, *size_and_encoding(message))
+        if not camera.rate_limit.allows(received_s, self.parameter('max_rate_hz')):
+            camera.tally.dropped()
+            return
         try:
-            frame = decode_image(message)
+            frame = decode(message)
         except BadImage as error:
             camera.tally.rejected(str(error))
-            self.get_logger().error(
-                f'rejected an image on {camera.topic}: {error}', throttle_duration_sec=5.0)
+            if camera.may_say('rejected', received_s):
+                self.get_logger().error(f'rejected an image on {camera.topic}: {error}')
             return
         age_ms = self._age_ms(message.header)
         if age_ms is None:
             camera.tally.odd_stamp()
+            if camera.may_say('odd stamp', received_s):
+                self.get_logger().warning(
+                    f'an image on {camera.topic} is stamped zero or in the future: it is '
+                    "segmented, its age unknown: look at the driver's clock")
         if self._frames.put(camera.name, Pending(frame, message.header, received_s, age_ms)):
             camera.tally.dropped()
 
@@ -322,16 +366,18 @@ class SegmentNode(LifecycleNode):
             return
         assert self._segmenter is not None
         taken_s = time.monotonic()
+        wanted = {name: self._camera(name).wanted() for name in batch}
         segmentations = self._segmenter.segment(
             [pending.frame.pixels for pending in batch.values()],
             rgb=[pending.frame.rgb for pending in batch.values()],
+            confidence=any('confidence' in outputs for outputs in wanted.values()),
             min_confidence=self.parameter('min_confidence'))
         for name, segmentation in zip(list(batch), segmentations, strict=True):
             camera, pending = self._camera(name), batch[name]
             publish_from_s = time.monotonic()
-            self._publish(camera, pending.header, segmentation.labels)
+            self._publish(camera, pending, segmentation, wanted[name])
             published_s = time.monotonic()
-            camera.tally.segmented(published_s)
+            camera.tally.segmented()
             del batch[name]  # has met its fate, whatever becomes of the others
             stages = {
                 'wait': (taken_s - pending.received_s) * 1e3,
@@ -346,89 +392,62 @@ class SegmentNode(LifecycleNode):
             self._latency.add(stages)
         self._problem = ''
 
-    def _publish(self, camera: Camera, header: Header, labels: np.ndarray) -> None:
-        """Publish what is listened to."""
+    def _publish(
+        self, camera: Camera, pending: Pending, seen: Segmentation, wanted: set[str]
+    ) -> None:
+        """Make and publish what is listened to, labels first."""
         assert self._segmenter is not None
-        if camera.label.get_subscription_count():
-            camera.label.publish(encode_image(labels, 'mono8', header))
-        if camera.color.get_subscription_count():
-            camera.color.publish(encode_image(self._segmenter.colorize(labels), 'rgb8', header))
+        header = pending.header
+        if 'label' in wanted:
+            camera.publish('label', encode_image(seen.labels, 'mono8', header))
+        if 'confidence' in wanted and seen.confidence is not None:
+            camera.publish('confidence', encode_image(seen.confidence, 'mono8', header))
+        if 'camera_info' in wanted:
+            self._publish_camera_info(camera, header, seen)
+        if wanted & {'color', 'overlay'}:
+            colors = self._segmenter.colorize(seen.labels)
+            if 'color' in wanted:
+                camera.publish('color', encode_image(colors, 'rgb8', header))
+            if 'overlay' in wanted:
+                picture = self._picture(pending.frame, seen)
+                blend = overlay(picture, colors, self.parameter('overlay_alpha'))
+                camera.publish('overlay', encode_image(blend, 'rgb8', header))
 
-    # Reports.
+    def _picture(self, frame: Frame, seen: Segmentation) -> np.ndarray:
+        """Give the camera's picture as RGB, of the labels' size."""
+        if self.parameter('output_size') == 'network':
+            return seen.fit.picture(frame.pixels, frame.rgb)
+        return frame.pixels if frame.rgb else cv2.cvtColor(frame.pixels, cv2.COLOR_BGR2RGB)
+
+    def _publish_camera_info(self, camera: Camera, header: Header, seen: Segmentation) -> None:
+        """Publish where the label image's pixels look; nothing rather than what does not hold."""
+        make = (camera_info_of_network if self.parameter('output_size') == 'network'
+                else camera_info_of_frame)
+        try:
+            if camera.info is None:
+                raise BadCameraInfo('none has come: start its publisher or remap the topic')
+            camera.publish('camera_info', make(camera.info, seen.fit, header))
+            camera.info_problem = ''
+        except BadCameraInfo as error:
+            camera.info_problem = f'{camera.info_topic}: {error}'
+            # The first may be on its way still.
+            if camera.info is not None and camera.may_say('camera_info', time.monotonic()):
+                self.get_logger().error(f'no camera_info for {camera.topic}: '
+                                        f'{camera.info_problem}')
 
     def _report(self) -> None:
-        now_s = time.monotonic()
-        elapsed_s = max(now_s - self._reported_s, 1e-3)
-        self._reported_s = now_s
-        stale_after_s = self.parameter('diagnostics.stale_after_s')
-        statuses = [self._engine_status(), self._latency_status(elapsed_s)]
-        for camera in self._cameras:
-            view = self._view(camera, now_s, elapsed_s)
-            camera.reported = view.counts
-            state, level, message = camera_state(view, stale_after_s)
-            statuses.append(make_status(
-                f'{self.get_name()}: camera {camera.name}', level, message, camera.topic,
-                camera_values(view, state)))
-            if state == 'stale' and not camera.warned:
-                self.get_logger().warning(message)
-            camera.warned = state == 'stale'
-        array = DiagnosticArray(status=statuses)
-        array.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(array)
-
-    def _view(self, camera: Camera, now_s: float, elapsed_s: float) -> CameraView:
-        publishers = self.count_publishers(camera.topic)
-        is_active = camera.subscription is not None
-        if not (publishers and is_active):
-            camera.listening_since_s = None
-        elif camera.listening_since_s is None:
-            camera.listening_since_s = now_s
-        counts = camera.tally.counts
-        since_s = max((t for t in (counts.last_received_s, camera.listening_since_s)
-                       if t is not None), default=now_s)
-        return CameraView(camera.name, camera.topic, counts, camera.reported, elapsed_s,
-                          is_active, publishers, now_s - since_s)
-
-    def _engine_status(self) -> DiagnosticStatus:
-        name = f'{self.get_name()}: engine'
+        self._reported_s = time.monotonic()
         if self._build is not None:
-            build = self._build.state
-            return make_status(name, WARN, f'compiling: {build.stage}', '',
-                               {'state': 'compiling', 'elapsed_s': build.elapsed_s})
-        if self._segmenter is None:
-            level = ERROR if self._problem else OK
-            return make_status(name, level, self._problem or 'not configured', '', {})
-        checkpoint = self._segmenter.checkpoint
-        height, width = self._segmenter.input_size
-        values: dict[str, object] = {
-            'state': 'failing' if self._problem else 'ready',
-            'backend': self._segmenter.backend,
-            'input': f'{width}x{height}',
-            'checkpoint': checkpoint.name,
-            'checkpoint_sha256': checkpoint.sha256[:16],
-            'labels': checkpoint.labels.name,
-            'classes': len(checkpoint.labels),
-        }
-        if self._segmenter.self_check is not None:
-            values['self_check'] = self._segmenter.self_check
-            values['self_check_agreement'] = f'{self._segmenter.self_check.agreement:.5f}'
-        return make_status(
-            name, ERROR if self._problem else OK, self._problem or self._segmenter.backend,
-            self._segmenter.backend, values)
-
-    def _latency_status(self, elapsed_s: float) -> DiagnosticStatus:
-        quantiles = self._latency.quantiles()
-        limit_ms = self.parameter('diagnostics.max_latency_ms')
-        segmented = sum(c.tally.counts.segmented - c.reported.segmented for c in self._cameras)
-        total = quantiles.get('total')
-        level, message = OK, 'no frame was segmented yet'
-        if total:
-            message = f'p95 {total.p95:.0f} ms from stamp to label'
-            if 0 < limit_ms < total.p95:
-                level, message = WARN, f'{message}, over the limit of {limit_ms:.0f} ms'
-        return make_status(
-            f'{self.get_name()}: latency', level, message, '',
-            {'segmented_hz': segmented / elapsed_s, **latency_values(quantiles)})
+            engine = compiling_status(self._build.state)
+        elif self._segmenter is None:
+            engine = unconfigured_status(self._problem)
+        else:
+            engine = engine_status(self._segmenter, self._problem)
+        self._reports.publish(Snapshot(
+            now_s=self._reported_s, engine=engine, cameras=tuple(self._cameras),
+            is_active=self._watch is not None, latency=self._latency.quantiles(),
+            max_latency_ms=self.parameter('diagnostics.max_latency_ms'),
+            stale_after_s=self.parameter('diagnostics.stale_after_s')))
 
 
 class RosHandler(logging.Handler):

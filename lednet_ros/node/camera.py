@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One camera of the node: its topics, who listens to them, and what became of its images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.lifecycle import LifecycleNode
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from lednet_ros.node.camera_tally import CameraCounts, CameraTally
+from lednet_ros.node.rate_limit import RateLimit
+
+OUTPUTS = {'label': Image, 'color': Image, 'overlay': Image, 'confidence': Image,
+           'camera_info': CameraInfo}
+
+SAY_EVERY_S = 5.0  # the same kind of complaint
+
+
+class Camera:
+    """Topics, counts and limits of one camera. Subscriptions are the executor's to make."""
+
+    def __init__(self, node: LifecycleNode, name: str, transport: str) -> None:
+        self._node = node
+        self.name = name or 'image'
+        inputs, outputs = (f'{name}/', f'~/{name}') if name else ('', '~')
+        self._type = CompressedImage if transport == 'compressed' else Image
+        self.topic: str = node.resolve_topic_name(f'{inputs}image')
+        if transport == 'compressed':
+            self.topic += '/compressed'  # image_transport's way to name it
+        self.info_topic: str = node.resolve_topic_name(f'{inputs}camera_info')
+        self.tally = CameraTally()
+        self.rate_limit = RateLimit()
+        self.info: CameraInfo | None = None  # the newest, while someone listens to ours
+        self.info_problem = ''
+        self._image: Subscription | None = None
+        self._info: Subscription | None = None
+        # Reliable, which any subscriber matches, and only the newest.
+        self._publishers: dict[str, Publisher] = {
+            output: node.create_publisher(
+                type_, f'{outputs}/{output}', QoSProfile(depth=1),
+                qos_overriding_options=QoSOverridingOptions.with_default_policies())
+            for output, type_ in OUTPUTS.items()}
+        self._said_s: dict[str, float] = {}
+        # For reports.
+        self.reported = CameraCounts()
+        self.listening_since_s: float | None = None  # with a publisher there
+        self.warned = False
+
+    def wanted(self) -> set[str]:
+        """Give the outputs that someone listens to."""
+        return {output for output, publisher in self._publishers.items()
+                if publisher.get_subscription_count()}
+
+    def publish(self, output: str, message: Any) -> None:
+        """Publish on one of OUTPUTS."""
+        self._publishers[output].publish(message)
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether images can arrive."""
+        return self._image is not None
+
+    def listen(self, on_image: Callable[[Any], None]) -> None:
+        """Subscribe to the images, if that is not so yet."""
+        if self._image is None:
+            self._image = self._subscribe(self._type, self.topic, on_image)
+
+    def listen_to_info(self) -> None:
+        """Subscribe to the CameraInfo, if that is not so yet."""
+        if self._info is None:
+            self._info = self._subscribe(CameraInfo, self.info_topic, self._on_info)
+
+    def ignore(self) -> None:
+        """Listen to the images no more."""
+        if self._image is not None:
+            self._node.destroy_subscription(self._image)
+        self._image = None
+        self.listening_since_s = None
+
+    def ignore_info(self) -> None:
+        """Listen to the CameraInfo no more."""
+        if self._info is not None:
+            self._node.destroy_subscription(self._info)
+        self._info = self.info = None
+        self.info_problem = ''
+
+    def close(self) -> None:
+        """Give back the topics."""
+        self.ignore()
+        self.ignore_info()
+        for publisher in self._publishers.values():
+            self._node.destroy_publisher(publisher)
+        self._publishers = {}
+
+    def may_say(self, kind: str, now_s: float) -> bool:
+        """Whether this kind of complaint was not made lately; it counts as made."""
+        if now_s - self._said_s.get(kind, float('-inf')) < SAY_EVERY_S:
+            return False
+        self._said_s[kind] = now_s
+        return True
+
+    def _subscribe(
+        self, type_: type, topic: str, callback: Callable[[Any], None]
+    ) -> Subscription:
+        return self._node.create_subscription(
+            type_, topic, callback, QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies())
+
+    def _on_info(self, message: CameraInfo) -> None:
+        self.info = message

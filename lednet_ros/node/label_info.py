@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the labels mean, latched, for whoever asks: vision_msgs/LabelInfo."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from std_msgs.msg import Header
+
+from lednet_ros.labels import LabelSet
+
+try:
+    from vision_msgs.msg import LabelInfo, VisionClass
+except ImportError:  # not on every robot, and on no machine without apt's ROS
+    LabelInfo = None
+
+__all__ = ['LabelInfo', 'make_label_info']
+
+
+def make_label_info(labels: LabelSet, min_confidence: float, header: Header) -> Any:
+    """Make the message: ids and names as they occur in label images; 255 has no name there."""
+    return LabelInfo(
+        header=header, threshold=min_confidence,
+        class_map=[VisionClass(class_id=id_, class_name=c.name)
+                   for id_, c in enumerate(labels.classes) if not c.void])

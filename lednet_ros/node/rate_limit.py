@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How often something may happen."""
+
+from __future__ import annotations
+
+
+class RateLimit:
+    """Lets through at most so many a second on average, evenly. Times are monotonic, in s."""
+
+    def __init__(self) -> None:
+        self._due_s = float('-inf')
+
+    def allows(self, now_s: float, max_hz: float) -> bool:
+        """Whether one may pass now; 0: each may."""
+        if max_hz <= 0:
+            return True
+        if now_s < self._due_s:
+            return False
+        # A camera's own rate seldom divides: what came late is made up for, by half a period.
+        self._due_s = max(self._due_s, now_s - 0.5 / max_hz) + 1 / max_hz
+        return True

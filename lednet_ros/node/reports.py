@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's reports on /diagnostics: one array each time its timer asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+
+from lednet_ros.node.camera import Camera
+from lednet_ros.node.diagnostics import (
+    OK,
+    WARN,
+    CameraView,
+    Status,
+    camera_state,
+    camera_values,
+    latency_values,
+    make_status,
+)
+from lednet_ros.node.latency import Quantiles
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The node at the moment of a report."""
+
+    now_s: float  # monotonic
+    engine: Status
+    cameras: tuple[Camera, ...]
+    is_active: bool
+    latency: Mapping[str, Quantiles]
+    max_latency_ms: float
+    stale_after_s: float
+
+
+class Reports:
+    """Publishes `<node>: engine`, `latency` and `camera <name>`; warns of silent cameras once."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._last_s: float | None = None
+
+    def publish(self, now: Snapshot) -> None:
+        """Publish a report; rates are those since the last one."""
+        elapsed_s = max(now.now_s - self._last_s, 1e-3) if self._last_s else 1.0
+        self._last_s = now.now_s
+        segmented = 0
+        cameras = {}
+        for camera in now.cameras:
+            view = self._view(camera, now, elapsed_s)
+            segmented += view.counts.segmented - view.before.segmented
+            camera.reported = view.counts
+            state, level, message = camera_state(view, now.stale_after_s)
+            cameras[f'camera {camera.name}'] = Status(
+                level, message, camera_values(view, state), camera.topic)
+            if state == 'stale' and not camera.warned:
+                self._node.get_logger().warning(message)
+            camera.warned = state == 'stale'
+        latency = _latency_status(now, segmented / elapsed_s)
+        statuses = {'engine': now.engine, 'latency': latency, **cameras}
+        array = DiagnosticArray(status=[
+            make_status(f'{self._node.get_name()}: {task}', status)
+            for task, status in statuses.items()])
+        array.header.stamp = self._node.get_clock().now().to_msg()
+        self._publisher.publish(array)
+
+    def _view(self, camera: Camera, now: Snapshot, elapsed_s: float) -> CameraView:
+        publishers = self._node.count_publishers(camera.topic)
+        idle_because = ''
+        if not camera.is_listening:
+            idle_because = ('nobody listens to its outputs' if now.is_active
+                            else 'the node is not active')
+        if idle_because or not publishers:
+            camera.listening_since_s = None
+        elif camera.listening_since_s is None:
+            camera.listening_since_s = now.now_s
+        counts = camera.tally.counts
+        since_s = max((t for t in (counts.last_received_s, camera.listening_since_s)
+                       if t is not None), default=now.now_s)
+        return CameraView(camera.topic, counts, camera.reported, elapsed_s, idle_because,
+                          camera.info_problem, publishers, now.now_s - since_s)
+
+
+def _latency_status(now: Snapshot, segmented_hz: float) -> Status:
+    total = now.latency.get('total')
+    level, message = OK, 'no frame was segmented yet'
+    if total:
+        message = f'p95 {total.p95:.0f} ms from stamp to label'
+        if 0 < now.max_latency_ms < total.p95:
+            level, message = WARN, f'{message}, over the limit of {now.max_latency_ms:.0f} ms'
+    return Status(level, message, {'segmented_hz': segmented_hz, **latency_values(now.latency)})
