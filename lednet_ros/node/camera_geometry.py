@@ -28,9 +28,9 @@ def camera_info_of_network(info: CameraInfo, fit: Fit, header: Header) -> Camera
     """Give the CameraInfo of a label image of the network's size.
 
     K and P project onto its pixels directly: region of interest and binning are worked into
-    them, then the frame's scale and place in the network's input. Distortion is of the lens and
-    stays. A pixel's centre is at whole numbers, as OpenCV has it, so scaling by s takes u to
-    (u + 1/2) s - 1/2.
+    them, as image_geometry's PinholeCameraModel does, then the frame's scale and place in the
+    network's input. Distortion is of the lens and stays. A pixel's centre is at whole numbers, as
+    OpenCV has it, so scaling by s takes u to (u + 1/2) s - 1/2.
     """
     _check(info, fit)
     bins = np.array([max(1, info.binning_x), max(1, info.binning_y)])

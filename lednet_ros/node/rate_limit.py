@@ -16,6 +16,6 @@ class RateLimit:
             return True
         if now_s < self._due_s:
             return False
-        # A camera's own rate seldom divides: what came late is made up for, by half a period.
-        self._due_s = max(self._due_s, now_s - 0.5 / max_hz) + 1 / max_hz
+        # A camera's own rate seldom divides: what came late is made up for, by up to a period.
+        self._due_s = max(self._due_s, now_s - 1 / max_hz) + 1 / max_hz
         return True

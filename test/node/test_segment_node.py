@@ -3,6 +3,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -17,7 +19,7 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import DescribeParameters, SetParameters
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from lednet_ros.labels import builtin_label_set
@@ -48,6 +50,32 @@ def start(graph, parameters=None, ready=True, **more):
     if ready:
         graph.wait_for_output(node, 'ready: ', START_S)
     return node
+
+
+@contextmanager
+def feeding(outlet, hz: float, image: Image | None = None) -> Iterator[None]:
+    """Publish an image over and over, stamped anew each time, as a camera would."""
+    stop = threading.Event()
+
+    def feed() -> None:
+        message = image or make_image()
+        while not stop.wait(1 / hz):
+            message.header.stamp.nanosec += 1
+            outlet.publish(message)
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        feeder.join()
+
+
+def change(graph, name, value):
+    """Set a parameter; give the node's answer."""
+    return graph.call(SetParameters, '/segment/set_parameters', SetParameters.Request(
+        parameters=[Parameter(name, value=value).to_parameter_msg()])).results[0]
 
 
 def values(array: DiagnosticArray, name: str) -> dict[str, str]:
@@ -109,6 +137,207 @@ def test_real_frames_come_out_pixel_for_pixel_as_from_the_segmenter(graph) -> No
             assert np.array_equal(np.asarray(label.data, np.uint8).reshape(360, 480), expected)
             road = builtin_label_set('camvid').names.index('road')
             assert (expected == road).mean() > 0.05  # a street, and labels that mean something
+
+
+def pixels_of(message: Image) -> np.ndarray:
+    """Give a picture's pixels; no row of ours is padded."""
+    pixels = np.asarray(message.data, np.uint8).reshape(message.height, message.width, -1)
+    return pixels[..., 0] if pixels.shape[2] == 1 else pixels
+
+
+def make_info(width: int = 64, height: int = 48) -> CameraInfo:
+    return CameraInfo(
+        width=width, height=height, distortion_model='plumb_bob', d=[0.0] * 5,
+        k=[50.0, 0, width / 2, 0, 50.0, height / 2, 0, 0, 1], r=np.eye(3).ravel(),
+        p=[50.0, 0, width / 2, 0, 0, 50.0, height / 2, 0, 0, 0, 1, 0])
+
+
+@pytest.mark.parametrize('output_size', ['camera', 'network'])
+def test_overlay_and_confidence_are_the_segmenter_s(graph, output_size) -> None:
+    image = make_image(30, 64)
+    config = SegmenterConfig(**SMALL, output_size=output_size)
+    with Segmenter(config=config) as segmenter:
+        frame = pixels_of(image)
+        expected = segmenter.segment([frame], confidence=True)[0]
+        colors = segmenter.colorize(expected.labels)
+    size = (30, 64) if output_size == 'camera' else (64, 96)
+    start(graph, {'output_size': output_size, 'overlay_alpha': 1.0})
+    outlet = graph.publisher('image', Image)
+    inboxes = {name: graph.subscribe(f'/segment/{name}', Image)
+               for name in ('label', 'confidence', 'overlay', 'color')}
+    answers = {name: graph.exchange(outlet, image, inbox) for name, inbox in inboxes.items()}
+    assert all(a.header == image.header for a in answers.values())
+    assert all((a.height, a.width) == size for a in answers.values())
+    assert [answers[name].encoding for name in answers] == ['mono8', 'mono8', 'rgb8', 'rgb8']
+    assert np.array_equal(pixels_of(answers['label']), expected.labels)
+    assert np.array_equal(pixels_of(answers['confidence']), expected.confidence)
+    assert np.array_equal(pixels_of(answers['color']), colors)
+    seen = expected.labels != 255  # a bar has no colour to show
+    assert np.array_equal(pixels_of(answers['overlay'])[seen], colors[seen])
+    change(graph, 'overlay_alpha', 0)
+    later = make_image(30, 64, stamp=(99, 0))
+    plain = pixels_of(graph.exchange(outlet, later, inboxes['overlay']))
+    if output_size == 'camera':
+        assert np.array_equal(plain, frame[..., ::-1])
+
+
+def test_camera_info_goes_with_the_label_image_and_bad_ones_are_named(graph) -> None:
+    node = start(graph, {'output_size': 'network', 'diagnostics.period_s': 0.2})
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    outlet = graph.publisher('image', Image)
+    info_outlet = graph.publisher('camera_info', CameraInfo)
+    inbox = graph.subscribe('/segment/camera_info', CameraInfo)
+    labels = graph.subscribe('/segment/label', Image)
+    info_outlet.wait_matched()  # it listens when someone listens to its own
+    graph.exchange(outlet, make_image(), labels)
+    silent = wait_for_camera(diagnostics, lambda c: 'no camera_info' in c['message'])
+    assert '/camera_info: none has come' in silent['message']
+
+    for problem, bad in (('NaN', make_info()), ('is for images of 640x480', make_info(640, 480))):
+        if problem == 'NaN':
+            bad.k[0] = float('nan')
+        info_outlet.publish(bad)
+        for i in range(1000):  # until it has arrived
+            graph.exchange(outlet, make_image(stamp=(100 + i, 0)), labels)
+            if problem in values(diagnostics.messages[-1], 'segment: camera image')['message']:
+                break
+        else:
+            raise AssertionError(f'{problem} was never named')
+    assert not inbox.messages
+    assert node.output.count('no camera_info for /image') == 1  # throttled
+
+    info_outlet.publish(make_info())
+    for i in range(1000):
+        graph.exchange(outlet, make_image(stamp=(5000 + i, 7)), labels)
+        if inbox.messages:
+            break
+    ours = inbox.messages[0]
+    assert ours.header.frame_id == 'front'
+    assert ours.header.stamp.nanosec == 7
+    assert (ours.width, ours.height) == (96, 64)
+    # 64x48 scaled by 4/3 to 85x64 and centred in 96x64.
+    assert ours.k[0] == pytest.approx(50 * 85 / 64)
+    assert ours.k[2] == pytest.approx(32.5 * 85 / 64 - 0.5 + 5)
+
+
+def test_an_unheard_camera_is_left_alone_and_taken_up_again(graph) -> None:
+    node = start(graph)
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    outlet = graph.publisher('image', Image)
+    idle = wait_for_camera(diagnostics, lambda c: c['state'] == 'idle')
+    assert (idle['level'], idle['message']) == ('0', 'idle: nobody listens to its outputs')
+    assert graph.node.count_subscribers('/image') == 0
+    for _ in range(3):
+        inbox = graph.subscribe('/segment/color', Image)
+        began_s = time.monotonic()
+        graph.wait_until(lambda: graph.node.count_subscribers('/image') == 1, 20.0, 'not taken up')
+        assert time.monotonic() - began_s < 1.0
+        graph.exchange(outlet, make_image(), inbox)
+        graph.node.destroy_subscription(inbox._subscription)
+        graph.wait_until(lambda: graph.node.count_subscribers('/image') == 0, 20.0, 'not let be')
+    assert node.returncode is None
+
+
+COUNTING = """
+import sys
+from lednet_ros.node import segment_node
+from lednet_ros.segmentation import Segmenter
+
+class Counting(Segmenter):
+    def segment(self, *args, confidence=False, **more):
+        print('segmented', 'with confidence' if confidence else 'without', flush=True)
+        return super().segment(*args, confidence=confidence, **more)
+    def colorize(self, labels):
+        print('painted', flush=True)
+        return super().colorize(labels)
+
+segment_node.Segmenter = Counting
+sys.exit(segment_node.main())
+"""
+
+
+def test_what_nobody_listens_to_is_not_computed(graph) -> None:
+    """The node's own code, with a Segmenter that says what it is asked for."""
+    node = graph.start([sys.executable, '-c', COUNTING], SMALL)
+    graph.wait_for_output(node, 'ready: ', START_S)
+    outlet = graph.publisher('image', Image)
+    label = graph.subscribe('/segment/label', Image)
+    graph.exchange(outlet, make_image(stamp=(1, 0)), label)
+    assert 'painted' not in node.output
+    assert 'with confidence' not in node.output
+    confidence = graph.subscribe('/segment/confidence', Image)
+    graph.exchange(outlet, make_image(stamp=(2, 0)), confidence)
+    assert 'segmented with confidence' in node.output
+    assert 'painted' not in node.output
+    for inbox in (label, confidence):
+        graph.node.destroy_subscription(inbox._subscription)
+    graph.wait_until(lambda: graph.node.count_subscribers('/image') == 0, 20.0, 'not let be')
+    done = node.output.count('segmented')
+    for i in range(20):
+        outlet.publish(make_image(stamp=(3 + i, 0)))
+    graph.exchange(outlet, make_image(stamp=(99, 0)), graph.subscribe('/segment/color', Image))
+    # Those sent while nobody listened were never decoded; exchange may have had to send again.
+    assert node.output.count('segmented') <= done + 5
+    assert node.output.count('painted') >= 1
+
+
+def test_compressed_images_are_segmented_and_hostile_ones_named(graph) -> None:
+    pixels = cv2.resize(np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8), (64, 48))
+    png = CompressedImage(format='bgr8; png compressed bgr8', header=make_image().header,
+                          data=cv2.imencode('.png', pixels)[1].tobytes())
+    with Segmenter(config=SegmenterConfig(**SMALL)) as segmenter:
+        expected = segmenter.segment([pixels])[0].labels
+    start(graph, {'image_transport': 'compressed', 'diagnostics.period_s': 0.2},
+          remaps={'image': '/eye/image_raw'})
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    outlet = graph.publisher('/eye/image_raw/compressed', CompressedImage)
+    inbox = graph.subscribe('/segment/label', Image)
+    assert np.array_equal(pixels_of(graph.exchange(outlet, png, inbox)), expected)
+    outlet.publish(CompressedImage(format='jpeg', data=b'\xff\xd8\xff\xe0 and no more'))
+    camera = wait_for_camera(diagnostics, lambda c: c['rejected'] == '1')
+    assert 'a JPEG of 16 bytes that is cut short' in camera['last_rejection']
+    png.header.stamp.sec += 1
+    graph.exchange(outlet, png, inbox)
+
+
+def test_size_and_encoding_may_change_from_image_to_image(graph) -> None:
+    start(graph)
+    outlet = graph.publisher('image', Image)
+    inbox = graph.subscribe('/segment/label', Image)
+    for i, (size, encoding) in enumerate([((48, 64), 'bgr8'), ((30, 40), 'mono8'),
+                                          ((100, 60), 'rgba8'), ((48, 64), 'rgb8')]):
+        label = graph.exchange(outlet, make_image(*size, encoding, (i + 1, 0)), inbox)
+        assert (label.height, label.width) == size
+
+
+def test_the_work_per_camera_is_limited_and_the_limit_changes_live(graph) -> None:
+    start(graph, {'max_rate_hz': 2.0, 'diagnostics.period_s': 0.5})
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    outlet = graph.publisher('image', Image)
+    inbox = graph.subscribe('/segment/label', Image)
+    graph.exchange(outlet, make_image(), inbox)
+    with feeding(outlet, hz=20):
+        limited = wait_for_camera(diagnostics, lambda c: float(c['received_hz']) > 10)
+        assert 1 <= float(limited['segmented_hz']) <= 4
+        assert change(graph, 'max_rate_hz', 0).successful
+        free = wait_for_camera(diagnostics, lambda c: float(c['segmented_hz']) > 8)
+        assert float(free['received_hz']) > 8
+
+
+def test_a_dead_camera_costs_the_others_nothing(graph) -> None:
+    node = start(graph, {'cameras': ['front', 'left'], 'diagnostics.stale_after_s': 1.0})
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    outlets = {name: graph.publisher(f'{name}/image', Image) for name in ('front', 'left')}
+    inboxes = {name: graph.subscribe(f'/segment/{name}/label', Image) for name in outlets}
+    for name, outlet in outlets.items():
+        graph.exchange(outlet, make_image(), inboxes[name])
+    with feeding(outlets['front'], hz=10):  # the left one is silent
+        report = diagnostics.wait_for(
+            lambda a: values(a, 'segment: camera left').get('state') == 'stale')
+    front = values(report, 'segment: camera front')
+    assert (front['state'], front['level']) == ('active', '0')
+    assert float(front['segmented_hz']) > 4
+    assert node.returncode is None
 
 
 def test_a_large_camera_s_labels_have_its_size(graph) -> None:
@@ -183,7 +412,7 @@ def test_the_node_goes_on_when_the_camera_is_killed_and_comes_back(graph, tmp_pa
 
 
 def test_a_publisher_that_is_not_heard_is_a_warning_that_names_the_cause(graph) -> None:
-    node = start(graph, {'diagnostics.stale_after_s': 1.0})
+    node = start(graph, {'diagnostics.stale_after_s': 1.0, 'lazy': False})
     diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
     graph.publisher('image', Image)
     camera = wait_for_camera(diagnostics, lambda c: c['state'] == 'stale')
@@ -195,7 +424,7 @@ def test_a_publisher_that_is_not_heard_is_a_warning_that_names_the_cause(graph) 
 
 
 def test_nobody_publishing_is_a_warning_that_names_the_topic(graph) -> None:
-    start(graph, remaps={'image': '/front/image_raw'})
+    start(graph, {'lazy': False}, remaps={'image': '/front/image_raw'})
     camera = wait_for_camera(graph.subscribe('/diagnostics', DiagnosticArray), lambda c: True)
     assert camera['state'] == 'waiting'
     assert camera['message'].startswith('nobody publishes /front/image_raw')
@@ -240,15 +469,7 @@ def test_a_signal_ends_the_node_within_2_s_under_load(graph, number, count) -> N
     """The network at its checkpoint's size, fed faster than it can run."""
     image = make_image(360, 480)
     outlet = graph.publisher('image', Image, BEST_EFFORT)
-    stop = threading.Event()
-
-    def feed() -> None:
-        while not stop.wait(0.02):
-            outlet.publish(image)
-
-    feeder = threading.Thread(target=feed)
-    feeder.start()
-    try:
+    with feeding(outlet, hz=50, image=image):
         for _ in range(count):
             inbox = graph.subscribe('/segment/label', Image)
             node = graph.start(NODE)
@@ -259,9 +480,6 @@ def test_a_signal_ends_the_node_within_2_s_under_load(graph, number, count) -> N
             assert took_s < 2.0, node.describe()
             assert 'Traceback' not in node.output
             graph.node.destroy_subscription(inbox._subscription)
-    finally:
-        stop.set()
-        feeder.join()
 
 
 def test_an_unusable_checkpoint_is_one_line_and_can_be_tried_again(graph, tmp_path) -> None:
@@ -333,12 +551,8 @@ def test_parameters_are_described_and_changed_live_or_refused_with_the_reason(gr
     assert described.descriptors[0].description == 'what runs the network'
     assert described.descriptors[1].floating_point_range[0].to_value == 1.0
 
-    def change(name, value):
-        return graph.call(SetParameters, '/segment/set_parameters', SetParameters.Request(
-            parameters=[Parameter(name, value=value).to_parameter_msg()])).results[0]
-
-    assert not change('backend', 'torch').successful
-    refused = change('min_confidence', 7.0)
+    assert not change(graph, 'backend', 'torch').successful
+    refused = change(graph, 'min_confidence', 7.0)
     assert not refused.successful
     assert 'min_confidence out of range Min: 0.0, Max: 1.0, value: 7.0' in refused.reason
 
@@ -346,7 +560,7 @@ def test_parameters_are_described_and_changed_live_or_refused_with_the_reason(gr
     inbox = graph.subscribe('/segment/label', Image)
     before = graph.exchange(outlet, make_image(), inbox)
     assert set(before.data) != {255}
-    assert change('min_confidence', 1).successful  # an integer will do
+    assert change(graph, 'min_confidence', 1).successful  # an integer will do
     after = graph.exchange(outlet, make_image(stamp=(99, 0)), inbox)
     assert (np.asarray(after.data, np.uint8) == 255).mean() > 0.9
 

@@ -68,3 +68,13 @@ def test_a_downscaled_frame_is_averaged_not_skipped() -> None:
     out = np.empty((8, 64, 3), np.uint8)
     Fit.make((64, 512), (8, 64), 'letterbox').place(frame, True, out)
     assert np.abs(out.astype(int) - 32).max() <= 1
+
+
+@pytest.mark.parametrize('rgb', [False, True])
+def test_the_network_s_picture_is_rgb_and_black_beside_the_frame(rgb) -> None:
+    frame = np.full((32, 64, 3), (10, 20, 30), np.uint8)
+    picture = Fit.make((32, 64), (64, 64), 'letterbox').picture(frame, rgb)
+    assert picture.shape == (64, 64, 3)
+    assert (picture[16:48] == ((10, 20, 30) if rgb else (30, 20, 10))).all()
+    assert not picture[:16].any()
+    assert not picture[48:].any()

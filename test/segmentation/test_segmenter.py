@@ -181,3 +181,19 @@ def test_fp16_on_the_cpu_is_an_error(segmenter) -> None:
 def test_a_gpu_that_is_not_there_is_named_with_the_remedy(segmenter) -> None:
     with pytest.raises(BackendUnavailable, match=r'device cuda:0: torch .* sees 0 CUDA devices'):
         Segmenter(segmenter.checkpoint, SegmenterConfig(device='cuda:0'))
+
+
+def test_label_images_of_the_network_s_size_hold_the_frame_and_nothing_beside_it() -> None:
+    checkpoint = make_checkpoint(builtin_label_set('camvid'))
+    frame = noise(32, 96)  # letterboxed onto rows 16 to 47 of 64
+    with Segmenter(checkpoint, SegmenterConfig(output_size='network')) as segmenter:
+        result = segmenter.segment([frame], confidence=True)[0]
+    with Segmenter(checkpoint) as segmenter:
+        of_frame = segmenter.segment([frame], confidence=True)[0]
+    assert result.labels.shape == result.confidence.shape == (64, 96)
+    assert (result.fit.top, result.fit.height) == (16, 32)
+    assert np.array_equal(result.labels[16:48], of_frame.labels)
+    assert np.array_equal(result.confidence[16:48], of_frame.confidence)
+    for beside in (slice(16), slice(48, None)):
+        assert (result.labels[beside] == 255).all()
+        assert (result.confidence[beside] == 0).all()

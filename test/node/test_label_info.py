@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2')
+
+from std_msgs.msg import Header
+
+from lednet_ros.labels import LabelClass, LabelSet
+from lednet_ros.node import label_info
+
+
+class Fields:
+    """Stands for a message of vision_msgs, which has no wheel: keeps what it is given."""
+
+    def __init__(self, **fields) -> None:
+        vars(self).update(fields)
+
+
+def test_it_names_the_classes_that_occur_in_label_images(monkeypatch) -> None:
+    monkeypatch.setattr(label_info, 'LabelInfo', Fields)
+    monkeypatch.setattr(label_info, 'VisionClass', Fields, raising=False)
+    labels = LabelSet('yard', (
+        LabelClass('grass', (0, 200, 0), 'flat'),
+        LabelClass('rest', (0, 0, 0), 'void', void=True),
+        LabelClass('trunk', (90, 60, 0), 'object')))
+    header = Header(frame_id='front')
+    message = label_info.make_label_info(labels, 0.25, header)
+    assert message.header is header
+    assert message.threshold == 0.25
+    assert [(c.class_id, c.class_name) for c in message.class_map] == [(0, 'grass'), (2, 'trunk')]
