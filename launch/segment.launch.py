@@ -19,9 +19,16 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         'image', default_value='image', description="the camera's sensor_msgs/Image topic"),
     DeclareLaunchArgument(
+        'camera_info', default_value='',
+        description="the camera's sensor_msgs/CameraInfo topic; empty: camera_info beside image"),
+    DeclareLaunchArgument(
         'cameras', default_value='',
         description="names of several cameras, '[front, left]' or 'front,left', each with a "
         "topic <name>/image; empty: one camera, on 'image'"),
+    DeclareLaunchArgument(
+        'image_transport', default_value='', choices=['', 'raw', 'compressed'],
+        description="compressed: JPEG or PNG on <image>/compressed; empty: params_file's, else "
+        'raw'),
     DeclareLaunchArgument(
         'checkpoint', default_value='',
         description="checkpoint file; empty: params_file's, else the one of the package"),
@@ -64,7 +71,7 @@ def start_nodes(context: LaunchContext) -> 'list[LaunchDescriptionEntity]':
     parameters = [value('params_file')] if value('params_file') else []
     # An argument that is not given leaves the file's word.
     parameters += [{name: ParameterValue(value(name), value_type=str)}
-                   for name in ('checkpoint', 'backend') if value(name)]
+                   for name in ('image_transport', 'checkpoint', 'backend') if value(name)]
     if cameras:
         parameters.append({'cameras': cameras})
 
@@ -74,18 +81,21 @@ def start_nodes(context: LaunchContext) -> 'list[LaunchDescriptionEntity]':
         image, outputs = f'{cameras[0]}/image', f'{outputs}/{cameras[0]}'
     if not image.startswith('/'):
         image = f'{namespace}/{image}'
+    # A driver's topics lie side by side: /camera/image_raw, /camera/camera_info.
+    camera_info = value('camera_info') or f'{image.rpartition("/")[0]}/camera_info'
     return [
         # First: were rviz2 not installed, launch would fail and leave a node started before it.
         Node(
             package='rviz2', executable='rviz2', name='segment_rviz', output='screen',
             condition=IfCondition(value('rviz')), parameters=[use_sim_time],
             arguments=['-d', RVIZ_CONFIG],
-            remappings=[('/image', image), ('/segment/color', f'{outputs}/color'),
-                        ('/segment/label', f'{outputs}/label')]),
+            remappings=[('/image', image), *(
+                (f'/segment/{name}', f'{outputs}/{name}')
+                for name in ('overlay', 'label', 'confidence'))]),
         Node(
             package='lednet_ros', executable='segment_node', name='segment',
             namespace=value('namespace'), output='screen', emulate_tty=True,
             parameters=[*parameters, use_sim_time],
-            remappings=[] if cameras else [('image', value('image'))],
+            remappings=[] if cameras else [('image', image), ('camera_info', camera_info)],
             arguments=['--ros-args', '--log-level', value('log_level')]),
     ]

@@ -16,7 +16,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
 
 if TYPE_CHECKING:
     from ros_graph import Graph, Process
@@ -92,6 +92,15 @@ def test_segment_launch_names_topics_as_asked(graph: Graph) -> None:
     graph.wait_for_output(process, 'ready: /bot/eye/image_raw', WITHIN_S)
     assert graph.node.count_publishers('/bot/segment/label') == 1
     assert process.stop(signal.SIGINT, WITHIN_S) == 0, process.describe()
+
+
+def test_segment_launch_looks_for_camera_info_beside_the_image(graph: Graph) -> None:
+    graph.subscribe('/segment/camera_info', CameraInfo)  # else the node does not listen to it
+    process = launch(graph, 'segment.launch.py', 'image:=/eye/image_raw',
+                     'image_transport:=compressed')
+    graph.wait_for_output(process, 'ready: /eye/image_raw/compressed', WITHIN_S)
+    graph.wait_until(lambda: graph.node.count_subscribers('/eye/camera_info') == 1, WITHIN_S,
+                     'nobody listens to /eye/camera_info')
 
 
 @pytest.mark.parametrize('cameras', ['[front, left]', 'front,left'])

@@ -64,4 +64,4 @@ def test_demo_yaml_sets_only_what_exists() -> None:
 def test_segment_rviz_shows_the_topics_that_exist() -> None:
     config = yaml.safe_load(config_file('segment.rviz').read_text(encoding='utf-8'))
     topics = [display['Topic']['Value'] for display in config['Visualization Manager']['Displays']]
-    assert topics == ['/image', '/segment/color', '/segment/label']
+    assert topics == ['/image', '/segment/overlay', '/segment/label', '/segment/confidence']
