@@ -8,9 +8,10 @@ from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from lednet_ros.node.camera_tally import CameraCounts, CameraTally
@@ -46,11 +47,12 @@ class Camera:
                 type_, f'{outputs}/{output}', QoSProfile(depth=1),
                 qos_overriding_options=QoSOverridingOptions.with_default_policies())
             for output, type_ in OUTPUTS.items()}
+        self.stamp_ns = 0  # of the last image
         self._said_s: dict[str, float] = {}
         # For reports.
         self.reported = CameraCounts()
         self.listening_since_s: float | None = None  # with a publisher there
-        self.warned = False
+        self.warned = ''  # of what, in the log
 
     def wanted(self) -> set[str]:
         """Give the outputs that someone listens to."""
@@ -98,6 +100,23 @@ class Camera:
             self._node.destroy_publisher(publisher)
         self._publishers = {}
 
+    def qos_problem(self) -> str:
+        """Name an endpoint on these topics whose QoS cannot match ours; '' if there is none."""
+        if self._image is not None:
+            for other in self._node.get_publishers_info_by_topic(self.topic):
+                why = _mismatch(other, other.qos_profile, self._image.qos_profile)
+                if why:
+                    return (f'{_name(other)} publishes {self.topic} with a QoS that cannot match '
+                            f'({why}): change qos_overrides.{self.topic}.subscription')
+        for publisher in self._publishers.values():
+            topic = publisher.topic_name
+            for other in self._node.get_subscriptions_info_by_topic(topic):
+                why = _mismatch(other, publisher.qos_profile, other.qos_profile)
+                if why:
+                    return (f'{_name(other)} listens to {topic} with a QoS that cannot match '
+                            f"({why}): change its QoS, or qos_overrides.{topic}.publisher")
+        return ''
+
     def may_say(self, kind: str, now_s: float) -> bool:
         """Whether this kind of complaint was not made lately; it counts as made."""
         if now_s - self._said_s.get(kind, float('-inf')) < SAY_EVERY_S:
@@ -114,3 +133,16 @@ class Camera:
 
     def _on_info(self, message: CameraInfo) -> None:
         self.info = message
+
+
+def _mismatch(other: TopicEndpointInfo, offered: QoSProfile, asked: QoSProfile) -> str:
+    if not other.qos_profile.deadline.nanoseconds:
+        return ''  # just discovered: nothing is known of it yet; none has a deadline of zero
+    compatibility, why = qos_check_compatible(offered, asked)
+    if compatibility != QoSCompatibility.ERROR:
+        return ''
+    return str(why).removeprefix('ERROR: ').rstrip(';').lower()
+
+
+def _name(endpoint: TopicEndpointInfo) -> str:
+    return f'{endpoint.node_namespace}/{endpoint.node_name}'.replace('//', '/')

@@ -15,8 +15,9 @@ class CameraCounts:
     segmented: int = 0
     dropped: int = 0
     rejected: int = 0
-    odd_stamps: int = 0              # zero, or in the future: no latency can be told
+    odd_stamps: int = 0
     last_rejection: str = ''
+    last_odd_stamp: str = ''
     last_received_s: float | None = None
     size: str = ''                   # 'WIDTHxHEIGHT' of the last image
     encoding: str = ''
@@ -52,10 +53,11 @@ class CameraTally:
             self._counts = replace(
                 self._counts, rejected=self._counts.rejected + 1, last_rejection=reason)
 
-    def odd_stamp(self) -> None:
-        """Its stamp tells no age."""
+    def odd_stamp(self, problem: str) -> None:
+        """Its stamp tells no age, or goes back."""
         with self._lock:
-            self._counts = replace(self._counts, odd_stamps=self._counts.odd_stamps + 1)
+            self._counts = replace(
+                self._counts, odd_stamps=self._counts.odd_stamps + 1, last_odd_stamp=problem)
 
     @property
     def counts(self) -> CameraCounts:

@@ -38,6 +38,7 @@ class CameraView:
     elapsed_s: float         # since then
     idle_because: str        # why the node does not listen to it; '': it does
     info_problem: str        # why no CameraInfo goes out although asked for; '': none
+    qos_problem: str         # who on its topics cannot be matched, and why; '': none
     publishers: int
     silent_s: float          # since the last image, or since listening to a publisher began
 
@@ -54,6 +55,8 @@ def camera_state(view: CameraView, stale_after_s: float) -> tuple[str, bytes, st
     """Judge a camera: state, level, and a line that names the cause."""
     counts = view.counts
     if view.idle_because:
+        if view.qos_problem:
+            return 'idle', WARN, view.qos_problem
         return 'idle', OK, f'idle: {view.idle_because}'
     rejected = counts.rejected - view.before.rejected
     if rejected and rejected >= counts.received - view.before.received:
@@ -63,7 +66,13 @@ def camera_state(view: CameraView, stale_after_s: float) -> tuple[str, bytes, st
             return 'active', WARN, f'some images are rejected: {counts.last_rejection}'
         if view.info_problem:
             return 'active', WARN, f'no camera_info goes out: {view.info_problem}'
+        if view.qos_problem:
+            return 'active', WARN, view.qos_problem
+        if counts.odd_stamps > view.before.odd_stamps:
+            return 'active', WARN, f'stamps tell no age: the last {counts.last_odd_stamp}'
         return 'active', OK, 'segmenting'
+    if view.qos_problem:
+        return 'stale' if counts.received else 'waiting', WARN, view.qos_problem
     if not view.publishers:
         state = 'stale' if counts.received else 'waiting'
         return state, WARN, f'nobody publishes {view.topic}: start the camera or remap the topic'
@@ -88,6 +97,7 @@ def camera_values(view: CameraView, state: str) -> dict[str, object]:
         'rejected': counts.rejected,
         'last_rejection': counts.last_rejection,
         'odd_stamps': counts.odd_stamps,
+        'last_odd_stamp': counts.last_odd_stamp,
         'received_hz': (counts.received - before.received) / view.elapsed_s,
         'segmented_hz': (counts.segmented - before.segmented) / view.elapsed_s,
         'size': counts.size,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a frame's time goes, over the last few hundred frames, in constant memory."""
+"""Where a frame's time goes, over the last seconds, in constant memory."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-STAGES = ('transport', 'wait', 'prepare', 'run', 'finish', 'publish', 'total')
-"""In the order of a frame's way. 'transport' is from the header's stamp to the callback, 'total'
-from the stamp to the return of the last publish; the rest is measured by a monotonic clock."""
+STAGES = ('transport', 'decode', 'wait', 'prepare', 'run', 'finish', 'publish')
+"""In the order of a frame's way: 'transport' is from the header's stamp to the callback, 'wait' in
+the mailbox, 'publish' from the labels to the return of the last publish. All but 'transport' are
+of a monotonic clock."""
+TOTAL = 'total'  # from the stamp to the return of the last publish, by the stamp's clock
+OTHER = 'other'  # what the stages leave of the total: next to nothing, else a clock is astray
 
 
 class Quantiles(NamedTuple):
@@ -24,29 +27,35 @@ class Quantiles(NamedTuple):
 
 
 class Latency:
-    """A window over the newest frames' stages. Ticked by one thread, read by any."""
+    """A window over the newest frames' stages. Any thread adds, any thread reads."""
 
-    def __init__(self, window: int = 300) -> None:
+    def __init__(self, window_s: float = 10.0, most: int = 2048) -> None:
         self._lock = threading.Lock()
-        self._ms = np.full((window, len(STAGES)), np.nan, np.float32)
+        self._window_s = window_s
+        self._names = (*STAGES, TOTAL, OTHER)
+        self._ms = np.full((most, len(self._names)), np.nan, np.float32)
+        self._added_s = np.full(most, -np.inf)
         self._count = 0
 
-    def add(self, stages_ms: Mapping[str, float]) -> None:
+    def add(self, now_s: float, stages_ms: Mapping[str, float]) -> None:
         """Note one frame; a stage that could not be measured is left out."""
-        row = [stages_ms.get(stage, np.nan) for stage in STAGES]
+        row = [stages_ms.get(name, np.nan) for name in self._names]
+        # NaN where the total or a stage of it is not known.
+        row[-1] = row[-2] - sum(row[:-2])
         with self._lock:
             self._ms[self._count % len(self._ms)] = row
+            self._added_s[self._count % len(self._ms)] = now_s
             self._count += 1
 
-    def quantiles(self) -> dict[str, Quantiles]:
-        """Give each stage that was measured within the window."""
+    def quantiles(self, now_s: float) -> dict[str, Quantiles]:
+        """Give each stage that was measured within the window. Times are monotonic, in s."""
         with self._lock:
-            ms = self._ms.copy()
+            ms = self._ms[self._added_s > now_s - self._window_s]
         quantiles = {}
-        for stage, column in zip(STAGES, ms.T, strict=True):
+        for name, column in zip(self._names, ms.T, strict=True):
             known = column[~np.isnan(column)]
             if known.size:
                 p50, p95, p99 = np.percentile(known, (50, 95, 99))
-                quantiles[stage] = Quantiles(
+                quantiles[name] = Quantiles(
                     float(p50), float(p95), float(p99), float(known.max()))
         return quantiles

@@ -11,6 +11,7 @@ from rclpy.node import Node
 
 from lednet_ros.node.camera import Camera
 from lednet_ros.node.diagnostics import (
+    ERROR,
     OK,
     WARN,
     CameraView,
@@ -20,7 +21,7 @@ from lednet_ros.node.diagnostics import (
     latency_values,
     make_status,
 )
-from lednet_ros.node.latency import Quantiles
+from lednet_ros.node.latency import TOTAL, Quantiles
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,9 @@ class Snapshot:
     now_s: float  # monotonic
     engine: Status
     cameras: tuple[Camera, ...]
-    is_active: bool
+    active_since_s: float | None  # None: it is not
+    segmented_s: float | None     # when labels were last published; None: never
+    patience_s: float             # how long none may be while images come
     latency: Mapping[str, Quantiles]
     max_latency_ms: float
     stale_after_s: float
@@ -49,18 +52,20 @@ class Reports:
         elapsed_s = max(now.now_s - self._last_s, 1e-3) if self._last_s else 1.0
         self._last_s = now.now_s
         segmented = 0
+        images_come = False
         cameras = {}
         for camera in now.cameras:
             view = self._view(camera, now, elapsed_s)
             segmented += view.counts.segmented - view.before.segmented
+            images_come |= view.counts.received > view.before.received
             camera.reported = view.counts
             state, level, message = camera_state(view, now.stale_after_s)
             cameras[f'camera {camera.name}'] = Status(
                 level, message, camera_values(view, state), camera.topic)
-            if state == 'stale' and not camera.warned:
+            if message != camera.warned and (state == 'stale' or view.qos_problem):
                 self._node.get_logger().warning(message)
-            camera.warned = state == 'stale'
-        latency = _latency_status(now, segmented / elapsed_s)
+            camera.warned = message if state == 'stale' or view.qos_problem else ''
+        latency = _latency_status(now, segmented / elapsed_s, images_come)
         statuses = {'engine': now.engine, 'latency': latency, **cameras}
         array = DiagnosticArray(status=[
             make_status(f'{self._node.get_name()}: {task}', status)
@@ -72,8 +77,8 @@ class Reports:
         publishers = self._node.count_publishers(camera.topic)
         idle_because = ''
         if not camera.is_listening:
-            idle_because = ('nobody listens to its outputs' if now.is_active
-                            else 'the node is not active')
+            idle_because = ('the node is not active' if now.active_since_s is None
+                            else 'nobody listens to its outputs')
         if idle_because or not publishers:
             camera.listening_since_s = None
         elif camera.listening_since_s is None:
@@ -82,14 +87,22 @@ class Reports:
         since_s = max((t for t in (counts.last_received_s, camera.listening_since_s)
                        if t is not None), default=now.now_s)
         return CameraView(camera.topic, counts, camera.reported, elapsed_s, idle_because,
-                          camera.info_problem, publishers, now.now_s - since_s)
+                          camera.info_problem, camera.qos_problem(), publishers,
+                          now.now_s - since_s)
 
 
-def _latency_status(now: Snapshot, segmented_hz: float) -> Status:
-    total = now.latency.get('total')
-    level, message = OK, 'no frame was segmented yet'
-    if total:
-        message = f'p95 {total.p95:.0f} ms from stamp to label'
-        if 0 < now.max_latency_ms < total.p95:
-            level, message = WARN, f'{message}, over the limit of {now.max_latency_ms:.0f} ms'
-    return Status(level, message, {'segmented_hz': segmented_hz, **latency_values(now.latency)})
+def _latency_status(now: Snapshot, segmented_hz: float, images_come: bool) -> Status:
+    total = now.latency.get(TOTAL)
+    values = {'segmented_hz': segmented_hz, 'max_latency_ms': now.max_latency_ms,
+              **latency_values(now.latency)}
+    since_s = max((t for t in (now.segmented_s, now.active_since_s) if t is not None),
+                  default=now.now_s)
+    if images_come and now.now_s - since_s > now.patience_s:
+        return Status(ERROR, f'images come but no labels for {now.now_s - since_s:.0f} s: see the '
+                      'engine and the cameras', values)
+    if not total:
+        return Status(OK, 'no latency within the last seconds', values)
+    message = f'p95 {total.p95:.0f} ms from stamp to label'
+    if 0 < now.max_latency_ms < total.p95:
+        return Status(WARN, f'{message}, over the limit of {now.max_latency_ms:.0f} ms', values)
+    return Status(OK, message, values)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import cv2
 import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -42,16 +41,16 @@ from lednet_ros.node.image_codec import (
     BadImage,
     Frame,
     decode,
-    encode_image,
     size_and_encoding,
 )
 from lednet_ros.node.label_info import LabelInfo, make_label_info
-from lednet_ros.node.latency import Latency
+from lednet_ros.node.latency import TOTAL, Latency
 from lednet_ros.node.latest_frame import LatestFrames
+from lednet_ros.node.outputs import make_images
 from lednet_ros.node.parameters import Param, declare, value_of
 from lednet_ros.node.reports import Reports, Snapshot
 from lednet_ros.node.run import run
-from lednet_ros.panels import overlay
+from lednet_ros.node.stamps import StampAge, age_of, going_back
 from lednet_ros.segmentation import Segmentation, Segmenter, SegmenterConfig
 from lednet_ros.segmentation.child_build import ChildBuild, needed_build
 from lednet_ros.segmentation.config import (
@@ -108,6 +107,7 @@ class Pending:
     frame: Frame
     header: Header
     received_s: float           # monotonic
+    decoded_s: float
     transport_ms: float | None  # from the header's stamp; None if that tells no age
 
 
@@ -124,6 +124,8 @@ class SegmentNode(LifecycleNode):
         self._watch: Timer | None = None
         self._label_info: Publisher | None = None
         self._latency = Latency()
+        self._active_since_s: float | None = None
+        self._segmented_s: float | None = None
         self.done = Future()        # never by itself
         self._build: ChildBuild | None = None
         self._problem = ''          # why there is no segmenter, or why its last frame failed
@@ -175,6 +177,7 @@ class SegmentNode(LifecycleNode):
         self._worker = threading.Thread(
             target=self._work, args=(self._frames,), name='inference', daemon=True)
         self._worker.start()
+        self._active_since_s = time.monotonic()
         self._listen()
         self._watch = self.create_timer(
             WATCH_S, self._listen, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -185,7 +188,7 @@ class SegmentNode(LifecycleNode):
         """Stop listening; the frame in the making is the last."""
         if self._watch is not None:
             self.destroy_timer(self._watch)
-        self._watch = None
+        self._watch = self._active_since_s = None
         for camera in self._cameras:
             camera.ignore()
             camera.ignore_info()
@@ -319,6 +322,7 @@ class SegmentNode(LifecycleNode):
 
     def _on_image(self, camera: Camera, message: Image | CompressedImage) -> None:
         received_s = time.monotonic()
+        transport_ms = self._judge_stamp(camera, message.header, received_s)
         camera.tally.received(received_s, *size_and_encoding(message))
         if not camera.rate_limit.allows(received_s, self.parameter('max_rate_hz')):
             camera.tally.dropped()
@@ -330,21 +334,24 @@ class SegmentNode(LifecycleNode):
             if camera.may_say('rejected', received_s):
                 self.get_logger().error(f'rejected an image on {camera.topic}: {error}')
             return
-        age_ms = self._age_ms(message.header)
-        if age_ms is None:
-            camera.tally.odd_stamp()
-            if camera.may_say('odd stamp', received_s):
-                self.get_logger().warning(
-                    f'an image on {camera.topic} is stamped zero or in the future: it is '
-                    "segmented, its age unknown: look at the driver's clock")
-        if self._frames.put(camera.name, Pending(frame, message.header, received_s, age_ms)):
+        pending = Pending(frame, message.header, received_s, time.monotonic(), transport_ms)
+        if self._frames.put(camera.name, pending):
             camera.tally.dropped()
 
-    def _age_ms(self, header: Header) -> float | None:
-        """Give a stamp's age by the node's clock; None for zero and the future."""
-        stamp_ns = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
-        age_ms = (self.get_clock().now().nanoseconds - stamp_ns) / 1e6
-        return age_ms if stamp_ns > 0 and age_ms >= 0 else None
+    def _judge_stamp(self, camera: Camera, header: Header, now_s: float) -> float | None:
+        """Give the image's age in ms, None if its stamp tells none; name what is odd."""
+        stamp_ns = _stamp_ns(header)
+        age = self._age(header)
+        problem = age.problem or going_back(stamp_ns, camera.stamp_ns)
+        camera.stamp_ns = stamp_ns
+        if problem:
+            camera.tally.odd_stamp(problem)
+            if camera.may_say('odd stamp', now_s):
+                self.get_logger().warning(f"an image's stamp on {camera.topic} {problem}")
+        return age.ms
+
+    def _age(self, header: Header) -> StampAge:
+        return age_of(_stamp_ns(header), self.get_clock().now().nanoseconds)
 
     def _work(self, frames: LatestFrames[Pending]) -> None:
         while not frames.closed:
@@ -365,59 +372,45 @@ class SegmentNode(LifecycleNode):
         if not batch:
             return
         assert self._segmenter is not None
-        taken_s = time.monotonic()
         wanted = {name: self._camera(name).wanted() for name in batch}
+        began_s = time.monotonic()
         segmentations = self._segmenter.segment(
             [pending.frame.pixels for pending in batch.values()],
             rgb=[pending.frame.rgb for pending in batch.values()],
             confidence=any('confidence' in outputs for outputs in wanted.values()),
             min_confidence=self.parameter('min_confidence'))
+        ended_s = time.monotonic()
         for name, segmentation in zip(list(batch), segmentations, strict=True):
             camera, pending = self._camera(name), batch[name]
-            publish_from_s = time.monotonic()
             self._publish(camera, pending, segmentation, wanted[name])
-            published_s = time.monotonic()
+            self._segmented_s = published_s = time.monotonic()
+            total_ms = self._age(pending.header).ms
             camera.tally.segmented()
             del batch[name]  # has met its fate, whatever becomes of the others
             stages = {
-                'wait': (taken_s - pending.received_s) * 1e3,
+                'decode': (pending.decoded_s - pending.received_s) * 1e3,
+                'wait': (began_s - pending.decoded_s) * 1e3,
                 **segmentation.timings,
-                'publish': (published_s - publish_from_s) * 1e3,
+                'publish': (published_s - ended_s) * 1e3,
             }
             if pending.transport_ms is not None:
                 stages['transport'] = pending.transport_ms
-            total_ms = self._age_ms(pending.header)
-            if total_ms is not None:
-                stages['total'] = total_ms
-            self._latency.add(stages)
+                if total_ms is not None:
+                    stages[TOTAL] = total_ms
+            self._latency.add(published_s, stages)
         self._problem = ''
 
     def _publish(
         self, camera: Camera, pending: Pending, seen: Segmentation, wanted: set[str]
     ) -> None:
-        """Make and publish what is listened to, labels first."""
+        """Make and publish what is listened to."""
         assert self._segmenter is not None
-        header = pending.header
-        if 'label' in wanted:
-            camera.publish('label', encode_image(seen.labels, 'mono8', header))
-        if 'confidence' in wanted and seen.confidence is not None:
-            camera.publish('confidence', encode_image(seen.confidence, 'mono8', header))
+        for output, image in make_images(
+                wanted, pending.frame, pending.header, seen, self._segmenter.colorize,
+                self.parameter('overlay_alpha')):
+            camera.publish(output, image)
         if 'camera_info' in wanted:
-            self._publish_camera_info(camera, header, seen)
-        if wanted & {'color', 'overlay'}:
-            colors = self._segmenter.colorize(seen.labels)
-            if 'color' in wanted:
-                camera.publish('color', encode_image(colors, 'rgb8', header))
-            if 'overlay' in wanted:
-                picture = self._picture(pending.frame, seen)
-                blend = overlay(picture, colors, self.parameter('overlay_alpha'))
-                camera.publish('overlay', encode_image(blend, 'rgb8', header))
-
-    def _picture(self, frame: Frame, seen: Segmentation) -> np.ndarray:
-        """Give the camera's picture as RGB, of the labels' size."""
-        if self.parameter('output_size') == 'network':
-            return seen.fit.picture(frame.pixels, frame.rgb)
-        return frame.pixels if frame.rgb else cv2.cvtColor(frame.pixels, cv2.COLOR_BGR2RGB)
+            self._publish_camera_info(camera, pending.header, seen)
 
     def _publish_camera_info(self, camera: Camera, header: Header, seen: Segmentation) -> None:
         """Publish where the label image's pixels look; nothing rather than what does not hold."""
@@ -443,11 +436,15 @@ class SegmentNode(LifecycleNode):
             engine = unconfigured_status(self._problem)
         else:
             engine = engine_status(self._segmenter, self._problem)
+        stale_after_s, max_rate_hz = (
+            self.parameter(name) for name in ('diagnostics.stale_after_s', 'max_rate_hz'))
         self._reports.publish(Snapshot(
             now_s=self._reported_s, engine=engine, cameras=tuple(self._cameras),
-            is_active=self._watch is not None, latency=self._latency.quantiles(),
+            active_since_s=self._active_since_s, segmented_s=self._segmented_s,
+            patience_s=stale_after_s + (2 / max_rate_hz if max_rate_hz else 0),
+            latency=self._latency.quantiles(self._reported_s),
             max_latency_ms=self.parameter('diagnostics.max_latency_ms'),
-            stale_after_s=self.parameter('diagnostics.stale_after_s')))
+            stale_after_s=stale_after_s))
 
 
 class RosHandler(logging.Handler):
@@ -465,6 +462,10 @@ class RosHandler(logging.Handler):
             self._logger.warning(record.getMessage())
         else:
             self._logger.debug(record.getMessage())
+
+
+def _stamp_ns(header: Header) -> int:
+    return int(header.stamp.sec * 1_000_000_000 + header.stamp.nanosec)
 
 
 def _words(error: Exception) -> str:

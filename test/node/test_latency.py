@@ -1,25 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from lednet_ros.node.latency import Latency
+from lednet_ros.node.latency import STAGES, Latency
 
 
-def test_quantiles_are_of_the_newest_frames_only() -> None:
-    latency = Latency(window=100)
-    for _ in range(50):
-        latency.add({'run': 1e6})
-    for ms in range(1, 101):
-        latency.add({'run': float(ms)})
-    run = latency.quantiles()['run']
-    assert run.p50 == pytest.approx(50.5)
-    assert run.p95 == pytest.approx(95.05)
-    assert run.max == 100
+def test_quantiles_are_of_the_last_seconds() -> None:
+    latency = Latency(window_s=10.0)
+    latency.add(0.0, {'run': 1e6})
+    for i in range(101):
+        latency.add(5.0, {'run': float(i)})
+    assert latency.quantiles(9.0)['run'].max == 1e6
+    run = latency.quantiles(12.0)['run']
+    assert (run.p50, run.p95, run.p99, run.max) == pytest.approx((50, 95, 99, 100))
+    assert latency.quantiles(20.0) == {}
 
 
-def test_a_stage_that_was_not_measured_has_no_figures() -> None:
+def test_memory_is_constant_the_newest_stay() -> None:
+    latency = Latency(most=100)
+    for ms in range(1000):
+        latency.add(0.0, {'run': float(ms)})
+    assert latency.quantiles(0.0)['run'].p50 == pytest.approx(949.5)
+
+
+def test_a_stage_that_was_never_measured_is_left_out() -> None:
     latency = Latency()
-    assert latency.quantiles() == {}
-    latency.add({'run': 3.0})
-    latency.add({'run': 5.0, 'total': 9.0})
-    assert set(latency.quantiles()) == {'run', 'total'}
-    assert latency.quantiles()['total'].p50 == 9.0
+    assert latency.quantiles(0.0) == {}
+    latency.add(0.0, {'run': 3.0})
+    latency.add(0.0, {'run': 5.0, 'total': 9.0})
+    assert set(latency.quantiles(0.0)) == {'run', 'total'}
+    assert latency.quantiles(0.0)['total'].p50 == 9.0
+
+
+def test_what_the_stages_leave_of_the_total_is_told() -> None:
+    latency = Latency()
+    latency.add(0.0, {**dict.fromkeys(STAGES, 2.0), 'total': 2.0 * len(STAGES) + 0.5})
+    assert latency.quantiles(0.0)['other'].p50 == pytest.approx(0.5)

@@ -18,12 +18,13 @@ from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import DescribeParameters, SetParameters
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from lednet_ros.labels import builtin_label_set
 from lednet_ros.node.image_codec import encode_image
+from lednet_ros.node.latency import STAGES, TOTAL
 from lednet_ros.segmentation import Segmenter, SegmenterConfig
 
 NODE = 'lednet_ros.node.segment_node'
@@ -60,7 +61,9 @@ def feeding(outlet, hz: float, image: Image | None = None) -> Iterator[None]:
     def feed() -> None:
         message = image or make_image()
         while not stop.wait(1 / hz):
-            message.header.stamp.nanosec += 1
+            now_s = time.time()
+            message.header.stamp.sec = int(now_s)
+            message.header.stamp.nanosec = int(now_s % 1 * 1e9)
             outlet.publish(message)
 
     feeder = threading.Thread(target=feed)
@@ -335,7 +338,7 @@ def test_a_dead_camera_costs_the_others_nothing(graph) -> None:
         report = diagnostics.wait_for(
             lambda a: values(a, 'segment: camera left').get('state') == 'stale')
     front = values(report, 'segment: camera front')
-    assert (front['state'], front['level']) == ('active', '0')
+    assert (front['state'], front['level'], front['message']) == ('active', '0', 'segmenting')
     assert float(front['segmented_hz']) > 4
     assert node.returncode is None
 
@@ -443,6 +446,7 @@ def test_diagnostics_tell_engine_latency_and_camera(graph) -> None:
     array = diagnostics.messages[-1]
     assert array.header.stamp.sec >= now.sec
     assert int(camera['odd_stamps']) >= 2
+    assert 'in the future' in camera['last_odd_stamp']
     assert (camera['size'], camera['encoding']) == ('64x48', 'bgr8')
     engine = values(array, 'segment: engine')
     assert engine['backend'].startswith('onnxruntime cpu fp32')
@@ -450,8 +454,77 @@ def test_diagnostics_tell_engine_latency_and_camera(graph) -> None:
     assert float(engine['self_check_agreement']) > 0.999
     assert (engine['input'], engine['labels'], engine['classes']) == ('96x64', 'camvid', '11')
     latency = values(array, 'segment: latency')
-    for stage in ('transport', 'wait', 'prepare', 'run', 'finish', 'publish', 'total'):
+    for stage in (*STAGES, TOTAL):
         assert 0 <= float(latency[f'{stage}_p50_ms']) <= float(latency[f'{stage}_max_ms']) < 60e3
+    assert abs(float(latency['other_p50_ms'])) <= 1.0  # the stages account for the total
+
+
+@pytest.mark.parametrize(('parameters', 'topic', 'ours', 'theirs', 'words'), [
+    ({'qos_overrides./image.subscription.reliability': 'reliable'}, 'image', 'publisher',
+     BEST_EFFORT, ('/test publishes /image', 'best effort publisher and reliable subscription',
+                   'qos_overrides./image.subscription')),
+    ({}, '/segment/label', 'subscribe',
+     QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL),
+     ('/test listens to /segment/label', 'volatile publisher and transient local subscription')),
+], ids=['camera', 'listener'])
+def test_a_qos_that_cannot_match_is_named(graph, parameters, topic, ours, theirs, words) -> None:
+    node = start(graph, {**parameters, 'lazy': False})
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    diagnostics.wait()
+    getattr(graph, ours)(topic, Image, theirs)
+    began_s = time.monotonic()
+    camera = wait_for_camera(diagnostics, lambda c: 'cannot match' in c['message'])
+    assert time.monotonic() - began_s < 2.5  # of which up to 0.5 is the discovery
+    assert camera['level'] == '1'
+    assert all(word in camera['message'] for word in words)
+    graph.wait_for_output(node, 'with a QoS that cannot match')
+
+
+FAILING = """
+import sys
+from lednet_ros.node import segment_node
+from lednet_ros.segmentation import Segmenter
+
+class Failing(Segmenter):
+    made = 0
+    def __init__(self, *args):
+        super().__init__(*args)
+        Failing.made += 1
+    def segment(self, frames, **more):
+        if Failing.made == 1 and frames[0].any():  # not when it is warmed up
+            raise RuntimeError('the device is lost')
+        return super().segment(frames, **more)
+
+segment_node.Segmenter = Failing
+sys.exit(segment_node.main())
+"""
+
+
+def test_a_backend_that_fails_is_an_error_and_configuring_anew_recovers(graph) -> None:
+    """The node's own code, with a Segmenter whose first instance fails as a lost GPU would."""
+    node = graph.start([sys.executable, '-c', FAILING],
+                       {**SMALL, 'diagnostics.stale_after_s': 1.0})
+    graph.wait_for_output(node, 'ready: ', START_S)
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    inbox = graph.subscribe('/segment/label', Image)
+    outlet = graph.publisher('image', Image)
+    with feeding(outlet, hz=10):
+        array = diagnostics.wait_for(lambda a: values(a, 'segment: latency')['level'] == '2')
+        assert 'images come but no labels' in values(array, 'segment: latency')['message']
+        engine = values(array, 'segment: engine')
+        assert (engine['level'], engine['state']) == ('2', 'failing')
+        assert engine['message'] == 'RuntimeError: the device is lost'
+        camera = values(array, 'segment: camera image')
+        assert 'segmenting failed: RuntimeError' in camera['last_rejection']
+        assert not inbox.messages
+        for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP,
+                           Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+            assert change_state(graph, transition)
+        inbox.wait(3)
+        diagnostics.wait_for(lambda a: a.header.stamp.sec > array.header.stamp.sec + 1
+                             and values(a, 'segment: engine')['level'] == '0'
+                             and values(a, 'segment: latency')['level'] == '0')
+    assert node.returncode is None
 
 
 def test_several_cameras_of_different_sizes_share_one_network(graph) -> None:

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How old an image is by its header, and what is odd about its stamp."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+MAX_AGE_S = 60.0  # older: stamped by another clock, as in a bag played without simulated time
+
+
+class StampAge(NamedTuple):
+    """An age by the node's clock."""
+
+    ms: float | None  # None: the stamp tells none
+    problem: str      # '': none
+
+
+def age_of(stamp_ns: int, now_ns: int) -> StampAge:
+    """Judge a stamp by the node's clock, which may be simulated."""
+    if stamp_ns == 0:
+        return StampAge(None, "is zero: look at the driver's header")
+    ms = (now_ns - stamp_ns) / 1e6
+    if ms < 0:
+        return StampAge(None, f'is {_words(-ms)} in the future: synchronise the clocks')
+    if ms > MAX_AGE_S * 1e3:
+        return StampAge(None, f'is {_words(ms)} old: synchronise the clocks, or play the bag with '
+                              '--clock and set use_sim_time')
+    return StampAge(ms, '')
+
+
+def going_back(stamp_ns: int, before_ns: int) -> str:
+    """Say so when a stamp is before the camera's last one; '' when it is not."""
+    if not 0 < stamp_ns < before_ns:
+        return ''
+    return (f'is {_words((before_ns - stamp_ns) / 1e6)} before the last: time jumped back, or two '
+            'publish on the topic')
+
+
+def _words(ms: float) -> str:
+    for unit, length in (('days', 86_400e3), ('h', 3_600e3), ('s', 1e3)):
+        if ms >= length:
+            return f'{ms / length:.1f} {unit}'
+    return f'{ms:.0f} ms'
