@@ -8,7 +8,7 @@ from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
@@ -104,17 +104,17 @@ class Camera:
         """Name an endpoint on these topics whose QoS cannot match ours; '' if there is none."""
         if self._image is not None:
             for other in self._node.get_publishers_info_by_topic(self.topic):
-                why = _mismatch(other, other.qos_profile, self._image.qos_profile)
+                why = _mismatch(other.qos_profile, self._image.qos_profile)
                 if why:
                     return (f'{_name(other)} publishes {self.topic} with a QoS that cannot match '
                             f'({why}): change qos_overrides.{self.topic}.subscription')
         for publisher in self._publishers.values():
             topic = publisher.topic_name
             for other in self._node.get_subscriptions_info_by_topic(topic):
-                why = _mismatch(other, publisher.qos_profile, other.qos_profile)
+                why = _mismatch(publisher.qos_profile, other.qos_profile)
                 if why:
                     return (f'{_name(other)} listens to {topic} with a QoS that cannot match '
-                            f"({why}): change its QoS, or qos_overrides.{topic}.publisher")
+                            f'({why}): change its QoS, or qos_overrides.{topic}.publisher')
         return ''
 
     def may_say(self, kind: str, now_s: float) -> bool:
@@ -135,13 +135,15 @@ class Camera:
         self.info = message
 
 
-def _mismatch(other: TopicEndpointInfo, offered: QoSProfile, asked: QoSProfile) -> str:
-    if not other.qos_profile.deadline.nanoseconds:
-        return ''  # just discovered: nothing is known of it yet; none has a deadline of zero
-    compatibility, why = qos_check_compatible(offered, asked)
-    if compatibility != QoSCompatibility.ERROR:
-        return ''
-    return str(why).removeprefix('ERROR: ').rstrip(';').lower()
+def _mismatch(offered: QoSProfile, asked: QoSProfile) -> str:
+    """Judge by the policies people set; rclpy logs the rest (deadline, liveliness)."""
+    if (offered.reliability == ReliabilityPolicy.BEST_EFFORT
+            and asked.reliability == ReliabilityPolicy.RELIABLE):
+        return 'best effort is published, reliable asked for'
+    if (offered.durability == DurabilityPolicy.VOLATILE
+            and asked.durability == DurabilityPolicy.TRANSIENT_LOCAL):
+        return 'volatile is published, transient local asked for'
+    return ''
 
 
 def _name(endpoint: TopicEndpointInfo) -> str:

@@ -461,11 +461,11 @@ def test_diagnostics_tell_engine_latency_and_camera(graph) -> None:
 
 @pytest.mark.parametrize(('parameters', 'topic', 'ours', 'theirs', 'words'), [
     ({'qos_overrides./image.subscription.reliability': 'reliable'}, 'image', 'publisher',
-     BEST_EFFORT, ('/test publishes /image', 'best effort publisher and reliable subscription',
+     BEST_EFFORT, ('/test publishes /image', 'best effort is published, reliable asked for',
                    'qos_overrides./image.subscription')),
     ({}, '/segment/label', 'subscribe',
      QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL),
-     ('/test listens to /segment/label', 'volatile publisher and transient local subscription')),
+     ('/test listens to /segment/label', 'volatile is published, transient local asked for')),
 ], ids=['camera', 'listener'])
 def test_a_qos_that_cannot_match_is_named(graph, parameters, topic, ours, theirs, words) -> None:
     node = start(graph, {**parameters, 'lazy': False})
