@@ -24,7 +24,8 @@ setup(
     ],
     python_requires='>=3.10',
     # torch is left out on purpose: which build of it fits is the machine's matter (README).
-    install_requires=['numpy>=1.21', 'safetensors>=0.4', 'PyYAML>=5.4', 'rich>=11'],
+    install_requires=['numpy>=1.21', 'safetensors>=0.4', 'PyYAML>=5.4', 'rich>=11',
+                      'rosbags>=0.10', 'matplotlib>=3.5'],
     extras_require={'test': ['pytest', 'pytest-timeout', 'hypothesis']},  # colcon test looks here
     zip_safe=False,
     entry_points={
@@ -33,6 +34,8 @@ setup(
             'image_source_node = lednet_ros.node.image_source_node:main',
             'lednet_demo = lednet_ros.node.demo:main',
             'lednet_benchmark = lednet_ros.benchmark:main',
+            'lednet_top = lednet_ros.node.top:main',
+            'lednet_latency_report = lednet_ros.node.latency_report:main',
             'lednet_compile = lednet_ros.segmentation.compile:main',
         ],
     },

@@ -118,6 +118,6 @@ class DemoView(Node):
             rejected=counts.get('rejected', ''),
             p50_ms=latency.get('total_p50_ms', '').split('.')[0],
             p95_ms=latency.get('total_p95_ms', '').split('.')[0],
-            backend={v.key: v.value for v in engine.values}.get('backend', ''),
+            backend=engine.message,
             camera=camera.message,
             problem=engine.message if engine.level == DiagnosticStatus.ERROR else '')

@@ -15,6 +15,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.task import Future
 
 from lednet_ros.errors import LednetRosError
+from lednet_ros.node.memory import keep_freed_buffers
 
 WAKE_S = 0.5  # the longest that a signal stays unseen, should rclpy not wake the executor
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -38,6 +39,7 @@ def run(name: str, make: Callable[[threading.Event], Runnable], args: Sequence[s
     `make` gets an event that is set by the first signal. An error that the user can mend is one
     line on stderr and exit code 1.
     """
+    keep_freed_buffers()
     stop = threading.Event()
     for number in SIGNALS:
         # rclpy's handlers shut the context down and then call these. So no signal, repeated as

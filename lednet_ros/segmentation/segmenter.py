@@ -15,6 +15,7 @@ import numpy as np
 from lednet_ros.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
 from lednet_ros.labels import UNLABELLED, LabelSet
 from lednet_ros.segmentation.backends import make_backend
+from lednet_ros.segmentation.backends.torch import device_health
 from lednet_ros.segmentation.config import SegmenterConfig
 from lednet_ros.segmentation.fit import Fit
 from lednet_ros.segmentation.self_check import SelfCheck
@@ -69,6 +70,15 @@ class Segmenter:
     def self_check(self) -> SelfCheck | None:
         """How far the compiled program agrees with torch in fp32; None where none was compiled."""
         return self._backend.self_check
+
+    @property
+    def build_s(self) -> float | None:
+        """How long the compiled program took to build; 0: cached; None: none is needed."""
+        return self._backend.build_s
+
+    def device_health(self) -> dict[str, float]:
+        """Give the GPU's `gpu_used_mb`, `gpu_total_mb`, `gpu_temperature_c`, as far as known."""
+        return device_health(self._backend.name.split()[1])
 
     def segment(
         self,

@@ -449,7 +449,11 @@ def test_diagnostics_tell_engine_latency_and_camera(graph) -> None:
     assert 'in the future' in camera['last_odd_stamp']
     assert (camera['size'], camera['encoding']) == ('64x48', 'bgr8')
     engine = values(array, 'segment: engine')
-    assert engine['backend'].startswith('onnxruntime cpu fp32')
+    assert (engine['backend'], engine['device'], engine['precision']) == (
+        'onnxruntime', 'cpu', 'fp32')
+    assert engine['why'] == 'no CUDA GPU'
+    assert engine['cached'] == str(float(engine['build_s']) == 0)
+    assert 50 < float(engine['memory_mb']) < 4000
     assert engine['checkpoint'] == 'lednet-camvid.safetensors'
     assert float(engine['self_check_agreement']) > 0.999
     assert (engine['input'], engine['labels'], engine['classes']) == ('96x64', 'camvid', '11')

@@ -34,9 +34,10 @@ class BackendResult:
 class Backend(Protocol):
     """The graph on one device. Used by one thread, closed once."""
 
-    name: str    # as diagnostics show it: 'torch cpu fp32'
+    name: str    # what, device and precision: 'torch cpu fp32'
     reason: str  # why this one was chosen
     self_check: SelfCheck | None  # how far it agrees with torch in fp32; None: not asked
+    build_s: float | None  # how long the program took to build; 0: cached; None: none is needed
 
     def prepare(
         self, frames: Sequence[np.ndarray], are_rgb: Sequence[bool], fits: Sequence[Fit]

@@ -53,6 +53,7 @@ class OnnxRuntimeBackend:
         self._upsampling = Upsampling(tuple(scores_shape[1:]), size)
         self.name = 'onnxruntime cpu fp32'
         self.reason = reason
+        self.build_s = cached.build_s
         self.self_check = self_check(
             checkpoint, lambda frames: self.run(frames, confidence=False).labels, *size)
         if self.self_check.refusal:

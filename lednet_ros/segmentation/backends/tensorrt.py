@@ -177,6 +177,7 @@ class TensorRTBackend:
         self.name = f'tensorrt {self._device} {key.precision}'
         self.reason = reason
         self.self_check: SelfCheck | None = None  # of the program loaded last
+        self.build_s: float | None = None
         self._what = (f'{self.name}: the engine of {key.width}x{key.height} pixels and a batch '
                       f'of {key.batch}')
         self._runner = CudaRunner(self.name, self._device, key.height, key.width, self._program)
@@ -236,6 +237,7 @@ class TensorRTBackend:
             how = 'from the cache' if cached.hit else f'built in {cached.build_s:.0f} s'
             _log.info('%s %s; it %s', self._what, how, self.self_check)
             self._saved[confidence] = cached.engine
+            self.build_s = (self.build_s or 0.0) + cached.build_s
         return self._load(self._saved[confidence])
 
     def _build(self, confidence: bool) -> bytes:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Sequence
 from time import perf_counter
@@ -34,6 +35,20 @@ def choose_device(device: str) -> torch.device:
                 'CUDA build of torch, or choose device auto or cpu')
         return torch.device('cuda', chosen.index or 0)
     return chosen
+
+
+def device_health(device: str) -> dict[str, float]:
+    """Give a CUDA GPU's memory in MB, as the driver sees it, and temperature in degrees Celsius.
+
+    Empty for the CPU; without the temperature where NVML (nvidia-ml-py) does not offer it.
+    """
+    if not device.startswith('cuda'):
+        return {}
+    free, total = torch.cuda.mem_get_info(device)
+    health = {'gpu_used_mb': (total - free) / 1e6, 'gpu_total_mb': total / 1e6}
+    with contextlib.suppress(Exception):  # not installed, no driver library, a Jetson
+        health['gpu_temperature_c'] = float(torch.cuda.temperature(device))
+    return health
 
 
 def choose_precision(config: SegmenterConfig, device: torch.device) -> str:
@@ -74,6 +89,7 @@ class TorchBackend:
             for confidence in (False, True)}
         on_gpu = self._device.type == 'cuda'
         self.self_check = None  # it is what others are checked against
+        self.build_s = None
         self.name = f'torch {self._device} {precision}'
         self.reason = reason
         self._runner = CudaRunner(

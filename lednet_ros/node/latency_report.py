@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""lednet_latency_report: how old labels were, where the time went and what was dropped, drawn.
+
+From a bag that holds /diagnostics and label images, or from the running graph.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import queue
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import Progress
+
+from lednet_ros.errors import ConfigError, LednetRosError, first_line
+from lednet_ros.node.node_report import NodeReport, read_reports, stage_quantiles
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+STAGES = ('transport', 'decode', 'wait', 'prepare', 'run', 'finish', 'publish')
+FATES = ('segmented', 'dropped', 'rejected')
+_COLORS = ('#8da0cb', '#e5c494', '#b3b3b3', '#a6d854', '#fc8d62', '#e78ac3', '#66c2a5')
+DIAGNOSTICS = '/diagnostics'
+
+
+@dataclass
+class Record:
+    """What was seen of one segmentation node."""
+
+    node: str
+    reports: list[NodeReport] = field(default_factory=list)
+    label_ages_ms: list[float] = field(default_factory=list)  # from the stamp to its arrival
+
+    def take_label(self, stamp: Any, received_ns: int) -> None:
+        """Note a label image."""
+        age_ms = (received_ns - stamp.sec * 1_000_000_000 - stamp.nanosec) / 1e6
+        if 0 <= age_ms < 60_000:  # else stamped by another clock: no age
+            self.label_ages_ms.append(age_ms)
+
+    def take_report(self, report: NodeReport) -> None:
+        """Note a report."""
+        self.reports.append(report)
+
+
+def draw(record: Record) -> Figure:
+    """Draw the latency's histogram, the stages over time and the frames' fates over time."""
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=(10, 10), layout='constrained')
+    histogram, stages, fates = figure.subplots(3)
+    last = record.reports[-1]
+    figure.suptitle(f'{record.node}: {last.engine.message}\n{_words(record)}')
+
+    histogram.set(title='age of labels where they arrive', xlabel="ms since the image's stamp",
+                  ylabel='labels')
+    if record.label_ages_ms:
+        histogram.hist(record.label_ages_ms, bins=60, color='#fc8d62')
+    else:
+        histogram.text(0.5, 0.5, 'no label images in this record', ha='center')
+
+    began_s = record.reports[0].stamp_s
+    seconds = [report.stamp_s - began_s for report in record.reports]
+    medians = [[stage_quantiles(report.latency.values, stage).get('p50', 0.0)
+                for report in record.reports] for stage in STAGES]
+    stages.stackplot(seconds, medians, labels=STAGES, colors=_COLORS)
+    totals = [stage_quantiles(report.latency.values, 'total') for report in record.reports]
+    for quantile, style in (('p50', 'k-'), ('p95', 'k:')):
+        stages.plot(seconds, [q.get(quantile) or float('nan') for q in totals], style,
+                    label=f'total {quantile}', linewidth=1)
+    stages.set(title='stages, medians of the last 10 s', xlabel='s', ylabel='ms')
+    stages.legend(loc='upper left', ncols=5, fontsize='small')
+
+    for fate, color in zip(FATES, ('#66c2a5', '#fc8d62', '#d53e4f'), strict=True):
+        fates.step(seconds, _rates(record.reports, fate, seconds), where='pre', label=fate,
+                   color=color)
+    fates.set(title='frames of all cameras', xlabel='s', ylabel='a second', ylim=(0, None))
+    fates.legend(loc='upper left', ncols=3, fontsize='small')
+    return figure
+
+
+def _words(record: Record) -> str:
+    parts = []
+    if record.label_ages_ms:
+        ages = sorted(record.label_ages_ms)
+        quantiles = ', '.join(f'{name} {ages[min(len(ages) - 1, int(q * len(ages)))]:.0f} ms'
+                              for name, q in (('p50', 0.5), ('p95', 0.95), ('p99', 0.99)))
+        parts.append(f'{len(ages)} labels, {quantiles}')
+    first, last = record.reports[0], record.reports[-1]
+    parts += [f'{_count(last, fate) - _count(first, fate):.0f} {fate}' for fate in FATES]
+    return '; '.join(parts)
+
+
+def _count(report: NodeReport, fate: str) -> float:
+    return sum(camera.number(fate) or 0.0 for camera in report.cameras.values())
+
+
+def _rates(reports: Sequence[NodeReport], fate: str, seconds: Sequence[float]) -> list[float]:
+    counts = [_count(report, fate) for report in reports]
+    rates = [0.0]
+    for i in range(1, len(counts)):
+        elapsed_s = seconds[i] - seconds[i - 1]
+        # A node that began anew counts from zero.
+        rates.append(max(0.0, counts[i] - counts[i - 1]) / elapsed_s if elapsed_s > 0 else 0.0)
+    return rates
+
+
+def read_bag(path: Path, node: str) -> Record:
+    """Read what a rosbag2 (sqlite3 or MCAP) holds of a node. Raises ConfigError naming the cause.
+
+    A label's age is at the recorder.
+    """
+    try:
+        from rosbags.highlevel import AnyReader
+        from rosbags.typesys import Stores, get_typestore
+    except ImportError as error:
+        raise ConfigError(f'{path}: reading bags needs rosbags ({error}): pip install '
+                          'rosbags') from error
+    record = Record(node)
+    try:
+        with AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY)) as reader:
+            wanted = [c for c in reader.connections if c.topic == DIAGNOSTICS
+                      or (c.topic.endswith('/label') and f'/{node}/' in c.topic)]
+            with Progress(transient=True) as progress:
+                task = progress.add_task(path.name, total=sum(c.msgcount for c in wanted))
+                for connection, received_ns, data in reader.messages(wanted):
+                    message: Any = reader.deserialize(data, connection.msgtype)
+                    progress.advance(task)
+                    if connection.topic != DIAGNOSTICS:
+                        record.take_label(message.header.stamp, received_ns)
+                        continue
+                    for report in read_reports(message):
+                        if report.node == node:
+                            record.take_report(report)
+    except LednetRosError:
+        raise
+    except Exception as error:  # rosbags, sqlite and zstd each have their own
+        raise ConfigError(f'{path}: cannot be read as a rosbag2 ({first_line(error)}): give the '
+                          "bag's directory") from error
+    return record
+
+
+def listen(seconds: float, node: str) -> Record:
+    """Listen to the running graph for so long; its labels too, so the node is not idle."""
+    from diagnostic_msgs.msg import DiagnosticArray
+    from sensor_msgs.msg import Image
+
+    from lednet_ros.node.listen import listening
+    record = Record(node)
+    with listening('lednet_latency_report') as listener, Progress(transient=True) as progress:
+        arrivals = listener.arrivals
+        listener.listen_to(DIAGNOSTICS, DiagnosticArray)
+        for camera in _cameras(arrivals, node, within_s=10.0):
+            place = '' if camera == 'image' else f'/{camera}'  # what one camera is called
+            listener.listen_to(f'/{node}{place}/label', Image)
+        task = progress.add_task('listening', total=seconds)
+        for elapsed_s, arrival in _until(arrivals, seconds):
+            progress.update(task, completed=elapsed_s)
+            if arrival is None:
+                continue
+            if arrival.topic != DIAGNOSTICS:
+                record.take_label(arrival.message.header.stamp, arrival.received_ns)
+                continue
+            for report in read_reports(arrival.message):
+                if report.node == node:
+                    record.take_report(report)
+    return record
+
+
+def _cameras(arrivals: queue.Queue[Any], node: str, within_s: float) -> list[str]:
+    """Wait for a report of the node; give its cameras."""
+    for _, arrival in _until(arrivals, within_s):
+        for report in read_reports(arrival.message) if arrival else ():
+            if report.node == node:
+                return list(report.cameras)
+    raise ConfigError(f'no node {node!r} reported on {DIAGNOSTICS} within {within_s:g} s: start '
+                      'it, give its name by --node, or set ROS_DOMAIN_ID as it has it')
+
+
+def _until(arrivals: queue.Queue[Any], seconds: float) -> Iterator[tuple[float, Any]]:
+    """Give (seconds gone, arrival or None) until time is over or Ctrl-C."""
+    began_s = time.monotonic()
+    try:
+        while (elapsed_s := time.monotonic() - began_s) < seconds:
+            try:
+                yield elapsed_s, arrivals.get(timeout=0.2)
+            except queue.Empty:
+                yield elapsed_s, None
+    except KeyboardInterrupt:
+        return  # what came until now is a report too
+
+
+def write(record: Record, path: Path) -> None:
+    """Write a PNG, or an HTML page that holds it, by the path's ending. Raises ConfigError."""
+    if len(record.reports) < 2:
+        raise ConfigError(f'{len(record.reports)} reports of node {record.node!r} on '
+                          f'{DIAGNOSTICS}, at least 2 are needed: record longer, or give the '
+                          "node's name by --node")
+    try:
+        figure = draw(record)
+    except ImportError as error:
+        raise ConfigError(f'drawing needs matplotlib ({error}): pip install '
+                          'matplotlib') from error
+    png = io.BytesIO()
+    figure.savefig(png, format='png', dpi=110)
+    try:
+        if path.suffix == '.html':
+            path.write_text(
+                f'<!DOCTYPE html><title>{record.node}: latency</title><img alt="{_words(record)}" '
+                f'src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}">\n')
+        else:
+            path.write_bytes(png.getvalue())
+    except OSError as error:
+        raise ConfigError(f'{path}: cannot be written: {error.strerror}: choose another '
+                          '--output') from error
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw the report; the process's exit code."""
+    parser = argparse.ArgumentParser(
+        prog='lednet_latency_report', description=(__doc__ or '').partition(': ')[2])
+    parser.add_argument('bag', nargs='?', type=Path,
+                        help='rosbag2 with /diagnostics and label images; left out: listen')
+    parser.add_argument('--seconds', type=float, default=60.0,
+                        help='how long to listen (default: %(default)s)')
+    parser.add_argument('--node', default='segment', help='(default: %(default)s)')
+    parser.add_argument('--output', type=Path, default=Path('latency_report.png'),
+                        help='.png or .html (default: %(default)s)')
+    options = parser.parse_args(argv)
+    try:
+        record = (read_bag(options.bag, options.node) if options.bag
+                  else listen(options.seconds, options.node))
+        write(record, options.output)
+    except LednetRosError as error:
+        print(f'lednet_latency_report: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    print(f'{options.output}: {_words(record)}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What segmentation nodes say of themselves on /diagnostics, read back: for people and scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+LEVELS = ('OK', 'WARN', 'ERROR', 'STALE')
+
+
+@dataclass(frozen=True)
+class StatusReport:
+    """One status: of the engine, the latency or a camera."""
+
+    level: str               # one of LEVELS
+    message: str
+    values: dict[str, str]   # texts as they came
+
+    def number(self, name: str) -> float | None:
+        """Give a value as a number; None where it is missing or none."""
+        try:
+            return float(self.values.get(name, ''))
+        except ValueError:
+            return None
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """One node's report."""
+
+    node: str
+    stamp_s: float           # of the node's clock
+    engine: StatusReport
+    latency: StatusReport
+    cameras: dict[str, StatusReport]  # by name
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give what JSON can hold."""
+        return asdict(self)
+
+
+def read_reports(array: Any) -> list[NodeReport]:
+    """Find the segmentation nodes' reports in a diagnostic_msgs/DiagnosticArray, also a bag's."""
+    statuses = {status.name: _status(status) for status in array.status}
+    stamp_s = array.header.stamp.sec + array.header.stamp.nanosec / 1e9
+    reports = []
+    for name in statuses:
+        node, _, task = name.rpartition(': ')
+        latency = statuses.get(f'{node}: latency')
+        if task != 'engine' or latency is None:
+            continue
+        prefix = f'{node}: camera '
+        reports.append(NodeReport(node, stamp_s, statuses[name], latency, {
+            other.removeprefix(prefix): status for other, status in statuses.items()
+            if other.startswith(prefix)}))
+    return reports
+
+
+def stage_quantiles(values: Mapping[str, str], stage: str) -> dict[str, float]:
+    """Give a stage's quantiles in ms by name ('p50', ...); empty where it was not measured."""
+    quantiles = {}
+    for name in ('p50', 'p95', 'p99', 'max'):
+        text = values.get(f'{stage}_{name}_ms')
+        if text:
+            quantiles[name] = float(text)
+    return quantiles
+
+
+def _status(status: Any) -> StatusReport:
+    level = status.level[0] if isinstance(status.level, bytes) else int(status.level)
+    return StatusReport(LEVELS[min(level, len(LEVELS) - 1)], status.message,
+                        {value.key: value.value for value in status.values})

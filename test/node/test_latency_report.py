@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip('rosbags', reason='needs rosbags')
+pytest.importorskip('matplotlib', reason='needs matplotlib')
+
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+from lednet_ros.node.latency_report import main, read_bag
+
+STORE = get_typestore(Stores.ROS2_JAZZY)
+T = STORE.types
+
+
+def make_bag(path, storage, node='segment') -> None:
+    """Record ten seconds: labels 50 ms old, 8 segmented and 2 dropped a second."""
+    def header(ns):
+        stamp = T['builtin_interfaces/msg/Time'](sec=ns // 10**9, nanosec=ns % 10**9)
+        return T['std_msgs/msg/Header'](stamp=stamp, frame_id='front')
+
+    def status(name, **values):
+        return T['diagnostic_msgs/msg/DiagnosticStatus'](
+            level=0, name=f'{node}: {name}', message='fine', hardware_id='', values=[
+                T['diagnostic_msgs/msg/KeyValue'](key=k, value=str(v)) for k, v in values.items()])
+
+    began = 1_700_000_000 * 10**9
+    with Writer(path, version=9, storage_plugin=storage) as writer:
+        label = writer.add_connection(f'/{node}/label', 'sensor_msgs/msg/Image', typestore=STORE)
+        diagnostics = writer.add_connection(
+            '/diagnostics', 'diagnostic_msgs/msg/DiagnosticArray', typestore=STORE)
+        for second in range(10):
+            now = began + second * 10**9
+            array = T['diagnostic_msgs/msg/DiagnosticArray'](header=header(now), status=[
+                status('engine'), status('latency', run_p50_ms=30.0, total_p50_ms=50.0,
+                                         total_p95_ms=60.0),
+                status('camera image', segmented=8 * second, dropped=2 * second, rejected=0)])
+            writer.write(diagnostics, now, STORE.serialize_cdr(array, array.__msgtype__))
+            image = T['sensor_msgs/msg/Image'](
+                header=header(now - 50_000_000), height=1, width=1, encoding='mono8',
+                is_bigendian=0, step=1, data=np.zeros(1, np.uint8))
+            writer.write(label, now, STORE.serialize_cdr(image, image.__msgtype__))
+
+
+@pytest.mark.parametrize('storage', [StoragePlugin.SQLITE3, StoragePlugin.MCAP])
+def test_a_bag_tells_ages_stages_and_fates(tmp_path, storage, capsys) -> None:
+    make_bag(tmp_path / 'bag', storage)
+    record = read_bag(tmp_path / 'bag', 'segment')
+    assert record.label_ages_ms == [50.0] * 10
+    assert len(record.reports) == 10
+    output = tmp_path / 'report.png'
+    assert main([str(tmp_path / 'bag'), '--output', str(output)]) == 0
+    assert '10 labels, p50 50 ms, p95 50 ms, p99 50 ms; 72 segmented; 18 dropped; 0 rejected' in (
+        capsys.readouterr().out)
+    assert cv2.imread(str(output)).shape[0] > 500
+
+
+@pytest.mark.parametrize(('name', 'words'), [
+    ('bag', "0 reports of node 'other' on /diagnostics"),
+    ('absent', 'absent: cannot be read as a rosbag2'),
+], ids=['another node', 'no bag'])
+def test_a_record_that_cannot_be_drawn_is_one_line(tmp_path, capsys, name, words) -> None:
+    make_bag(tmp_path / 'bag', StoragePlugin.MCAP)
+    assert main([str(tmp_path / name), '--node', 'other']) == 1
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count('\n') == 1

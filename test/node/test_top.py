@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""lednet_top and lednet_latency_report beside a node, as over ssh."""
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+from sensor_msgs.msg import Image
+
+SMALL = {'input_height': 64, 'input_width': 96, 'diagnostics.period_s': 0.2}
+START_S = 60.0
+
+
+@pytest.fixture
+def segmenting(graph, tmp_path):
+    """A node that segments what a camera sends, until the test's end."""
+    for i in range(3):
+        pixels = np.random.default_rng(i).integers(0, 255, (48, 64, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / f'{i}.png'), pixels)
+    graph.start('lednet_ros.node.segment_node', SMALL)
+    graph.start('lednet_ros.node.image_source_node', {'source': str(tmp_path), 'rate_hz': 10.0})
+    graph.subscribe('/segment/label', Image).wait(3, START_S)
+    return graph
+
+
+def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, '-m', f'lednet_ros.node.{module}', *arguments],
+                          capture_output=True, text=True, timeout=60)
+
+
+def test_top_shows_engine_stages_and_cameras_and_writes_json(segmenting) -> None:
+    shown = run('top', '--once')
+    assert shown.returncode == 0, shown.stderr
+    for words in ('segment', 'onnxruntime cpu fp32', 'transport', 'total', 'image', 'active'):
+        assert words in shown.stdout
+    written = run('top', '--once', '--json')
+    report = json.loads(written.stdout.splitlines()[0])
+    assert report['node'] == 'segment'
+    assert report['engine']['values']['backend'] == 'onnxruntime'
+    assert float(report['latency']['values']['total_p95_ms']) > 0
+    assert report['cameras']['image']['values']['state'] == 'active'
+
+
+@pytest.mark.usefixtures('graph')
+def test_top_says_so_when_nobody_reports() -> None:
+    silent = run('top', '--once', '--within', '1')
+    assert silent.returncode == 1
+    assert 'no segmentation node reported on /diagnostics' in silent.stderr
+
+
+def test_a_live_report_is_drawn_and_told(segmenting, tmp_path) -> None:
+    pytest.importorskip('matplotlib', reason='needs matplotlib')
+    output = tmp_path / 'report.html'
+    done = run('latency_report', '--seconds', '3', '--output', str(output))
+    assert done.returncode == 0, done.stderr
+    labels = int(done.stdout.split(': ')[1].split(' labels')[0])
+    assert labels > 5
+    assert '<img' in output.read_text()
