@@ -34,6 +34,7 @@ setup(
             'image_source_node = lednet_ros.node.image_source_node:main',
             'lednet_demo = lednet_ros.node.demo:main',
             'lednet_benchmark = lednet_ros.benchmark:main',
+            'lednet_segment = lednet_ros.offline.command:main',
             'lednet_top = lednet_ros.node.top:main',
             'lednet_latency_report = lednet_ros.node.latency_report:main',
             'lednet_compile = lednet_ros.segmentation.compile:main',

@@ -23,8 +23,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from lednet_ros.errors import ConfigError, first_line
-from lednet_ros.image_decoding import MAX_SIDE
-from lednet_ros.node.frame_sources import (
+from lednet_ros.frame_sources import (
     FrameSource,
     Part,
     open_source,
@@ -32,6 +31,7 @@ from lednet_ros.node.frame_sources import (
     repeated,
     resized,
 )
+from lednet_ros.image_decoding import MAX_SIDE
 from lednet_ros.node.image_codec import encode_image
 from lednet_ros.node.parameters import Param, declare, value_of
 from lednet_ros.node.run import run

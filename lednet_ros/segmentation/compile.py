@@ -13,12 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from lednet_ros.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
 from lednet_ros.errors import LednetRosError
 from lednet_ros.segmentation.backends.cache import EngineCache
-from lednet_ros.segmentation.config import BACKENDS, PRECISIONS, SegmenterConfig
+from lednet_ros.segmentation.command_line import add_segmenter_arguments, segmenter_config
+from lednet_ros.segmentation.config import SegmenterConfig
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,8 @@ def partition_report(
 def main(argv: list[str] | None = None) -> int:
     """Run the command. Gives its exit code."""
     args = _parse(argv)
-    names = {field.name for field in fields(SegmenterConfig)}
     try:
-        config = SegmenterConfig(**{k: v for k, v in vars(args).items() if k in names})
+        config = segmenter_config(args)
         cache = EngineCache(config.engine_cache_dir or None)
         if args.list:
             return _list(cache)
@@ -88,20 +88,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    default = SegmenterConfig()
     parser = argparse.ArgumentParser('lednet_compile', description=__doc__.partition(': ')[2])
-    parser.add_argument('--checkpoint', help='file of the weights (default: the shipped ones)')
-    parser.add_argument('--backend', choices=BACKENDS, default=default.backend)
-    parser.add_argument('--device', default=default.device, help='auto, cpu or cuda:N')
-    parser.add_argument('--precision', choices=PRECISIONS, default=default.precision)
-    for side in ('height', 'width'):
-        parser.add_argument(f'--input-{side}', type=int, default=0, metavar='PIXELS',
-                            help="of the network's input (default: the checkpoint's)")
-    parser.add_argument('--max-batch', type=int, default=default.max_batch, metavar='N',
+    add_segmenter_arguments(parser)
+    parser.add_argument('--max-batch', type=int, default=SegmenterConfig().max_batch, metavar='N',
                         help='frames the engine takes at once: the number of cameras')
     parser.add_argument('--confidence', action='store_true',
                         help='for confidence images and min_confidence, an engine of its own')
-    parser.add_argument('--engine-cache-dir', default=default.engine_cache_dir, metavar='DIR')
     what = parser.add_mutually_exclusive_group()
     what.add_argument('--dry-run', action='store_true',
                       help='only report how TensorRT would split the graph')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures one after another from image files, a video or a webcam. No ROS import."""
+"""Pictures one after another from image files, a video or a webcam."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class ImageFiles:
         count = 0
         unreadable: list[Path] = []
         for path in self._paths:
-            frame = _read_image(path)
+            frame = read_image(path)
             if frame is None:
                 unreadable.append(path)
                 continue
@@ -101,6 +101,7 @@ class VideoFile:
         self._stop = stop
         capture = self._open()
         rate_hz = capture.get(cv2.CAP_PROP_FPS)
+        self.count = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))  # about; 0: not known
         capture.release()
         usable = math.isfinite(rate_hz) and 0.0 < rate_hz <= 1000.0
         self.rate_hz = rate_hz if usable else DEFAULT_RATE_HZ
@@ -251,20 +252,21 @@ def _images_in(directory: Path, part: Part) -> list[Path]:
     if not names:
         raise ConfigError(f'{directory}: holds no image: put {", ".join(IMAGE_SUFFIXES)} files '
                           'into it')
-    chosen = sorted(names, key=_natural)[part.first:part.last + 1 if part.last >= 0 else None]
+    chosen = sorted(names, key=natural)[part.first:part.last + 1 if part.last >= 0 else None]
     if not chosen:
         raise ConfigError(f'{directory}: has {len(names)} images, so there is no frame '
                           f'{part.first}: give a first_frame below {len(names)}')
     return chosen
 
 
-def _natural(path: Path) -> tuple[list[str | int], str]:
+def natural(path: Path) -> tuple[list[str | int], str]:
     """Sort 2.png before 10.png."""
     pieces = re.split(r'([0-9]+)', path.name)
     return [int(p) if i % 2 else p.casefold() for i, p in enumerate(pieces)], path.name
 
 
-def _read_image(path: Path) -> np.ndarray | None:
+def read_image(path: Path) -> np.ndarray | None:
+    """Read an image file: uint8 (H, W, 3) BGR, or None where that cannot be done."""
     try:
         return cv2.imread(str(path), cv2.IMREAD_COLOR)
     except cv2.error:  # larger than OpenCV's limit

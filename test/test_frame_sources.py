@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
+from lednet_ros import frame_sources
 from lednet_ros.errors import ConfigError
-from lednet_ros.node import frame_sources
-from lednet_ros.node.frame_sources import Part, open_source, repeated, resized
+from lednet_ros.frame_sources import Part, open_source, repeated, resized
 
 
 def grey(value: int, height: int = 32, width: int = 48) -> np.ndarray:

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How commands say how a checkpoint is run: the same words everywhere."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+
+from lednet_ros.segmentation.config import BACKENDS, FITS, PRECISIONS, SegmenterConfig
+
+
+def add_segmenter_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --checkpoint and what chooses and shapes the backend."""
+    default = SegmenterConfig()
+    parser.add_argument('--checkpoint', default='', metavar='FILE',
+                        help='the weights (default: the shipped ones)')
+    parser.add_argument('--backend', choices=BACKENDS, default=default.backend)
+    parser.add_argument('--device', default=default.device, help='auto, cpu or cuda:N')
+    parser.add_argument('--precision', choices=PRECISIONS, default=default.precision)
+    for side in ('height', 'width'):
+        parser.add_argument(f'--input-{side}', type=int, default=0, metavar='PIXELS',
+                            help="of the network's input (default: the checkpoint's)")
+    parser.add_argument('--fit', choices=FITS, default=default.fit,
+                        help="keep the image's shape or fill the input")
+    parser.add_argument('--engine-cache-dir', default=default.engine_cache_dir, metavar='DIR')
+
+
+def segmenter_config(args: argparse.Namespace) -> SegmenterConfig:
+    """Read them back, with any other of SegmenterConfig's fields there. Raises ConfigError."""
+    names = {field.name for field in fields(SegmenterConfig)}
+    return SegmenterConfig(**{k: v for k, v in vars(args).items() if k in names})
