@@ -2,7 +2,9 @@
 PYTHON ?= python3
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: demo test test-full test-gpu lint venv-demo venv-test
+MINUTES ?= 30
+
+.PHONY: demo test test-full test-gpu soak lint venv-demo venv-test
 
 # make demo [SOURCE=<file, directory or webcam>] [CHECKPOINT=<file>]
 demo: venv-demo
@@ -20,6 +22,10 @@ test-full: lint
 test-gpu: venv-test
 	.venv/bin/python -m pytest -m gpu
 	.venv/bin/lednet_benchmark --device cuda
+
+# make soak [MINUTES=n] [SOURCE=<directory or video>]: the node beside a camera that misbehaves.
+soak: venv-demo
+	.venv/bin/python benchmarks/soak.py --minutes $(MINUTES) $(if $(SOURCE),--source '$(SOURCE)')
 
 lint: venv-test
 	.venv/bin/ruff check .
