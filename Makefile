@@ -6,9 +6,9 @@ MINUTES ?= 30
 
 .PHONY: demo test test-full test-gpu soak lint venv-demo venv-test
 
-# make demo [SOURCE=<file, directory or webcam>] [CHECKPOINT=<file>]
+# make demo [SOURCE=<file, directory or webcam>] [CHECKPOINT=<file>] [PLANNING=1]
 demo: venv-demo
-	.venv/bin/lednet_demo $(if $(SOURCE),--source '$(SOURCE)') $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)')
+	.venv/bin/lednet_demo $(if $(SOURCE),--source '$(SOURCE)') $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') $(if $(PLANNING),--planning)
 
 # Under 20 minutes, set-up included: small counts.
 test: lint

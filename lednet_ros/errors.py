@@ -17,6 +17,10 @@ class CheckpointError(LednetRosError):
     """A checkpoint file is missing, damaged, or of another network."""
 
 
+class DataError(LednetRosError):
+    """A data set's files are not usable as they lie."""
+
+
 class BackendUnavailable(LednetRosError):
     """What should run the network is not on this machine."""
 

@@ -132,7 +132,8 @@ class VideoFile:
                               f'{part.first}: give a first_frame below {index}')
 
     def _open(self) -> cv2.VideoCapture:
-        capture = cv2.VideoCapture(str(self._path))
+        # Absolute, so that no name of a file is taken for an address or a pipeline.
+        capture = cv2.VideoCapture(str(self._path.absolute()))
         if not capture.isOpened():
             raise ConfigError(f'{self._path}: cannot be opened as a video: give one that plays '
                               'with OpenCV, or a directory of images')

@@ -136,7 +136,11 @@ def _packed_size(data: memoryview) -> tuple[int, int]:
 
 
 def _jpeg_size(data: memoryview) -> tuple[int, int]:
-    """Walk a JPEG's segments to its frame header; the end marker has to be there too."""
+    """Walk a JPEG's segments to its frame header; the end marker has to be there too.
+
+    What the decoder would read otherwise is refused: the size found here has to be the one that
+    it will allocate.
+    """
     # OpenCV 4 shows the rest of a truncated JPEG as grey, without a word. Some cameras put
     # zeros behind the end.
     if bytes(data[-4096:]).rfind(b'\xff\xd9') >= 0:
@@ -146,6 +150,10 @@ def _jpeg_size(data: memoryview) -> tuple[int, int]:
             if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
                 height, width = struct.unpack('>HH', data[at + 5:at + 9])
                 return width, height
-            # 0xFF may be repeated; the rest has a length that counts itself.
-            at += 1 if marker == 0xFF else 2 + max(2, data[at + 2] << 8 | data[at + 3])
+            if marker == 0xFF:  # may be repeated
+                at += 1
+            elif marker < 0xC0 or 0xD0 <= marker <= 0xDA:  # has no length, or no place here
+                break
+            else:
+                at += 2 + max(2, data[at + 2] << 8 | data[at + 3])  # the length counts itself
     raise BadImage(f'a JPEG of {len(data)} bytes that is cut short or damaged')

@@ -118,12 +118,13 @@ class ConvBNReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
-        if self.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
+        bn = self.bn
+        if (self.training and x.shape[0] * x.shape[2] * x.shape[3] == 1
+                and type(bn) is nn.BatchNorm2d):  # a synchronised one has other processes' too
             # One value a channel has no variance (global branch, batch of 1): use what was learnt.
-            bn = self.bn
             return F.relu(F.batch_norm(
                 x, bn.running_mean, bn.running_var, bn.weight, bn.bias, eps=bn.eps))
-        return F.relu(self.bn(x))
+        return F.relu(bn(x))
 
 
 class APN(nn.Module):

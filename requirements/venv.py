@@ -69,7 +69,7 @@ def main(target):
         sys.exit(f'lednet_ros: {machine} is not supported here: ROS 2 comes as wheels for Linux '
                  "x86_64 only; build with colcon beside apt's ROS 2 (README, 'On a robot')")
     files = ['constraints.txt', 'base.txt', 'ros.txt', 'demo.txt', 'clip.txt']
-    files += ['tensorrt_check.txt', 'test.txt'] if target == 'test' else []
+    files += ['tensorrt_check.txt', 'test.txt', 'cityscapes.txt'] if target == 'test' else []
     files += ['../setup.py']
     stamp = os.path.join(VENV, '.ready-for-' + target)
     version = python_version(PYTHON)
@@ -89,7 +89,9 @@ def main(target):
             if file.read() == wanted:
                 return
     pip('-r', os.path.join('requirements', target + '.txt'))
-    pip('--no-deps', '-r', os.path.join('requirements', 'clip.txt'))
+    for name in ['clip.txt', 'cityscapes.txt']:
+        if name in files:
+            pip('--no-deps', '-r', os.path.join('requirements', name))
     pip('--no-deps', '--no-build-isolation', '-e', '.')
     with open(stamp, 'w') as file:
         file.write(wanted)

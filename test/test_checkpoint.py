@@ -125,8 +125,7 @@ def test_the_shipped_checkpoint_loads_and_its_card_is_beside_it() -> None:
     checkpoint = load_checkpoint(default_checkpoint())
     assert checkpoint.labels == builtin_label_set('camvid')
     card = default_checkpoint().with_suffix('.md').read_text()
-    val = next(v for k, v in checkpoint.metadata.scores.items() if k.startswith('val'))
-    assert f'{100 * val["mIoU"]:.1f}' in card
+    assert f'| {100 * checkpoint.metadata.scores["val"]["miou"]:.1f} |' in card
 
 
 def test_users_labels_name_the_classes_of_an_authors_file(tmp_path) -> None:
@@ -188,6 +187,12 @@ class Evil:
         return open, (self.path, 'w')
 
 
+def raw_safetensors(dtype: str = 'F32', record: str = '{}') -> bytes:
+    header = json.dumps({'__metadata__': {'lednet_ros': record}, 'a': {
+        'dtype': dtype, 'shape': [4], 'data_offsets': [0, 4]}}).encode()
+    return len(header).to_bytes(8, 'little') + header + bytes(4)
+
+
 @pytest.mark.parametrize(('name', 'write', 'words'), [
     ('none.pth', lambda p: None, 'cannot be read: No such file or directory'),
     ('folder.pth', lambda p: p.mkdir(), 'cannot be read: Is a directory'),
@@ -201,6 +206,10 @@ class Evil:
     ('foreign.safetensors',
      lambda p: safetensors.torch.save_file({'a': torch.zeros(2)}, p),
      "a safetensors file without a 'lednet_ros' record"),
+    ('strange.safetensors', lambda p: p.write_bytes(raw_safetensors('F8_E8M0')),
+     'damaged or not a safetensors file'),
+    ('deep.safetensors', lambda p: p.write_bytes(raw_safetensors('U8', 100_000 * '[')),
+     "its 'lednet_ros' record is not usable"),
     ('evil.pth', lambda p: torch.save({'state_dict': Evil(p.with_name('left'))}, p),
      'holds io.open, not only tensors, and is not unpickled'),
     ('evil.pkl',

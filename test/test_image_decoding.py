@@ -171,6 +171,19 @@ def test_what_is_no_picture_is_refused_naming_the_cause(data, words) -> None:
     assert '\n' not in str(refused.value)
 
 
+@pytest.mark.parametrize('marker', [b'\xff\x01', b'\xff\xd0', b'\xff\x00'])
+def test_a_jpeg_that_hides_its_size_is_refused_before_anything_is_allocated(marker) -> None:
+    """The decoder takes no length after these; read with one, they lead to a small size."""
+    jpeg = pack('.jpg', BGR)
+    at = jpeg.index(b'\xff\xc0')
+    small = jpeg[at:at + 19]
+    huge = jpeg[2:at + 5] + struct.pack('>HH', 30000, 30000) + jpeg[at + 9:]
+    behind = 2 + 2 + int.from_bytes(huge[:2], 'big')  # where a length would lead
+    data = (jpeg[:2] + marker + huge).ljust(behind, b'\0') + small + b'\xff\xd9'
+    with pytest.raises(BadImage, match=r'a JPEG of \d+ bytes that is cut short or damaged'):
+        decode_compressed(compressed(data))
+
+
 @settings(max_examples=300, deadline=None)
 @given(height=st.integers(0, 2**32 - 1), width=st.integers(0, 2**32 - 1),
        step=st.integers(0, 2**32 - 1), data=st.binary(max_size=200),

@@ -59,13 +59,15 @@ def segment_bag(source: Path, work: Work) -> None:
     held = Path(f'.work-{name}')
     shutil.rmtree(partial, ignore_errors=True)
     try:
+        partial.mkdir()
+        new = partial / name  # its files are named after it
         with Reader(source) as reader:
             cameras = _choose(source, reader, work)
-            with Writer(partial, version=8, storage_plugin=_storage(source)) as writer:
+            with Writer(new, version=8, storage_plugin=_storage(source)) as writer:
                 _copy(source, reader, writer, cameras, held, work)
         if target.exists():  # --overwrite
             shutil.rmtree(target)
-        partial.rename(target)
+        new.rename(target)
     except (LednetRosError, KeyboardInterrupt):
         raise
     except Exception as error:  # rosbags, sqlite, zstd and the disk each have their own

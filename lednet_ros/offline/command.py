@@ -21,7 +21,7 @@ STOPPED = 130  # as a shell says of SIGINT
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command: 0, 1 where something could not be read or written, 130 when stopped."""
     args = _parse(argv)
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _run(args)
     except LednetRosError as error:
@@ -55,19 +55,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
     from lednet_ros.frame_sources import quieten_opencv
     from lednet_ros.offline.output import Output
     from lednet_ros.offline.work import Work
+    from lednet_ros.progress_bar import progress_bar
     from lednet_ros.segmentation import Segmenter
     from lednet_ros.segmentation.command_line import segmenter_config
     quieten_opencv()
@@ -81,9 +72,7 @@ def _run(args: argparse.Namespace) -> int:
         output = Output(args.output, {
             'checkpoint': segmenter.checkpoint.sha256, 'input': f'{width}x{height}',
             'fit': config.fit, 'min_confidence': config.min_confidence}, args.overwrite)
-        columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
-                   TimeElapsedColumn(), TextColumn('left'), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True)) as progress:
+        with progress_bar() as progress:
             work = Work(segmenter, output, progress, args.max_batch, args.overlay, args.topics)
             names: dict[str, Path] = {}
             for source in args.sources:

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import cv2
 import numpy as np
 
 from lednet_ros.errors import ConfigError
+from lednet_ros.whole_file import whole_file
 
 RECORD = 'lednet_segment.json'  # what the directory's results were made with
 
@@ -67,15 +67,11 @@ class Output:
     def making(self, name: Path) -> Iterator[Path]:
         """Give a path to write to; it gets its name when the block ends well, else it is gone."""
         path = self.directory / name
-        partial = path.with_name(f'.partial-{path.name}')
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            yield partial
-            os.replace(partial, path)
+            with whole_file(path) as partial:
+                yield partial
         except OSError as error:
             raise ConfigError(f'{path}: cannot be written: {error.strerror}: make room or choose '
                               'another --output, then go on by the same command') from error
-        finally:
-            with suppress(OSError):
-                partial.unlink()
         self._written.add(name)

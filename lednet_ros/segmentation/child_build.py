@@ -37,13 +37,11 @@ class ChildBuild:
     this process does, however that comes.
     """
 
-    def __init__(
-        self, checkpoint: str | Path | None, config: SegmenterConfig, confidence: bool = False
-    ) -> None:
+    def __init__(self, checkpoint: str | Path | None, config: SegmenterConfig) -> None:
         self._state = BuildState()
         self._from_s = monotonic()
         self._process = subprocess.Popen(
-            _command(checkpoint, config, confidence), stdin=subprocess.PIPE,
+            _command(checkpoint, config), stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, text=True,
             start_new_session=True)  # a Ctrl-C in the terminal is for the parent to act on
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -92,10 +90,7 @@ class ChildBuild:
 
 
 def needed_build(checkpoint: Checkpoint, config: SegmenterConfig) -> ChildBuild | None:
-    """Start building what a Segmenter of this config would spend minutes on; None: nothing.
-
-    Both endings: a listener to confidence, or min_confidence, may come at any time.
-    """
+    """Start building what a Segmenter of this config would spend minutes on; None: nothing."""
     from lednet_ros.segmentation.backends.tensorrt import is_built
     from lednet_ros.segmentation.backends.torch import choose_device
     if config.backend not in ('auto', 'tensorrt'):
@@ -106,12 +101,10 @@ def needed_build(checkpoint: Checkpoint, config: SegmenterConfig) -> ChildBuild 
             return None
     except BackendUnavailable:
         return None  # the Segmenter says so, or takes another backend
-    return ChildBuild(checkpoint.path, config, confidence=True)
+    return ChildBuild(checkpoint.path, config)
 
 
-def _command(
-    checkpoint: str | Path | None, config: SegmenterConfig, confidence: bool
-) -> list[str]:
+def _command(checkpoint: str | Path | None, config: SegmenterConfig) -> list[str]:
     command = [
         sys.executable, '-m', 'lednet_ros.segmentation.compile', '--progress-lines',
         f'--backend={config.backend}', f'--device={config.device}',
@@ -120,6 +113,4 @@ def _command(
         f'--engine-cache-dir={config.engine_cache_dir}']
     if checkpoint:
         command.append(f'--checkpoint={checkpoint}')
-    if confidence or config.min_confidence > 0:
-        command.append('--confidence')
     return command

@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
         checkpoint = load_checkpoint(args.checkpoint or default_checkpoint())
         if args.dry_run:
             return _dry_run(checkpoint, config, args.confidence)
-        return _build_for_people(checkpoint, config, args.confidence)
+        return _build_for_people(checkpoint, config)
     except LednetRosError as error:
         print(f'lednet_compile: {error}', file=sys.stderr)
         return 1
@@ -93,7 +93,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--max-batch', type=int, default=SegmenterConfig().max_batch, metavar='N',
                         help='frames the engine takes at once: the number of cameras')
     parser.add_argument('--confidence', action='store_true',
-                        help='for confidence images and min_confidence, an engine of its own')
+                        help='with --dry-run, of the graph that gives confidence too; building '
+                             'makes both engines')
     what = parser.add_mutually_exclusive_group()
     what.add_argument('--dry-run', action='store_true',
                       help='only report how TensorRT would split the graph')
@@ -104,14 +105,16 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _build(checkpoint: Checkpoint, config: SegmenterConfig, confidence: bool) -> str:
-    """Make the backend ready as the node would. Gives its name, and what it found."""
+def _build(checkpoint: Checkpoint, config: SegmenterConfig) -> str:
+    """Make the backend ready as the node would. Gives its name, and what it found.
+
+    Both engines: a listener to confidence, or min_confidence, may come at any time.
+    """
     import numpy as np
 
     from lednet_ros.segmentation.backends import make_backend
     backend = make_backend(checkpoint, config)
-    if confidence:
-        backend.run(np.zeros((1, *config.input_size(checkpoint), 3), np.uint8), confidence=True)
+    backend.run(np.zeros((1, *config.input_size(checkpoint), 3), np.uint8), confidence=True)
     check = backend.self_check
     name = f'{backend.name} ({backend.reason})'
     backend.close()
@@ -142,7 +145,7 @@ def _stages(on_stage: Callable[[str], None]) -> Iterator[None]:
         log.setLevel(level)
 
 
-def _build_for_people(checkpoint: Checkpoint, config: SegmenterConfig, confidence: bool) -> int:
+def _build_for_people(checkpoint: Checkpoint, config: SegmenterConfig) -> int:
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
     columns = SpinnerColumn(), TimeElapsedColumn(), TextColumn('{task.description}')
@@ -154,7 +157,7 @@ def _build_for_people(checkpoint: Checkpoint, config: SegmenterConfig, confidenc
             progress.update(task, description=text)
 
         with _stages(on_stage):
-            result = _build(checkpoint, config, confidence)
+            result = _build(checkpoint, config)
         progress.update(task, description='ready', total=1, completed=1)
     print(result)
     return 0
@@ -172,7 +175,7 @@ def _build_for_parent(args: argparse.Namespace, config: SegmenterConfig) -> int:
     try:
         with _stages(lambda text: say(stage=text)):
             checkpoint = load_checkpoint(args.checkpoint or default_checkpoint())
-            say(result=_build(checkpoint, config, args.confidence))
+            say(result=_build(checkpoint, config))
     except LednetRosError as error:
         say(error=str(error))
         return 1

@@ -11,6 +11,7 @@ import torch
 
 from lednet_ros.errors import BackendUnavailable
 from lednet_ros.segmentation import Segmenter, SegmenterConfig, backends
+from lednet_ros.segmentation.backends.torch import device_health
 from lednet_ros.segmentation.config import BACKENDS
 
 SMALL = {'input_height': 32, 'input_width': 32}
@@ -93,3 +94,22 @@ def test_every_name_has_a_backend() -> None:
     assert set(BACKENDS) == {'auto', *backends._LOCATIONS}
     for name in backends._LOCATIONS:
         assert callable(backends._load(name))
+
+
+def test_the_health_of_a_gpu_is_told_and_a_lost_one_ends_no_report(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver's answers are made up: there is no GPU here."""
+    assert device_health('cpu') == {}
+    monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda device: (3e9, 8e9))
+    monkeypatch.setattr(torch.cuda, 'temperature', lambda device: 61)
+    assert device_health('cuda:0') == {
+        'gpu_used_mb': 5000.0, 'gpu_total_mb': 8000.0, 'gpu_temperature_c': 61.0}
+
+    def lost(device: str) -> None:
+        raise RuntimeError('CUDA error: device is lost')
+
+    monkeypatch.setattr(torch.cuda, 'temperature', lost)
+    assert device_health('cuda:0') == {'gpu_used_mb': 5000.0, 'gpu_total_mb': 8000.0}
+    monkeypatch.setattr(torch.cuda, 'mem_get_info', lost)
+    assert device_health('cuda:0') == {}

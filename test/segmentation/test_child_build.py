@@ -47,7 +47,7 @@ def is_running(pid: int) -> bool:
 
 
 def test_a_build_ends_with_what_is_ready(tmp_path: Path) -> None:
-    state = ChildBuild(None, TORCH, confidence=True).wait(timeout_s=120)
+    state = ChildBuild(None, TORCH).wait(timeout_s=120)
     assert state.is_done
     assert state.error is None
     assert state.result == 'torch cpu fp32 (asked for)'
@@ -125,10 +125,9 @@ def test_every_setting_that_an_engine_depends_on_reaches_the_child() -> None:
     from lednet_ros.segmentation.compile import _parse
     config = SegmenterConfig(
         backend='tensorrt', device='cuda:1', precision='fp32', input_height=64, input_width=96,
-        min_confidence=0.5, max_batch=3, engine_cache_dir='/some/where')
-    args = vars(_parse(child_build._command('net.safetensors', config, False)[3:]))
+        max_batch=3, engine_cache_dir='/some/where')
+    args = vars(_parse(child_build._command('net.safetensors', config)[3:]))
     for name in ('backend', 'device', 'precision', 'input_height', 'input_width', 'max_batch',
                  'engine_cache_dir'):
         assert args[name] == getattr(config, name), name
     assert args['checkpoint'] == 'net.safetensors'
-    assert args['confidence']

@@ -51,7 +51,7 @@ def test_building_shows_progress_and_what_is_ready(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = main(['--backend=torch', '--device=cpu', '--input-height=32', '--input-width=48',
-                 '--confidence', f'--engine-cache-dir={tmp_path}'])
+                 f'--engine-cache-dir={tmp_path}'])
     printed = capsys.readouterr()
     assert code == 0
     assert 'torch cpu fp32 (asked for)' in printed.out

@@ -27,7 +27,6 @@ class BackendResult:
     labels: np.ndarray             # uint8 (N, H, W), class ids
     confidence: np.ndarray | None  # uint8 (N, H, W), 255 x softmax of the chosen class
     run_ms: float                  # the network itself
-    finish_ms: float               # from scores to labels, where that is a step of its own
     prepare_ms: float = 0.0        # what a GPU still had to prepare when run() was called
 
 

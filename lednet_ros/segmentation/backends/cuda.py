@@ -152,7 +152,7 @@ class CudaRunner:
         run_ms = self._from.elapsed_time(self._until)
         arrays = [host.numpy().copy() for host in captured.host]  # the next run writes there
         return BackendResult(
-            arrays[0], arrays[1] if confidence else None, run_ms=run_ms, finish_ms=0.0,
+            arrays[0], arrays[1] if confidence else None, run_ms=run_ms,
             prepare_ms=max(0.0, wall_ms - run_ms))
 
     def close(self) -> None:

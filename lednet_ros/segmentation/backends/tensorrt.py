@@ -205,7 +205,7 @@ class TensorRTBackend:
             np.concatenate([r.labels for r in results]),
             np.concatenate([c for r in results if (c := r.confidence) is not None])
             if confidence else None,
-            run_ms=sum(r.run_ms for r in results), finish_ms=0.0,
+            run_ms=sum(r.run_ms for r in results),
             prepare_ms=sum(r.prepare_ms for r in results))
 
     def close(self) -> None:

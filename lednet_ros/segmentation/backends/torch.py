@@ -40,11 +40,15 @@ def choose_device(device: str) -> torch.device:
 def device_health(device: str) -> dict[str, float]:
     """Give a CUDA GPU's memory in MB, as the driver sees it, and temperature in degrees Celsius.
 
-    Empty for the CPU; without the temperature where NVML (nvidia-ml-py) does not offer it.
+    Empty for the CPU and for a GPU that is lost; without the temperature where NVML
+    (nvidia-ml-py) does not offer it.
     """
     if not device.startswith('cuda'):
         return {}
-    free, total = torch.cuda.mem_get_info(device)
+    try:
+        free, total = torch.cuda.mem_get_info(device)
+    except RuntimeError:  # who asks wants to report just that
+        return {}
     health = {'gpu_used_mb': (total - free) / 1e6, 'gpu_total_mb': total / 1e6}
     with contextlib.suppress(Exception):  # not installed, no driver library, a Jetson
         health['gpu_temperature_c'] = float(torch.cuda.temperature(device))
@@ -113,7 +117,7 @@ class TorchBackend:
         outputs = [x.to(torch.uint8).numpy() for x in self._graphs[confidence](pixels)]
         return BackendResult(
             outputs[0], outputs[1] if confidence else None,
-            run_ms=(perf_counter() - started_s) * 1e3, finish_ms=0.0)
+            run_ms=(perf_counter() - started_s) * 1e3)
 
     def close(self) -> None:
         """Give back the device's memory."""

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The progress bar of the commands."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+def progress_bar(rate_over_s: float = 30.0) -> Progress:
+    """Give a bar on stderr with counts, the time gone and, by the rate of late, the time left."""
+    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
+               TimeElapsedColumn(), TextColumn('left'), TimeRemainingColumn())
+    return Progress(
+        *columns, console=Console(stderr=True), speed_estimate_period=rate_over_s,
+        redirect_stdout=sys.stdout.isatty())  # else what is printed would not reach a pipe

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How well a checkpoint, run as a robot runs it, sees a labelled split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from lednet_ros.errors import ConfigError
+from lednet_ros.labels import LabelSet
+from lednet_ros.segmentation import Segmenter
+from lednet_ros.training.datasets import DataSet
+from lednet_ros.training.metrics import Confusion, Scores
+
+WRAP = 21  # classes in a row of the table: the paper's width
+
+
+@dataclass(frozen=True)
+class FrameScore:
+    """How well one frame was seen."""
+
+    index: int     # of the data set
+    name: str
+    miou: float    # over the classes that are in it
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came out of a whole split."""
+
+    scores: Scores
+    confusion: np.ndarray  # int64 (classes, classes + 1): true, seen; the last: left unlabelled
+    frames: tuple[FrameScore, ...]
+    backend: str
+
+
+def evaluate(
+    segmenter: Segmenter, data: DataSet, on_frame: Callable[[], None] = lambda: None
+) -> Evaluation:
+    """Score label images of the camera's size against a split. Raises ConfigError, DataError."""
+    if segmenter.labels.names != data.labels.names:
+        ours, theirs = segmenter.labels, data.labels
+        raise ConfigError(
+            f'{segmenter.checkpoint.name} knows {len(ours)} classes ({ours.name}) but the data '
+            f'has {len(theirs)} ({theirs.name}): choose a checkpoint trained on {theirs.name}')
+    total = Confusion(len(data.labels))
+    frames = []
+    for index in range(len(data)):
+        image, truth = data.read(index)
+        seen = segmenter.segment([image], rgb=True)[0].labels
+        one = Confusion(len(data.labels))
+        one.add(truth, seen)
+        total.counts += one.counts
+        present = one.counts.sum(1) > 0
+        iou = [v for v, there in zip(one.scores(data.labels).class_iou.values(),
+                                     present[_scored(data.labels)], strict=True) if there]
+        frames.append(FrameScore(index, data.pairs[index].image.name,
+                                 float(np.mean(iou)) if iou else float('nan')))
+        on_frame()
+    return Evaluation(total.scores(data.labels), total.counts, tuple(frames), segmenter.backend)
+
+
+def table(scores: Scores) -> Iterator[str]:
+    """Give the scores in percent as Table 3 of the paper has them, then by category."""
+    def rows(values: dict[str, float], means: dict[str, float]) -> Iterator[str]:
+        cells = [(_short(name, values), v) for name, v in values.items()] + list(means.items())
+        for i in range(0, len(cells), WRAP):
+            part = cells[i:i + WRAP]
+            widths = [max(5, len(name) + 1) for name, _ in part]
+            yield ''.join(f'{name:>{w}}' for (name, _), w in zip(part, widths, strict=True))
+            yield ''.join(f'{"-" if np.isnan(v) else f"{100 * v:.1f}":>{w}}'
+                          for (_, v), w in zip(part, widths, strict=True))
+
+    yield from rows(scores.class_iou, {'Cla': scores.miou, 'Cat': scores.category_miou})
+    yield ''
+    yield from rows(scores.category_iou, {'Cat': scores.category_miou})
+    yield ''
+    yield (f'class mIoU {100 * scores.miou:.2f}, category mIoU {100 * scores.category_miou:.2f}, '
+           f'pixel accuracy {100 * scores.pixel_accuracy:.2f}, of {scores.pixels} pixels')
+
+
+def _scored(labels: LabelSet) -> list[int]:
+    return [i for i in range(len(labels)) if i not in labels.void_ids]
+
+
+def _short(name: str, names: dict[str, float]) -> str:
+    """Shorten a name as the paper does: 'Roa', 'TLi'; in full where that names two."""
+    def short(name: str) -> str:
+        words = name.title().split()
+        return words[0][:3] if len(words) == 1 else words[0][0] + words[1][:2]
+
+    return short(name) if [short(n) for n in names].count(short(name)) == 1 else name

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""lednet_evaluate: a checkpoint's scores on labelled images, as a table, JSON and pictures."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lednet_ros.errors import LednetRosError
+from lednet_ros.whole_file import write_json
+
+if TYPE_CHECKING:
+    from lednet_ros.segmentation import Segmenter
+    from lednet_ros.training.datasets import DataSet
+    from lednet_ros.training.evaluate import Evaluation
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; its exit code."""
+    args = _parse(argv)
+    try:
+        return _run(args)
+    except LednetRosError as error:
+        print(f'lednet_evaluate: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    from lednet_ros.segmentation.command_line import add_segmenter_arguments
+    parser = argparse.ArgumentParser(
+        prog='lednet_evaluate', description='Score a checkpoint on labelled images: class and '
+        "category IoU as in the paper's Table 3, counted as Cityscapes' evaluator does, at the "
+        "label images' full size.")
+    parser.add_argument('--data', type=Path, required=True, metavar='DIR',
+                        help='Cityscapes, CamVid, or images/, labels/ and labels.yaml')
+    parser.add_argument('--split', default='val')
+    parser.add_argument('--output', type=Path, metavar='DIR',
+                        help='gets confusion.png, and the best and worst frames as pictures')
+    parser.add_argument('--pictures', type=int, default=4, metavar='N',
+                        help='of the best and of the worst frames (default: %(default)s)')
+    parser.add_argument('--json', type=Path, metavar='FILE')
+    add_segmenter_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from lednet_ros.progress_bar import progress_bar
+    from lednet_ros.segmentation import Segmenter
+    from lednet_ros.segmentation.command_line import segmenter_config
+    from lednet_ros.training.datasets import open_data_set
+    from lednet_ros.training.evaluate import evaluate, table
+    data = open_data_set(args.data, args.split)
+    with Segmenter(args.checkpoint or None, segmenter_config(args)) as segmenter:
+        with progress_bar() as progress:
+            task = progress.add_task(f'{args.split} of {args.data.name}', total=len(data))
+            result = evaluate(segmenter, data, lambda: progress.advance(task))
+        if args.json:  # first: whoever reads the table may close the pipe
+            _write_json(args.json, result, segmenter, data)
+        print(f'{segmenter.checkpoint.name}, {args.split} of {args.data.name} ({len(data)} '
+              f'images), by {result.backend}\n')
+        print('\n'.join(table(result.scores)))
+        if args.output:
+            from lednet_ros.training.evaluation_pictures import write_pictures
+            for path in write_pictures(result, segmenter, data, args.output, args.pictures):
+                print(path)
+    return 0
+
+
+def _write_json(path: Path, result: Evaluation, segmenter: Segmenter, data: DataSet) -> None:
+    height, width = segmenter.input_size
+    record: dict[str, Any] = {
+        'checkpoint': segmenter.checkpoint.name, 'sha256': segmenter.checkpoint.sha256,
+        'data': data.root.name, 'split': data.split, 'images': len(data),
+        'backend': result.backend, 'input': [height, width], 'scores': result.scores.to_dict(),
+        'confusion': result.confusion.tolist(), 'classes': data.labels.names,
+        'frames': {frame.name: None if math.isnan(frame.miou) else round(frame.miou, 6)
+                   for frame in result.frames}}
+    write_json(path, record)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A recipe: every knob of a training in one YAML file. Checked when made."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lednet_ros.checkpoint import Metadata
+from lednet_ros.errors import ConfigError
+
+OPTIMIZERS = ('adam', 'adamw')
+PRECISIONS = ('auto', 'fp32', 'bf16', 'fp16')
+CLASS_WEIGHTS = ('none', 'enet', 'enet_sqrt')
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained. Lengths in pixels; a batch is that of all processes together."""
+
+    input_height: int                # at which it is scored and shipped
+    input_width: int
+    epochs: int                      # of the whole network
+    encoder_epochs: int = 0          # before, of the encoder alone on labels at 1/8 (the paper's
+    #                                  code); 0: none
+    batch: int = 8
+    # every image is brought to this height first; 0: as the network will see it, whole and in its
+    # shape inside the input
+    resize_height: int = 0
+    # [from this share of the epochs, height, width] of random crops; []: the resized image
+    crops: tuple[tuple[float, int, int], ...] = ()
+    scale: tuple[float, float] = (1.0, 1.0)  # random, before the crop
+    flip: bool = True                # half of the images, left to right
+    shift: int = 0                   # at random up to so many pixels either way
+    color: float = 0.0               # how far brightness, contrast, saturation and gamma go
+    optimizer: str = 'adamw'
+    learning_rate: float = 1e-3      # falls to 0 by (1 - done / all) ** poly_power
+    poly_power: float = 0.9
+    warm_up: float = 0.0             # epochs in which it rises from 0
+    weight_decay: float = 1e-4
+    # 'enet': 1 / ln(1.02 + frequency) (Paszke et al., 2016); 'enet_sqrt': its root, nearer to what
+    # mean IoU rewards, which counts a false pixel as much as a missed one
+    class_weights: str = 'none'
+    # that 1.02: of the encoder's stage and the network's (the paper's code has 1.20 and 1.10)
+    enet_c: tuple[float, float] = (1.02, 1.02)
+    auxiliary_loss: float = 0.0      # weight of the encoder's own classes beside the decoder's
+    iou_loss: float = 0.0            # weight of 1 - soft mean IoU beside cross entropy
+    ohem: float = 1.0                # the share of pixels, the hardest, that the loss looks at
+    dropout: tuple[float, float] = (0.03, 0.3)  # at 32 and 64, at 128 channels (the paper's code)
+    ema: float = 0.0                 # decay by step of the averaged weights kept; 0: the last ones
+    coarse: bool = False             # Cityscapes: gtCoarse of train_extra beside gtFine of train
+    precision: str = 'auto'          # mixed where the device has bf16, or fp16 on older GPUs
+    seed: int = 1
+    workers: int = -1                # processes that read images; -1: by the computer's cores
+
+    def __post_init__(self) -> None:
+        Metadata(self.input_height, self.input_width)
+        checks = (
+            ('epochs', self.epochs >= 1, 'give 1 or more'),
+            ('encoder_epochs', self.encoder_epochs >= 0, 'give 0 or more'),
+            ('batch', self.batch >= 1, 'give 1 or more'),
+            ('resize_height', self.resize_height == 0 or self.resize_height >= 32,
+             'give 0, or at least 32'),
+            ('crops', _are_crops(self.crops),
+             'give [from share, height, width] each, the first from 0, rising, sizes from 32'),
+            ('scale', 0 < self.scale[0] <= self.scale[1], 'give [from, to] above 0'),
+            ('shift', self.shift >= 0, 'give 0 or more'),
+            ('color', 0 <= self.color < 1, 'give 0 to below 1'),
+            ('optimizer', self.optimizer in OPTIMIZERS, f'choose {", ".join(OPTIMIZERS)}'),
+            ('learning_rate', self.learning_rate > 0, 'give more than 0'),
+            ('warm_up', self.warm_up >= 0, 'give 0 or more'),
+            ('weight_decay', self.weight_decay >= 0, 'give 0 or more'),
+            ('class_weights', self.class_weights in CLASS_WEIGHTS,
+             f'choose {", ".join(CLASS_WEIGHTS)}'),
+            ('enet_c', min(self.enet_c) > 1, 'give two numbers above 1'),
+            ('auxiliary_loss', self.auxiliary_loss >= 0, 'give 0 or more'),
+            ('iou_loss', self.iou_loss >= 0, 'give 0 or more'),
+            ('ohem', 0 < self.ohem <= 1, 'give above 0 to 1'),
+            ('dropout', all(0 <= p < 1 for p in self.dropout), 'give two numbers, 0 to below 1'),
+            ('ema', 0 <= self.ema < 1, 'give 0 to below 1'),
+            ('seed', 0 <= self.seed < 2 ** 32, 'give 0 to 4294967295'),
+            ('precision', self.precision in PRECISIONS, f'choose {", ".join(PRECISIONS)}'),
+        )
+        for name, good, remedy in checks:
+            if not good:
+                raise ConfigError(f'{name} is {getattr(self, name)!r}: {remedy}')
+
+    def crop_at(self, done: float) -> tuple[int, int] | None:
+        """Give the crop's (height, width) at this share of the epochs; None: no crop."""
+        size = None
+        for from_share, height, width in self.crops:
+            if from_share <= done:
+                size = (height, width)
+        return size
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give what `from_dict` reads, in plain lists and numbers."""
+        return {key: _plain(value) for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, knobs: Mapping[str, Any]) -> Recipe:
+        """Read knobs by name. Raises ConfigError naming the first that is unknown or unfit."""
+        known = typing.get_type_hints(cls)
+        for key in knobs:
+            if key not in known:
+                near = difflib.get_close_matches(str(key), known, 1, 0.0)
+                raise ConfigError(f'{key!r} is no knob: did you mean {near[0]!r}?')
+        for field in fields(cls):
+            if field.name not in knobs and field.name in ('input_height', 'input_width', 'epochs'):
+                raise ConfigError(f'{field.name} is missing: give it')
+        return cls(**{key: _as(known[key], value, key) for key, value in knobs.items()})
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe: one that comes with the package by its name, or a YAML file.
+
+    `overrides` are 'knob=value', values as in YAML. Raises ConfigError naming recipe and knob.
+    """
+    shipped = files('lednet_ros.training') / 'recipes'
+    names = sorted(Path(str(p)).stem for p in shipped.iterdir() if str(p).endswith('.yaml'))
+    try:
+        text = ((shipped / f'{name}.yaml') if name in names else Path(name)).read_text()
+        knobs = yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError(f'recipe {name}: cannot be read: {error.strerror}: give a YAML file or '
+                          f'one of {", ".join(names)}') from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f'recipe {name}: is not YAML: {str(error).splitlines()[0]}') from error
+    if not isinstance(knobs, Mapping):
+        raise ConfigError(f'recipe {name}: is not a mapping: give "knob: value" lines')
+    knobs = dict(knobs)
+    for override in overrides:
+        knob, equals, value = override.partition('=')
+        if not equals:
+            raise ConfigError(f'--set {override}: give KNOB=VALUE')
+        try:
+            knobs[knob] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f'--set {override}: {value!r} is not a YAML value') from error
+    try:
+        return Recipe.from_dict(knobs)
+    except ConfigError as error:
+        raise ConfigError(f'recipe {name}: {error}') from error
+
+
+def _are_crops(crops: Sequence[tuple[float, int, int]]) -> bool:
+    shares = [crop[0] for crop in crops]
+    return not crops or (
+        shares[0] == 0 and shares == sorted(shares) and shares[-1] < 1
+        and all(height >= 32 and width >= 32 for _, height, width in crops))
+
+
+def _as(wanted: Any, value: Any, knob: str) -> Any:
+    """Give a YAML value as the type a knob has. Raises ConfigError."""
+    if wanted is float and isinstance(value, str):
+        try:
+            return float(value)  # YAML takes 1e-3 for a text
+        except ValueError:
+            pass
+    if wanted is float and type(value) is int:
+        return float(value)
+    if typing.get_origin(wanted) is tuple and isinstance(value, (list, tuple)):
+        inner = typing.get_args(wanted)
+        if inner[-1:] == (Ellipsis,):
+            return tuple(_as(inner[0], item, knob) for item in value)
+        if len(inner) == len(value):
+            return tuple(_as(t, item, knob) for t, item in zip(inner, value, strict=True))
+    elif type(value) is wanted:
+        return value
+    name = wanted if isinstance(wanted, types.GenericAlias) else wanted.__name__
+    raise ConfigError(f'{knob} is {value!r}: give a value of type {name}')
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from lednet_ros.errors import ConfigError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a path beside this one, with its suffix, to write to.
+
+    When the block ends well the file gets its name, replacing what had it; else nothing is left of
+    it. OSErrors are the caller's to explain.
+    """
+    partial = path.with_name(f'.partial-{os.getpid()}-{path.name}')
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def write_json(path: Path, record: Any) -> None:
+    """Write what a command found. Raises ConfigError."""
+    try:
+        with whole_file(path) as partial:
+            partial.write_text(json.dumps(record, indent=1) + '\n')
+    except OSError as error:
+        raise ConfigError(
+            f'{path}: cannot be written: {error.strerror}: choose another file') from error

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+
+from lednet_ros.training.augmentation import augment
+from lednet_ros.training.recipe import Recipe
+
+LEAST = {'input_height': 48, 'input_width': 64, 'epochs': 1, 'flip': False}
+
+
+def pair() -> tuple[np.ndarray, np.ndarray]:
+    """An image whose red says the label: where they are moved, they are moved together."""
+    labels = np.repeat(np.repeat(np.arange(48, dtype=np.uint8).reshape(6, 8), 8, 0), 8, 1)
+    image = np.stack([labels * 5, labels, labels], 2)
+    return image, labels
+
+
+def view(seed=0, crop=None, **knobs) -> tuple[np.ndarray, np.ndarray]:
+    recipe = Recipe.from_dict({**LEAST, **knobs})
+    return augment(*pair(), recipe, crop, np.random.default_rng(seed))
+
+
+def test_without_knobs_a_view_is_the_image() -> None:
+    for seen, given in zip(view(), pair(), strict=True):
+        assert (seen == given).all()
+
+
+def test_flipped_is_the_mirror_image() -> None:
+    seen = [view(seed, flip=True)[1] for seed in range(16)]
+    labels = pair()[1]
+    mirrored = [bool((one == labels[:, ::-1]).all()) for one in seen]
+    assert all((one == labels).all() or m for one, m in zip(seen, mirrored, strict=True))
+    assert 0 < sum(mirrored) < 16
+
+
+@pytest.mark.parametrize('seed', range(8))
+def test_labels_move_with_their_pixels(seed) -> None:
+    image, labels = view(seed, crop=(40, 56), scale=[0.6, 2.0], flip=True, shift=3)
+    assert image.shape == (40, 56, 3)
+    known = labels != 255
+    # Inside a patch both are the same; on its edges the image is interpolated.
+    same = np.abs(image[known][:, 0].astype(int) - labels[known].astype(int) * 5) <= 3
+    assert same.mean() > 0.7
+    assert known.mean() > 0.4
+
+
+def test_beside_the_image_nothing_is_labelled() -> None:
+    image, labels = view(crop=(96, 128))
+    assert (labels == 255).sum() == 96 * 128 - 48 * 64
+    assert (image[labels == 255].max() <= pair()[0].max())
+
+
+def test_a_view_depends_on_the_seed_alone() -> None:
+    knobs = {'crop': (32, 32), 'scale': [0.5, 2.0], 'flip': True, 'color': 0.4}
+    once, again, other = view(3, **knobs), view(3, **knobs), view(4, **knobs)
+    assert all((a == b).all() for a, b in zip(once, again, strict=True))
+    assert any((a != b).any() for a, b in zip(once, other, strict=True))
+
+
+def test_colour_changes_the_image_and_not_the_labels() -> None:
+    image, labels = view(5, color=0.4)
+    assert (labels == pair()[1]).all()
+    assert (image != pair()[0]).any()
+
+
+def test_images_are_seen_as_the_network_will_see_them() -> None:
+    """Whole and in their shape within its input, whatever the camera's size."""
+    image, labels = view(input_height=96, input_width=300)
+    assert image.shape == (96, 128, 3)
+    assert (labels[::2, ::2] == pair()[1]).all()
+
+
+def test_images_are_brought_to_a_height_first_if_asked() -> None:
+    image, labels = view(resize_height=96)
+    assert image.shape == (96, 128, 3)
+    assert (labels[::2, ::2] == pair()[1]).all()

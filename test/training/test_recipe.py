@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+import yaml
+
+from lednet_ros.errors import ConfigError
+from lednet_ros.training.recipe import Recipe, load_recipe
+
+LEAST = {'input_height': 64, 'input_width': 96, 'epochs': 1}
+
+
+def test_the_papers_recipe_is_section_3_1() -> None:
+    paper = load_recipe('paper')
+    assert (paper.batch, paper.learning_rate, paper.poly_power) == (5, 5e-4, 0.9)
+    assert (paper.weight_decay, paper.optimizer) == (1e-4, 'adam')
+    assert (paper.encoder_epochs, paper.epochs, paper.resize_height) == (300, 300, 512)
+
+
+@pytest.mark.parametrize('name', ['paper', 'camvid'])
+def test_a_recipe_survives_the_way_to_yaml_and_back(name) -> None:
+    recipe = load_recipe(name)
+    assert Recipe.from_dict(yaml.safe_load(yaml.safe_dump(recipe.to_dict()))) == recipe
+
+
+@pytest.mark.parametrize(('knobs', 'said'), [
+    ({'learning_rat': 1.0}, "'learning_rat' is no knob: did you mean 'learning_rate'"),
+    ({'epochs': 0}, 'epochs is 0: give 1 or more'),
+    ({'epochs': 2.5}, 'epochs is 2.5: give a value of type int'),
+    ({'flip': 'yes'}, "flip is 'yes': give a value of type bool"),
+    ({'learning_rate': 'fast'}, "learning_rate is 'fast': give a value of type float"),
+    ({'optimizer': 'sgd'}, "optimizer is 'sgd': choose adam, adamw"),
+    ({'scale': [2.0, 1.0]}, 'scale is (2.0, 1.0)'),
+    ({'scale': [1.0]}, 'scale is [1.0]: give a value of type tuple[float, float]'),
+    ({'crops': [[0.5, 32, 32]]}, 'the first from 0'),
+    ({'crops': [[0.0, 16, 32]]}, 'sizes from 32'),
+    ({'ohem': 0.0}, 'ohem is 0.0: give above 0 to 1'),
+    ({'input_height': 8}, 'input_height is 8: give at least 32 pixels'),
+], ids=lambda value: next(iter(value)) if isinstance(value, dict) else '')
+def test_a_wrong_knob_is_named(knobs, said) -> None:
+    with pytest.raises(ConfigError) as error:
+        Recipe.from_dict({**LEAST, **knobs})
+    assert said in str(error.value)
+
+
+def test_knobs_can_be_overridden_in_yaml_words() -> None:
+    recipe = load_recipe('camvid', ['epochs=3', 'learning_rate=1e-4', 'crops=[[0, 96, 128]]'])
+    assert (recipe.epochs, recipe.learning_rate) == (3, 1e-4)
+    assert recipe.crops == ((0.0, 96, 128),)
+    with pytest.raises(ConfigError, match='--set epochs: give KNOB=VALUE'):
+        load_recipe('camvid', ['epochs'])
+
+
+@pytest.mark.parametrize(('text', 'said'), [
+    (None, 'cannot be read: No such file or directory: give a YAML file or one of camvid, paper'),
+    ('a: [', 'is not YAML'), ('- 1', 'is not a mapping'), ('epochs: 1', 'input_height is missing'),
+], ids=['missing', 'not YAML', 'a list', 'lacking'])
+def test_a_file_that_is_no_recipe_is_named(tmp_path, text, said) -> None:
+    path = tmp_path / 'mine.yaml'
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load_recipe(str(path))
+    assert str(path) in str(error.value)
+    assert said in str(error.value)
+
+
+def test_crops_grow_with_the_epochs() -> None:
+    recipe = Recipe.from_dict({**LEAST, 'crops': [[0.0, 32, 48], [0.5, 64, 96]]})
+    assert [recipe.crop_at(done) for done in (0.0, 0.49, 0.5, 0.99)] == [
+        (32, 48), (32, 48), (64, 96), (64, 96)]
+    assert Recipe.from_dict(LEAST).crop_at(0.3) is None

@@ -1,0 +1,416 @@
+# SPDX-License-Identifier: Apache-2.0
+"""lednet_train as a user calls it, on a data set made here."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from orchard import make_orchard
+
+from lednet_ros.checkpoint import load_checkpoint
+from lednet_ros.training.train_command import main
+
+TRAIN = [sys.executable, '-m', 'lednet_ros.training.train_command']
+
+
+def words(recipe: Path, data: Path, output: Path, *more: str) -> list[str]:
+    return ['--recipe', str(recipe), '--data', str(data), '--output', str(output),
+            '--device', 'cpu', *more]
+
+
+def losses(output: Path) -> list[tuple[str, str, float]]:
+    with (output / 'history.csv').open() as file:
+        return [(row['stage'], row['epoch'], float(row['loss'])) for row in csv.DictReader(file)]
+
+
+def weights(file: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(file).network.state_dict()
+
+
+def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop the next training as a signal would, after so many steps."""
+    from lednet_ros.training import train
+    original, done = train._Loop._step, []
+
+    def step(self, frames, labels):
+        done.append(1)
+        self._training.is_stopped = len(done) >= steps
+        return original(self, frames, labels)
+
+    monkeypatch.setattr(train._Loop, '_step', step)
+
+
+@pytest.mark.parametrize('steps', [1, 2, 3], ids=['in epoch 1', 'at its end', 'in epoch 2'])
+def test_stopped_and_gone_on_with_it_is_the_same_training(
+    orchard, recipe_file, tmp_path, monkeypatch, steps, capsys
+) -> None:
+    recipe = recipe_file()
+    assert main(words(recipe, orchard, tmp_path / 'whole')) == 0
+    with monkeypatch.context() as patch:
+        stop_after(steps, patch)
+        assert main(words(recipe, orchard, tmp_path / 'parts')) == 0
+    assert 'stopped and saved: the same command goes on' in capsys.readouterr().out
+    assert not (tmp_path / 'parts' / 'history.csv').exists() or len(
+        losses(tmp_path / 'parts')) < 2
+    assert main(words(recipe, orchard, tmp_path / 'parts')) == 0
+    assert losses(tmp_path / 'parts') == losses(tmp_path / 'whole')
+    for name in ('last', 'best'):
+        whole, parts = (weights(tmp_path / d / f'{name}.safetensors') for d in ('whole', 'parts'))
+        assert all(torch.equal(whole[k], parts[k]) for k in whole)
+
+
+def test_a_checkpoint_says_where_it_comes_from(orchard, recipe_file, tmp_path) -> None:
+    assert main(words(recipe_file(), orchard, tmp_path / 'out', '--set', 'epochs=1')) == 0
+    found = load_checkpoint(tmp_path / 'out' / 'best.safetensors')
+    assert found.labels.names == ['grass', 'trunk', 'rest']
+    assert (found.metadata.input_height, found.metadata.input_width) == (48, 64)
+    training = found.metadata.training
+    assert (training['data'], training['images'], training['epoch']) == ('orchard', 8, 1)
+    assert training['recipe']['learning_rate'] == 0.003
+    assert set(found.metadata.scores['val']['class_iou']) == {'grass', 'trunk'}
+    assert str(tmp_path) not in str(found.metadata)
+    written = yaml.safe_load((tmp_path / 'out' / 'recipe.yaml').read_text())
+    assert written['epochs'] == 1
+
+
+def test_it_learns(orchard, recipe_file, tmp_path) -> None:
+    """Twenty steps; the running statistics of batch normalisation lag behind, so no mIoU."""
+    recipe = recipe_file(epochs=10, crops=[], scale=[1.0, 1.0], color=0.0, dropout=[0.0, 0.0],
+                         ema=0.0, learning_rate=0.005)
+    assert main(words(recipe, orchard, tmp_path / 'out')) == 0
+    history = losses(tmp_path / 'out')
+    assert history[-1][2] < 0.5 * history[0][2]
+
+
+def test_two_stages_the_encoder_first(orchard, recipe_file, tmp_path, monkeypatch) -> None:
+    recipe = recipe_file(encoder_epochs=1, auxiliary_loss=0.0, epochs=1)
+    assert main(words(recipe, orchard, tmp_path / 'whole')) == 0
+    assert [row[:2] for row in losses(tmp_path / 'whole')] == [('encoder', '1'), ('network', '1')]
+    with monkeypatch.context() as patch:
+        stop_after(2, patch)  # the encoder's last step
+        assert main(words(recipe, orchard, tmp_path / 'parts')) == 0
+    assert not (tmp_path / 'parts' / 'best.safetensors').exists()
+    assert main(words(recipe, orchard, tmp_path / 'parts')) == 0
+    assert losses(tmp_path / 'parts') == losses(tmp_path / 'whole')
+
+
+def test_other_classes_keep_the_encoder(orchard, recipe_file, tmp_path) -> None:
+    from lednet_ros.checkpoint import default_checkpoint
+    from lednet_ros.labels import LabelSet
+    from lednet_ros.training.trained_network import new_network
+    init = load_checkpoint(default_checkpoint())
+    labels = LabelSet.from_yaml(orchard / 'labels.yaml')
+    theirs = init.network.state_dict()
+    ours = new_network(labels, init, seed=1)[0].state_dict()
+    for name, value in ours.items():
+        is_new = name.startswith(('encoder.output_conv.', 'apn.global_branch.', 'apn.mid.'))
+        assert (name in theirs and value.shape == theirs[name].shape
+                and torch.equal(value, theirs[name])) or is_new, name
+    same = new_network(init.labels, init, seed=1)[0].state_dict()
+    assert all(torch.equal(same[k], theirs[k]) for k in same)
+    assert main(words(recipe_file(), orchard, tmp_path / 'out', '--set', 'epochs=1',
+                      '--init', 'camvid')) == 0
+    record = load_checkpoint(tmp_path / 'out' / 'last.safetensors').metadata.training
+    assert record['init'] == {'name': default_checkpoint().name, 'sha256': init.sha256}
+
+
+def test_sigint_saves_and_ends_well(orchard, recipe_file, tmp_path) -> None:
+    """The real signal, to the whole group as a terminal sends it, workers included."""
+    command = words(recipe_file(epochs=1000), orchard, tmp_path / 'out')
+    process = subprocess.Popen([*TRAIN, *command], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        assert process.stdout is not None
+        for _ in range(2):
+            assert process.stdout.readline().startswith('network ')
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    assert 'stopped and saved' in out
+    assert 'Traceback' not in err
+    assert (tmp_path / 'out' / 'state.pt').exists()
+
+
+FULL_DISK = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that writing fails as on a full disk
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
+from lednet_ros.training.train_command import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_on_a_full_disk_the_last_good_state_stays(
+    orchard, recipe_file, tmp_path, monkeypatch
+) -> None:
+    output = tmp_path / 'out'
+    command = words(recipe_file(), orchard, output)
+    with monkeypatch.context() as patch:
+        stop_after(2, patch)
+        assert main(command) == 0
+    before = {p.name: p.read_bytes() for p in output.iterdir() if p.is_file()}
+    result = subprocess.run([sys.executable, '-c', FULL_DISK, '1000000', *command],
+                            capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert 'Traceback' not in result.stderr
+    assert 'cannot be written' in result.stderr.splitlines()[-1]
+    for name in ('state.pt', 'last.safetensors', 'best.safetensors'):
+        assert (output / name).read_bytes() == before[name]
+    assert not [p for p in output.iterdir() if 'partial' in p.name]
+    assert main(command) == 0  # with room again it goes on
+    assert len(losses(output)) == 2
+
+
+@pytest.mark.parametrize('name', ['curves.png', 'tensorboard'])
+def test_a_picture_that_cannot_be_written_is_one_line(
+    orchard, recipe_file, tmp_path, capsys, name
+) -> None:
+    pytest.importorskip({'curves.png': 'matplotlib', 'tensorboard': 'tensorboard'}[name])
+    output = tmp_path / 'out'
+    command = words(recipe_file(), orchard, output, '--set', 'epochs=1')
+    stop_at = output / name
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(1, patch)
+        assert main(command) == 0
+    if name == 'tensorboard':
+        stop_at.write_text('')  # where a directory should be
+    else:
+        stop_at.mkdir()
+    assert main(command) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f'lednet_train: {stop_at}: cannot be written: ')
+    assert (output / 'last.safetensors').exists()
+
+
+def test_another_training_is_not_overwritten(orchard, recipe_file, tmp_path, capsys) -> None:
+    output = tmp_path / 'out'
+    assert main(words(recipe_file(), orchard, output, '--set', 'epochs=1')) == 0
+    assert main(words(recipe_file(), orchard, output, '--set', 'epochs=1', '--set', 'seed=2')) == 1
+    assert 'was begun with another seed' in capsys.readouterr().err
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'other' / 'thesis.tex').write_text('')
+    assert main(words(recipe_file(), orchard, tmp_path / 'other')) == 1
+    assert 'holds thesis.tex but no state.pt' in capsys.readouterr().err
+    labels = (orchard / 'labels.yaml').read_text()
+    (orchard / 'labels.yaml').write_text(labels.replace('grass', 'moss'))
+    assert main(words(recipe_file(), orchard, output, '--set', 'epochs=1')) == 1
+    assert 'was begun with another labels' in capsys.readouterr().err
+    (orchard / 'labels.yaml').write_text(labels)
+    (output / 'state.pt').write_bytes(b'rubbish')
+    assert main(words(recipe_file(), orchard, output, '--set', 'epochs=1')) == 1
+    assert 'state.pt: damaged' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('spoiled', ['train', 'val'])
+def test_a_bad_pair_ends_it_before_the_first_step(
+    orchard, recipe_file, tmp_path, capsys, spoiled
+) -> None:
+    (orchard / 'labels' / spoiled / '1.png').unlink()
+    assert main(words(recipe_file(), orchard, tmp_path / 'out')) == 1
+    assert f'{spoiled}/1.png: does not exist' in capsys.readouterr().err
+    assert not (tmp_path / 'out' / 'state.pt').exists()
+
+
+def test_the_check_alone_trains_nothing(orchard, capsys) -> None:
+    assert main(['--data', str(orchard), '--check-data']) == 0
+    out = capsys.readouterr().out
+    assert 'train: 8 pairs' in out
+    assert 'val: 3 pairs' in out
+    cv2.imwrite(str(orchard / 'labels' / 'val' / '2.png'), cv2.imread(
+        str(orchard / 'labels' / 'val' / '2.png'), cv2.IMREAD_GRAYSCALE) + 9)
+    assert main(['--data', str(orchard), '--check-data']) == 1
+    assert 'val/2.png: holds ' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_a_split_without_labels_is_refused(orchard, recipe_file, tmp_path, capsys, split) -> None:
+    for file in (orchard / 'labels' / split).iterdir():
+        cv2.imwrite(str(file), np.full((48, 64), 255, np.uint8))
+    assert main(words(recipe_file(), orchard, tmp_path / 'out')) == 1
+    assert f'orchard {split}: no pixel has a class that counts: label some' in (
+        capsys.readouterr().err)
+
+
+VANISHING = """
+import sys
+from pathlib import Path
+from lednet_ros.training import train, train_command
+step = train._Loop._step
+def spoil(self, frames, labels):
+    for pair in self._job.train.data.pairs:
+        pair.label.unlink(missing_ok=True)
+    if '--out-of-memory' in sys.argv:
+        raise train.torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB')
+    return step(self, frames, labels)
+train._Loop._step = spoil
+sys.exit(train_command.main([word for word in sys.argv[1:] if word != '--out-of-memory']))
+"""
+
+
+@pytest.mark.parametrize(('more', 'line'), [
+    ((), r'lednet_train: \S+/labels/train/\d.png: '),
+    (('--out-of-memory',), "lednet_train: the GPU's memory does not hold a batch of 4 "),
+], ids=['label gone', 'out of memory'])
+def test_what_goes_wrong_in_the_middle_is_one_line_and_the_end(
+    orchard, recipe_file, tmp_path, more, line
+) -> None:
+    """With workers, which Python would wait for."""
+    result = subprocess.run(
+        [sys.executable, '-c', VANISHING, *words(
+            recipe_file(workers=2, epochs=20), orchard, tmp_path / 'out'), *more],
+        capture_output=True, text=True, check=False, timeout=60)
+    assert result.returncode == 1
+    assert 'Traceback' not in result.stderr
+    assert re.match(line, result.stderr.splitlines()[-1])
+
+
+def test_epochs_reach_a_pipe_too(orchard, recipe_file, tmp_path) -> None:
+    result = subprocess.run([*TRAIN, *words(recipe_file(), orchard, tmp_path / 'out')],
+                            stdout=subprocess.PIPE, text=True, check=True)
+    assert [line.split(':')[0] for line in result.stdout.splitlines()][:2] == [
+        'network 1', 'network 2']
+
+
+def test_averaged_weights_do_not_keep_the_first_ones_for_long() -> None:
+    """Fifty steps of 0.997 would leave 86 % of them."""
+    from torch.optim.swa_utils import AveragedModel
+
+    from lednet_ros.training.train import _averaging
+    layer = torch.nn.Linear(1, 1)
+    torch.nn.init.zeros_(layer.weight)
+    average = AveragedModel(layer, multi_avg_fn=_averaging(0.997))
+    average.update_parameters(layer)
+    torch.nn.init.ones_(layer.weight)
+    for _ in range(50):
+        average.update_parameters(layer)
+    assert average.module.weight.item() > 0.99
+    for _ in range(10_000):
+        average.update_parameters(layer)
+    torch.nn.init.zeros_(layer.weight)
+    average.update_parameters(layer)
+    assert average.module.weight.item() == pytest.approx(0.997)
+
+
+def test_images_of_many_sizes_need_a_crop(orchard, recipe_file, tmp_path, capsys) -> None:
+    for kind in ('images', 'labels'):
+        path = str(orchard / kind / 'train' / '0.png')
+        cv2.imwrite(path, cv2.imread(path, cv2.IMREAD_UNCHANGED)[:32])
+    assert main(words(recipe_file(crops=[]), orchard, tmp_path / 'out')) == 1
+    assert 'differ in size: give crops' in capsys.readouterr().err
+    assert main(words(recipe_file(epochs=1), orchard, tmp_path / 'out2')) == 0
+
+
+def test_a_loss_that_explodes_is_named(orchard, recipe_file, tmp_path, capsys) -> None:
+    command = words(recipe_file(learning_rate=1e30, epochs=3), orchard, tmp_path / 'out')
+    assert main(command) == 1
+    assert 'lower learning_rate' in capsys.readouterr().err
+
+
+def test_curves_for_tensorboard(orchard, recipe_file, tmp_path) -> None:
+    pytest.importorskip('tensorboard', reason='needs tensorboard')
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    assert main(words(recipe_file(), orchard, tmp_path / 'out')) == 0
+    curves = EventAccumulator(str(tmp_path / 'out' / 'tensorboard'))
+    curves.Reload()
+    drawn = [event.value for event in curves.Scalars('network/loss')]
+    assert drawn == pytest.approx([row[2] for row in losses(tmp_path / 'out')])
+
+
+@pytest.mark.gpu
+def test_it_trains_on_a_gpu(orchard, recipe_file, tmp_path) -> None:
+    """Mixed precision and channels last."""
+    if not torch.cuda.is_available():
+        pytest.skip('needs a CUDA GPU')
+    recipe = recipe_file(precision='auto', epochs=4)
+    assert main([*words(recipe, orchard, tmp_path / 'out'), '--device', 'cuda:0']) == 0
+    assert len(losses(tmp_path / 'out')) == 4
+    assert load_checkpoint(tmp_path / 'out' / 'last.safetensors').metadata.training[
+        'device'] == 'cuda'
+
+
+@pytest.mark.parametrize(('batch', 'epochs', 'first'), [(8, 3, 1e-5), (2, 1, 1e-3)],
+                         ids=['', 'an image each'])
+def test_two_processes_learn_what_one_does(
+    tmp_path, recipe_file, batch, epochs, first
+) -> None:
+    """The same recipe under torchrun, gloo on the CPU, batch normalisation over both.
+
+    The first loss is equal to the last digits, but for batch normalisation of two values.
+    Gradients of so few pixels hold some percent of float32's noise (as float64 shows), which
+    Adam's first steps enlarge: later losses are close.
+    """
+    data = make_orchard(tmp_path / 'orchard', train=batch)
+    # Without dropout, of which each process draws its own.
+    recipe = recipe_file(batch=batch, epochs=epochs, iou_loss=1.0, dropout=[0.0, 0.0], ema=0.0,
+                         workers=0, learning_rate=1e-3)
+    assert main(words(recipe, data, tmp_path / 'one')) == 0
+    result = subprocess.run(
+        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2',
+         '-m', 'lednet_ros.training.train_command', *words(recipe, data, tmp_path / 'two')],
+        capture_output=True, text=True, check=False, timeout=240)
+    assert result.returncode == 0, result.stderr
+    one, two = losses(tmp_path / 'one'), losses(tmp_path / 'two')
+    assert [row[:2] for row in one] == [row[:2] for row in two]
+    assert two[0][2] == pytest.approx(one[0][2], rel=first)
+    assert [row[2] for row in two] == pytest.approx([row[2] for row in one], rel=0.02)
+    record = load_checkpoint(tmp_path / 'two' / 'last.safetensors').metadata
+    assert record.training['processes'] == 2
+
+
+BATCH_NORM = """
+import torch, torch.distributed as dist
+from torch import nn
+from lednet_ros.training.losses import PixelLoss
+from lednet_ros.training.processes import (
+    join_processes, leave_processes, synchronise_batch_norm)
+me = join_processes(torch.device('cpu'))
+torch.manual_seed(0)
+images, wanted = 2 * torch.randn(4, 3, 5, 5) + 1, torch.randn(4, 3, 5, 5)
+whole = nn.Sequential(nn.BatchNorm2d(3))
+parts = nn.Sequential(nn.BatchNorm2d(3))
+synchronise_batch_norm(parts, torch.device('cpu'))
+x, mine = images.clone().requires_grad_(), images[me.rank::2].clone().requires_grad_()
+(((whole(x) - wanted) ** 2 * whole(x).sigmoid()).mean()).backward()
+(((parts(mine) - wanted[me.rank::2]) ** 2 * parts(mine).sigmoid()).mean()).backward()
+assert torch.allclose(mine.grad / 2, x.grad[me.rank::2], atol=1e-7), 'gradients of the input'
+weight = me.sum(parts[0].weight.grad) / 2
+assert torch.allclose(weight, whole[0].weight.grad, atol=1e-6), 'gradients of the weight'
+for knobs in ({}, {'iou': 2.0}, {'weights': torch.tensor([1.0, 3.0, 2.0])}):
+    scores, labels = torch.randn(4, 3, 5, 5), torch.randint(0, 3, (4, 9, 9))
+    labels[0] = 255  # one process has more to count than the other
+    x, mine = scores.clone().requires_grad_(), scores[me.rank::2].clone().requires_grad_()
+    loss = PixelLoss(**knobs).full_size(x, labels)
+    loss.backward()
+    part = PixelLoss(**knobs, processes=me).full_size(mine, labels[me.rank::2])
+    part.backward()
+    assert torch.allclose(me.sum(part.detach()) / 2, loss), 'loss'
+    assert torch.allclose(mine.grad / 2, x.grad[me.rank::2], atol=1e-7), 'gradients of the loss'
+for a, b in zip(parts.buffers(), whole.buffers()):
+    assert torch.allclose(a, b, atol=1e-6), 'running statistics'
+me.sum(torch.zeros(1))  # all are here
+leave_processes()
+print('equal')
+"""
+
+
+def test_batch_norm_over_two_processes_is_that_of_the_whole_batch(tmp_path) -> None:
+    script = tmp_path / 'batch_norm.py'
+    script.write_text(BATCH_NORM)
+    result = subprocess.run(
+        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2',
+         str(script)], capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count('equal') == 2
