@@ -56,21 +56,37 @@ def side_by_side(
     rows: Sequence[Share],
     title: str = 'lednet_ros',
     figures: Sequence[tuple[str, str]] = (),
+    ground: np.ndarray | None = None,
 ) -> np.ndarray:
     """Arrange camera and colours above overlay and legend, of even height and width.
 
     `colors` is of the camera's size. `figures` are pairs of bright and dim text for the legend.
+    `ground`, a picture of `panel_size`, takes the place of the colours beside the camera.
     """
-    height, width = _panel_size(camera.shape[0], camera.shape[1])
+    height, width = panel_size(camera.shape[0], camera.shape[1])
     camera = _fitted(camera, height, width, cv2.INTER_AREA)
     colors = _fitted(colors, height, width, cv2.INTER_NEAREST)
-    panels = (
-        _captioned(camera, 'camera'), _captioned(colors, 'labels'),
+    return _grid([
+        _captioned(camera, 'camera'),
+        _captioned(colors, 'labels') if ground is None else _captioned(ground, 'ground'),
         _captioned(overlay(camera, colors), 'overlay'),
-        legend(height, width, rows, title, figures),
-    )
-    picture = np.full((2 * height + 3 * GAP + GAP % 2, 2 * width + 3 * GAP + GAP % 2, 3),
-                      _BACKGROUND, np.uint8)
+        legend(height, width, rows, title, figures)])
+
+
+def captioned_grid(pictures: Sequence[tuple[np.ndarray, str]]) -> np.ndarray:
+    """Arrange pictures of one size, uint8 (H, W, 3) RGB, with their captions in two columns."""
+    height, width = panel_size(*pictures[0][0].shape[:2])
+    return _grid([_captioned(_fitted(p, height, width, cv2.INTER_NEAREST), caption)
+                  for p, caption in pictures])
+
+
+def _grid(panels: Sequence[np.ndarray]) -> np.ndarray:
+    """Lay panels of one size out in two columns, on a picture of even height and width."""
+    height, width = panels[0].shape[:2]
+    rows = (len(panels) + 1) // 2
+    picture = np.full((rows * (height + GAP) + GAP, 2 * width + 3 * GAP, 3), _BACKGROUND, np.uint8)
+    picture = np.pad(picture, ((0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0)),
+                     'edge')
     for place, panel in enumerate(panels):
         top = GAP + (place // 2) * (height + GAP)
         left = GAP + (place % 2) * (width + GAP)
@@ -145,8 +161,8 @@ def _legend_row(
                           cv2.FILLED)
 
 
-def _panel_size(height: int, width: int) -> tuple[int, int]:
-    """Scale a camera's size to a panel's, keeping its shape; both even, as video wants them."""
+def panel_size(height: int, width: int) -> tuple[int, int]:
+    """Scale a camera's height and width to a panel's, keeping its shape; both even, for video."""
     scale = min(PANEL_WIDTH / width, PANEL_MAX_HEIGHT / height)
     panel_width = max(PANEL_WIDTH // 2, round(width * scale))
     panel_height = max(PANEL_MIN_HEIGHT, round(height * scale))

@@ -36,6 +36,13 @@ def test_side_by_side_puts_each_panel_in_its_place() -> None:
     assert picture[below, left].tolist() == [105, 60, 40]
 
 
+def test_the_ground_takes_the_place_of_the_colours_beside_the_camera() -> None:
+    camera = np.full((272, 640, 3), (10, 20, 30), np.uint8)
+    ground = np.full((272, 640, 3), (1, 2, 3), np.uint8)
+    picture = side_by_side(camera, camera, [], ground=ground)
+    assert picture[GAP + 136, 2 * GAP + 640 + 320].tolist() == [1, 2, 3]
+
+
 @pytest.mark.parametrize('size', [(360, 480), (1080, 1920), (1281, 721), (32, 32), (60, 1200),
                                   (1200, 60), (1, 1)])
 def test_any_camera_gives_a_picture_that_a_film_can_hold(size: tuple[int, int]) -> None:

@@ -13,6 +13,7 @@ from lednet_ros.node.camera_geometry import (
     BadCameraInfo,
     camera_info_of_frame,
     camera_info_of_network,
+    camera_of,
 )
 from lednet_ros.segmentation.fit import Fit
 
@@ -89,12 +90,62 @@ def test_of_the_camera_s_size_only_the_header_is_the_image_s() -> None:
 @pytest.mark.parametrize(('change', 'words'), [
     ({'k': [np.nan, 0, 1, 0, 1, 1, 0, 0, 1]}, 'NaN or infinity'),
     ({'d': [np.inf]}, 'NaN or infinity'),
+    ({'d': [0.0] * 101}, '101 distortion coefficients: publish at most 100'),
     ({'k': np.zeros(9)}, 'not calibrated'),
     ({'width': 641}, 'is for images of 641x480, these are 640x480'),
-], ids=['NaN', 'infinite', 'uncalibrated', 'another size'])
+], ids=['NaN', 'infinite', 'endless', 'uncalibrated', 'another size'])
 def test_what_does_not_hold_is_refused_naming_the_cause(make, change, words) -> None:
     info = make_info()
     for name, value in change.items():
         setattr(info, name, value)
     with pytest.raises(BadCameraInfo, match=words):
         make(info, Fit.make((480, 640), (240, 320), 'letterbox'), HEADER)
+
+
+def pixels_of(camera) -> np.ndarray:
+    """Project POINTS by a lens read from a CameraInfo."""
+    u, v = camera.project(*POINTS.T, reach=1.5)
+    return np.c_[u, v]
+
+
+def test_a_lens_projects_as_its_camera_info() -> None:
+    assert np.allclose(pixels_of(camera_of(make_info(), 480, 640)), by_k(make_info()))
+    rectified = make_info()
+    rectified.p[3] = 0.0  # no baseline
+    assert np.allclose(pixels_of(camera_of(rectified, 480, 640, rectified=True)), by_p(rectified))
+
+
+def test_a_lens_has_region_of_interest_and_binning_worked_in() -> None:
+    roi = RegionOfInterest(x_offset=100, y_offset=60, width=400, height=320)
+    info = make_info(roi=roi, binning_x=2, binning_y=2)
+    assert np.allclose(pixels_of(camera_of(info, 160, 200)), (by_k(info) - (100, 60)) / 2)
+
+
+def test_a_lens_of_a_label_image_of_the_network_s_size() -> None:
+    fit = Fit.make((480, 640), (272, 480), 'letterbox')
+    info = camera_info_of_network(make_info(), fit, HEADER)
+    assert np.allclose(pixels_of(camera_of(info, 272, 480)), by_k(info))
+
+
+@pytest.mark.parametrize(('change', 'words'), [
+    ({'k': [np.nan, 0, 1, 0, 1, 1, 0, 0, 1]}, 'NaN or infinity'),
+    ({'k': np.zeros(9)}, 'not calibrated'),
+    ({'k': [500.0, 0, 320, 0, 500, 240, 0, 0, 0]}, 'its K is singular'),
+    ({'width': 641}, 'is for images of 641x480, these are 640x480'),
+    ({'distortion_model': 'kannala'}, "its distortion model is 'kannala'"),
+    ({'d': [0.1, 0.2, 0.3]}, 'plumb_bob has 3 coefficients'),
+], ids=['NaN', 'uncalibrated', 'singular', 'another size', 'model', 'coefficients'])
+def test_what_is_no_lens_is_refused_naming_the_cause(change, words) -> None:
+    info = make_info()
+    for name, value in change.items():
+        setattr(info, name, value)
+    with pytest.raises(BadCameraInfo, match=words):
+        camera_of(info, 480, 640)
+
+
+def test_a_distortion_model_without_a_name_is_no_matter_where_there_is_none() -> None:
+    info = make_info()
+    info.distortion_model, info.d = '', [0.0] * 5
+    assert camera_of(info, 480, 640).d == ()
+    info.distortion_model, info.d = 'fisheye', [0.1, 0.0, 0.0, 0.0]
+    assert camera_of(info, 480, 640).model == 'equidistant'
