@@ -15,7 +15,8 @@ setup(
     maintainer_email='lednet_ros@example.org',
     license='Apache-2.0',
     packages=find_packages(include=['lednet_ros', 'lednet_ros.*']),
-    package_data={'lednet_ros': ['py.typed', 'label_sets/*.yaml', 'weights/*']},
+    package_data={'lednet_ros': ['py.typed', 'label_sets/*.yaml', 'traversability/*.yaml',
+                                 'training/recipes/*.yaml', 'weights/*']},
     data_files=[
         ('share/ament_index/resource_index/packages', ['resource/lednet_ros']),
         ('share/lednet_ros', ['package.xml']),
@@ -25,18 +26,24 @@ setup(
     python_requires='>=3.10',
     # torch is left out on purpose: which build of it fits is the machine's matter (README).
     install_requires=['numpy>=1.21', 'safetensors>=0.4', 'PyYAML>=5.4', 'rich>=11',
-                      'rosbags>=0.10', 'matplotlib>=3.5'],
-    extras_require={'test': ['pytest', 'pytest-timeout', 'hypothesis']},  # colcon test looks here
+                      'rosbags>=0.10', 'matplotlib>=3.5', 'pillow>=9'],
+    extras_require={
+        'test': ['pytest', 'pytest-timeout', 'hypothesis'],  # colcon test looks here
+        'training': ['tensorboard>=2.10', 'cityscapesscripts>=2.2'],
+    },
     zip_safe=False,
     entry_points={
         'console_scripts': [
             'segment_node = lednet_ros.node.segment_node:main',
+            'ground_node = lednet_ros.node.ground_node:main',
             'image_source_node = lednet_ros.node.image_source_node:main',
             'lednet_demo = lednet_ros.node.demo:main',
             'lednet_benchmark = lednet_ros.benchmark:main',
             'lednet_segment = lednet_ros.offline.command:main',
             'lednet_top = lednet_ros.node.top:main',
             'lednet_latency_report = lednet_ros.node.latency_report:main',
+            'lednet_train = lednet_ros.training.train_command:main',
+            'lednet_evaluate = lednet_ros.training.evaluate_command:main',
             'lednet_compile = lednet_ros.segmentation.compile:main',
         ],
     },

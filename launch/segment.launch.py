@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start segment_node on a camera's images."""
+"""Start segment_node on a camera's images and, if asked for, ground_node on its labels."""
 
 import os
 
@@ -37,8 +37,13 @@ ARGUMENTS = [
         description="what runs the network; empty: params_file's, else auto"),
     DeclareLaunchArgument(
         'params_file', default_value='',
-        description="file with the node's parameters, such as a changed copy of "
-        'config/segment.yaml; empty: the defaults'),
+        description="file with the nodes' parameters, such as a changed copy of "
+        'config/segment.yaml or config/ground.yaml; empty: the defaults'),
+    DeclareLaunchArgument(
+        'planning', default_value='false', choices=['true', 'false'],
+        description='make ground points, an occupancy grid and a scan of the labels (of the first '
+        "camera); needs camera_info and the camera's pose: TF, or pose_source: parameters and "
+        'camera.height in params_file'),
     DeclareLaunchArgument(
         'namespace', default_value='', description="put before the node's name and topics"),
     DeclareLaunchArgument(
@@ -68,10 +73,10 @@ def start_nodes(context: LaunchContext) -> 'list[LaunchDescriptionEntity]':
     cameras = value('cameras').strip('[] ').replace(',', ' ').split()
     use_sim_time = {
         'use_sim_time': ParameterValue(LaunchConfiguration('use_sim_time'), value_type=bool)}
-    parameters = [value('params_file')] if value('params_file') else []
+    files = [value('params_file')] if value('params_file') else []
     # An argument that is not given leaves the file's word.
-    parameters += [{name: ParameterValue(value(name), value_type=str)}
-                   for name in ('image_transport', 'checkpoint', 'backend') if value(name)]
+    parameters = files + [{name: ParameterValue(value(name), value_type=str)}
+                          for name in ('image_transport', 'checkpoint', 'backend') if value(name)]
     if cameras:
         parameters.append({'cameras': cameras})
 
@@ -91,11 +96,22 @@ def start_nodes(context: LaunchContext) -> 'list[LaunchDescriptionEntity]':
             arguments=['-d', RVIZ_CONFIG],
             remappings=[('/image', image), *(
                 (f'/segment/{name}', f'{outputs}/{name}')
-                for name in ('overlay', 'label', 'confidence'))]),
+                for name in ('overlay', 'label', 'confidence')), *(
+                (f'/ground/{name}', f'{namespace}/ground/{name}')
+                for name in ('points', 'grid', 'free_space'))]),
         Node(
             package='lednet_ros', executable='segment_node', name='segment',
             namespace=value('namespace'), output='screen', emulate_tty=True,
             parameters=[*parameters, use_sim_time],
             remappings=[] if cameras else [('image', image), ('camera_info', camera_info)],
+            arguments=['--ros-args', '--log-level', value('log_level')]),
+        Node(
+            package='lednet_ros', executable='ground_node', name='ground',
+            namespace=value('namespace'), output='screen', emulate_tty=True,
+            condition=IfCondition(value('planning')), parameters=[*files, use_sim_time],
+            # With several cameras, those of the first.
+            remappings=[(name, f'{outputs}/{name}')
+                        for name in ('label', 'camera_info', 'confidence')]
+            + [('label_info', f'{namespace}/segment/label_info')],
             arguments=['--ros-args', '--log-level', value('log_level')]),
     ]

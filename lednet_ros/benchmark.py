@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lednet_ros.errors import BackendUnavailable, ConfigError, LednetRosError
+from lednet_ros.whole_file import write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -471,7 +472,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--images', default='', metavar='DIR', help='camera images to use')
     parser.add_argument('--no-footprints', action='store_true',
                         help='leave out memory and start-up, which take processes of their own')
-    parser.add_argument('--json', metavar='FILE', help='write all figures there too')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write all figures there too')
     parser.add_argument('--probe', help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     on_gpu = args.device.startswith('cuda')
@@ -484,13 +485,12 @@ def main(argv: list[str] | None = None) -> int:
             _probe(knobs, args.probe)
             return 0
         report = benchmark(knobs, not args.no_footprints, _show)
+        if args.json:
+            write_json(args.json, asdict(report))
     except LednetRosError as error:
         print(f'lednet_benchmark: {error}', file=sys.stderr)
         return 1
     print(report.markdown())
-    if args.json:
-        record = asdict(report)
-        Path(args.json).write_text(json.dumps(record, indent=1) + '\n')
     return 0
 
 

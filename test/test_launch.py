@@ -16,7 +16,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 if TYPE_CHECKING:
     from ros_graph import Graph, Process
@@ -116,3 +116,16 @@ def test_an_argument_outweighs_the_parameter_file(graph: Graph, tmp_path: Path) 
     process = launch(graph, 'segment.launch.py', f'params_file:={file}', 'backend:=torch')
     line = graph.wait_for_output(process, 'classes, ', WITHIN_S)
     assert '128x64, by torch' in line
+
+
+def test_planning_starts_the_ground_node_on_the_labels(graph: Graph, tmp_path: Path) -> None:
+    file = tmp_path / 'mine.yaml'
+    file.write_text('/**/ground: {ros__parameters: {camera: {height: 1.2}}}')
+    graph.subscribe('/bot/ground/points', PointCloud2)
+    process = launch(graph, 'segment.launch.py', 'namespace:=bot', 'image:=/eye/image_raw',
+                     'planning:=true', f'params_file:={file}')
+    graph.wait_for_output(process, 'ready: /bot/segment/label, camvid', WITHIN_S)
+    for topic in ('/bot/segment/label', '/bot/segment/camera_info', '/eye/camera_info'):
+        graph.wait_until(lambda topic=topic: graph.node.count_subscribers(topic) == 1, WITHIN_S,
+                         f'nobody listens to {topic}')
+    assert process.stop(signal.SIGINT, WITHIN_S) == 0, process.describe()

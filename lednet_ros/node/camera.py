@@ -4,16 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.exceptions import ParameterException
 from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from lednet_ros.errors import ConfigError, first_line
 from lednet_ros.node.camera_tally import CameraCounts, CameraTally
 from lednet_ros.node.rate_limit import RateLimit
 
@@ -22,6 +27,9 @@ OUTPUTS = {'label': Image, 'color': Image, 'overlay': Image, 'confidence': Image
 
 SAY_EVERY_S = 5.0  # the same kind of complaint
 
+OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
+               QoSPolicyKind.DURABILITY)
+
 
 class Camera:
     """Topics, counts and limits of one camera. Subscriptions are the executor's to make."""
@@ -29,7 +37,7 @@ class Camera:
     def __init__(self, node: LifecycleNode, name: str, transport: str) -> None:
         self._node = node
         self.name = name or 'image'
-        inputs, outputs = (f'{name}/', f'~/{name}') if name else ('', '~')
+        inputs, self._outputs = (f'{name}/', f'~/{name}') if name else ('', '~')
         self._type = CompressedImage if transport == 'compressed' else Image
         self.topic: str = node.resolve_topic_name(f'{inputs}image')
         if transport == 'compressed':
@@ -39,20 +47,34 @@ class Camera:
         self.rate_limit = RateLimit()
         self.info: CameraInfo | None = None  # the newest, while someone listens to ours
         self.info_problem = ''
+        self._qos: dict[str, QoSProfile] = {}  # of the two subscriptions, by topic
         self._image: Subscription | None = None
         self._info: Subscription | None = None
-        # Reliable, which any subscriber matches, and only the newest.
-        self._publishers: dict[str, Publisher] = {
-            output: node.create_publisher(
-                type_, f'{outputs}/{output}', QoSProfile(depth=1),
-                qos_overriding_options=QoSOverridingOptions.with_default_policies())
-            for output, type_ in OUTPUTS.items()}
+        self._publishers: dict[str, Publisher] = {}
         self.stamp_ns = 0  # of the last image
         self._said_s: dict[str, float] = {}
         # For reports.
         self.reported = CameraCounts()
         self.listening_since_s: float | None = None  # with a publisher there
-        self.warned = ''  # of what, in the log
+        self.warned: tuple[str, bool, str] | None = None  # of what, in the log
+
+    def open(self) -> None:
+        """Offer the outputs. Raises ConfigError over qos_overrides that make no sense."""
+        topic = self.topic
+        try:
+            self._qos[topic] = _subscription_qos(self._node, topic)
+            topic = self.info_topic
+            self._qos[topic] = _subscription_qos(self._node, topic)
+            for output, type_ in OUTPUTS.items():
+                topic = self._node.resolve_topic_name(f'{self._outputs}/{output}')
+                # Reliable, which any subscriber matches, and only the newest.
+                self._publishers[output] = self._node.create_publisher(
+                    type_, topic, QoSProfile(depth=1),
+                    callback_group=MutuallyExclusiveCallbackGroup(),
+                    qos_overriding_options=QoSOverridingOptions(OVERRIDABLE))
+        except (ParameterException, RuntimeError, TypeError, ValueError) as error:
+            raise ConfigError(f'{topic}: cannot be opened: {first_line(error)}: correct its '
+                              'qos_overrides') from error
 
     def wanted(self) -> set[str]:
         """Give the outputs that someone listens to."""
@@ -128,11 +150,35 @@ class Camera:
         self, type_: type, topic: str, callback: Callable[[Any], None]
     ) -> Subscription:
         return self._node.create_subscription(
-            type_, topic, callback, QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies())
+            type_, topic, callback, self._qos[topic],
+            # Of its own: rclpy's groups keep a trace of each member they ever had.
+            callback_group=MutuallyExclusiveCallbackGroup())
 
     def _on_info(self, message: CameraInfo) -> None:
         self.info = message
+
+
+def _subscription_qos(node: LifecycleNode, topic: str) -> QoSProfile:
+    """Give the QoS for a subscription as qos_overrides have it, without making one.
+
+    One made and undone at once, while others discover this node, can stay for ever in what they
+    take for its subscriptions: Fast DDS loses that it is gone.
+    """
+    found: list[QoSProfile] = []
+
+    def refuse(qos: QoSProfile) -> SetParametersResult:
+        found.append(qos)
+        return SetParametersResult(successful=False, reason='it was to be read only')
+
+    with suppress(InvalidQosOverridesError):
+        node.create_subscription(
+            Image, topic, lambda message: None,
+            QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
+            qos_overriding_options=QoSOverridingOptions(OVERRIDABLE, callback=refuse))
+    [qos] = found
+    if qos.depth < 0:  # what rclpy leaves to the middleware
+        raise ValueError(f'depth is {qos.depth}')
+    return qos
 
 
 def _mismatch(offered: QoSProfile, asked: QoSProfile) -> str:

@@ -18,6 +18,7 @@ class CameraCounts:
     odd_stamps: int = 0
     last_rejection: str = ''
     last_odd_stamp: str = ''
+    ends_in_rejection: bool = False  # of those segmented or rejected, the last was rejected
     last_received_s: float | None = None
     size: str = ''                   # 'WIDTHxHEIGHT' of the last image
     encoding: str = ''
@@ -40,7 +41,8 @@ class CameraTally:
     def segmented(self) -> None:
         """Its labels were published, or nobody listened to them."""
         with self._lock:
-            self._counts = replace(self._counts, segmented=self._counts.segmented + 1)
+            self._counts = replace(self._counts, segmented=self._counts.segmented + 1,
+                                   ends_in_rejection=False)
 
     def dropped(self) -> None:
         """A newer image came before its turn, or it came sooner than max_rate_hz allows."""
@@ -51,7 +53,8 @@ class CameraTally:
         """It could not be used."""
         with self._lock:
             self._counts = replace(
-                self._counts, rejected=self._counts.rejected + 1, last_rejection=reason)
+                self._counts, rejected=self._counts.rejected + 1, last_rejection=reason,
+                ends_in_rejection=True)
 
     def odd_stamp(self, problem: str) -> None:
         """Its stamp tells no age, or goes back."""

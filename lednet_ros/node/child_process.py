@@ -20,11 +20,11 @@ _LOG_LINE = re.compile(r'\[(ERROR|FATAL)\] \[[\d.]+\] \[[^\]]*\]: (.*)')
 
 
 class ChildProcess:
-    """`python -m MODULE` with ROS parameters. Lines it writes are kept, and shown if asked."""
+    """`python -m MODULE` with parameters and remaps. Its lines are kept, and shown if asked."""
 
     def __init__(
         self, module: str, parameters: Mapping[str, bool | int | float | str], *,
-        show_lines: bool = False,
+        remaps: Mapping[str, str] | None = None, show_lines: bool = False,
     ) -> None:
         self.name = module.rsplit('.', 1)[-1]
         self._show_lines = show_lines
@@ -33,6 +33,8 @@ class ChildProcess:
         for name, value in parameters.items():
             # JSON is YAML, so a text stays a text: '0' as well as 'a: b'.
             command += ['-p', f'{name}:={json.dumps(value, ensure_ascii=False)}']
+        for here, there in (remaps or {}).items():
+            command += ['-r', f'{here}:={there}']
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, encoding='utf-8', errors='replace')
@@ -49,7 +51,7 @@ class ChildProcess:
         has_ended = self.exit_code is not None
         if has_ended:
             self._reader.join(1.0)
-        lines = [_COLOUR.sub('', line) for line in self._lines]
+        lines = [_COLOUR.sub('', line) for line in list(self._lines)]
         for line in reversed(lines):
             if match := _LOG_LINE.search(line):
                 return match[2]

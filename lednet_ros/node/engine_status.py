@@ -17,6 +17,11 @@ def compiling_status(build: BuildState) -> Status:
                   {'state': 'compiling', 'elapsed_s': build.elapsed_s})
 
 
+def configuring_status() -> Status:
+    """While the network is loaded and run for the first time."""
+    return Status(WARN, 'configuring', {'state': 'configuring'})
+
+
 def unconfigured_status(problem: str) -> Status:
     """While there is no network, because of a problem or as nobody has asked for one."""
     return Status(ERROR if problem else OK, problem or 'not configured', {})

@@ -20,7 +20,8 @@ from lednet_ros.image_decoding import (
     packed_size,
 )
 
-__all__ = ['BadImage', 'Frame', 'decode', 'decode_image', 'encode_image', 'size_and_encoding']
+__all__ = ['BadImage', 'Frame', 'decode', 'decode_image', 'decode_mono8', 'encode_image',
+           'size_and_encoding']
 
 
 def decode(message: Image | CompressedImage) -> Frame:
@@ -58,6 +59,17 @@ def _decode_by_cv_bridge(message: Image, unknown: UnknownEncoding) -> Frame:
         raise BadImage(f'encoding {encoding!r}: cv_bridge cannot make bgr8 of it: '
                        f'{first_line(error)}') from error
     return Frame(pixels, False)
+
+
+def decode_mono8(message: Image) -> np.ndarray:
+    """Show a mono8 Image as uint8 (H, W), a view of the message. Raises BadImage."""
+    height, width, step = message.height, message.width, message.step
+    if message.encoding not in ('mono8', '8UC1'):
+        raise BadImage(f'encoding {message.encoding[:32]!r}: publish mono8')
+    if not (height and width) or step < width or len(message.data) != step * height:
+        raise BadImage(f'{width}x{height} mono8 with step {step} and {len(message.data)} bytes: '
+                       'the numbers do not fit together')
+    return np.frombuffer(message.data, np.uint8).reshape(height, step)[:, :width]
 
 
 def encode_image(pixels: np.ndarray, encoding: str, header: Header) -> Image:

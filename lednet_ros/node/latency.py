@@ -14,7 +14,7 @@ STAGES = ('transport', 'decode', 'wait', 'prepare', 'run', 'finish', 'publish')
 the mailbox, 'publish' from the labels to the return of the last publish. All but 'transport' are
 of a monotonic clock."""
 TOTAL = 'total'  # from the stamp to the return of the last publish, by the stamp's clock
-OTHER = 'other'  # what the stages leave of the total: next to nothing, else a clock is astray
+OTHER = 'other'  # between the total and the stages' sum: next to nothing, else a clock is astray
 
 
 class Quantiles(NamedTuple):
@@ -41,7 +41,7 @@ class Latency:
         """Note one frame; a stage that could not be measured is left out."""
         row = [stages_ms.get(name, np.nan) for name in self._names]
         # NaN where the total or a stage of it is not known.
-        row[-1] = row[-2] - sum(row[:-2])
+        row[-1] = abs(row[-2] - sum(row[:-2]))
         with self._lock:
             self._ms[self._count % len(self._ms)] = row
             self._added_s[self._count % len(self._ms)] = now_s

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,16 +39,24 @@ class Record:
     node: str
     reports: list[NodeReport] = field(default_factory=list)
     label_ages_ms: list[float] = field(default_factory=list)  # from the stamp to its arrival
+    ageless: int = 0  # labels stamped by another clock than that of their arrival
+    others: set[str] = field(default_factory=set)  # nodes that reported too
 
     def take_label(self, stamp: Any, received_ns: int) -> None:
         """Note a label image."""
         age_ms = (received_ns - stamp.sec * 1_000_000_000 - stamp.nanosec) / 1e6
-        if 0 <= age_ms < 60_000:  # else stamped by another clock: no age
+        if 0 <= age_ms < 60_000:
             self.label_ages_ms.append(age_ms)
+        else:
+            self.ageless += 1
 
-    def take_report(self, report: NodeReport) -> None:
-        """Note a report."""
-        self.reports.append(report)
+    def take_reports(self, array: Any) -> None:
+        """Note the node's report in a DiagnosticArray."""
+        for report in read_reports(array):
+            if report.node == self.node:
+                self.reports.append(report)
+            else:
+                self.others.add(report.node)
 
 
 def draw(record: Record) -> Figure:
@@ -63,7 +72,8 @@ def draw(record: Record) -> Figure:
     if record.label_ages_ms:
         histogram.hist(record.label_ages_ms, bins=60, color='#fc8d62')
     else:
-        histogram.text(0.5, 0.5, 'no label images in this record', ha='center')
+        histogram.text(0.5, 0.5, f'{record.ageless} label images are stamped by another clock'
+                       if record.ageless else 'no label images in this record', ha='center')
 
     began_s = record.reports[0].stamp_s
     seconds = [report.stamp_s - began_s for report in record.reports]
@@ -75,6 +85,7 @@ def draw(record: Record) -> Figure:
         stages.plot(seconds, [q.get(quantile) or float('nan') for q in totals], style,
                     label=f'total {quantile}', linewidth=1)
     stages.set(title='stages, medians of the last 10 s', xlabel='s', ylabel='ms')
+    stages.set_ylim(0.0, 1.3 * stages.get_ylim()[1])  # room for the legend
     stages.legend(loc='upper left', ncols=5, fontsize='small')
 
     for fate, color in zip(FATES, ('#66c2a5', '#fc8d62', '#d53e4f'), strict=True):
@@ -92,8 +103,9 @@ def _words(record: Record) -> str:
         quantiles = ', '.join(f'{name} {ages[min(len(ages) - 1, int(q * len(ages)))]:.0f} ms'
                               for name, q in (('p50', 0.5), ('p95', 0.95), ('p99', 0.99)))
         parts.append(f'{len(ages)} labels, {quantiles}')
-    first, last = record.reports[0], record.reports[-1]
-    parts += [f'{_count(last, fate) - _count(first, fate):.0f} {fate}' for fate in FATES]
+    if record.ageless:
+        parts.append(f'{record.ageless} labels stamped by another clock')
+    parts += [f'{sum(_steps(record.reports, fate)):.0f} {fate}' for fate in FATES]
     return '; '.join(parts)
 
 
@@ -101,14 +113,15 @@ def _count(report: NodeReport, fate: str) -> float:
     return sum(camera.number(fate) or 0.0 for camera in report.cameras.values())
 
 
-def _rates(reports: Sequence[NodeReport], fate: str, seconds: Sequence[float]) -> list[float]:
+def _steps(reports: Sequence[NodeReport], fate: str) -> list[float]:
+    """Give how many frames met a fate between reports; a node begun anew counts from zero."""
     counts = [_count(report, fate) for report in reports]
-    rates = [0.0]
-    for i in range(1, len(counts)):
-        elapsed_s = seconds[i] - seconds[i - 1]
-        # A node that began anew counts from zero.
-        rates.append(max(0.0, counts[i] - counts[i - 1]) / elapsed_s if elapsed_s > 0 else 0.0)
-    return rates
+    return [now - before if now >= before else now for before, now in pairwise(counts)]
+
+
+def _rates(reports: Sequence[NodeReport], fate: str, seconds: Sequence[float]) -> list[float]:
+    return [0.0, *(step / (now_s - before_s) if now_s > before_s else 0.0 for step, (
+        before_s, now_s) in zip(_steps(reports, fate), pairwise(seconds), strict=True))]
 
 
 def read_bag(path: Path, node: str) -> Record:
@@ -135,9 +148,7 @@ def read_bag(path: Path, node: str) -> Record:
                     if connection.topic != DIAGNOSTICS:
                         record.take_label(message.header.stamp, received_ns)
                         continue
-                    for report in read_reports(message):
-                        if report.node == node:
-                            record.take_report(report)
+                    record.take_reports(message)
     except LednetRosError:
         raise
     except Exception as error:  # rosbags, sqlite and zstd each have their own
@@ -167,20 +178,25 @@ def listen(seconds: float, node: str) -> Record:
             if arrival.topic != DIAGNOSTICS:
                 record.take_label(arrival.message.header.stamp, arrival.received_ns)
                 continue
-            for report in read_reports(arrival.message):
-                if report.node == node:
-                    record.take_report(report)
+            record.take_reports(arrival.message)
     return record
 
 
 def _cameras(arrivals: queue.Queue[Any], node: str, within_s: float) -> list[str]:
     """Wait for a report of the node; give its cameras."""
+    others = set()
     for _, arrival in _until(arrivals, within_s):
         for report in read_reports(arrival.message) if arrival else ():
             if report.node == node:
                 return list(report.cameras)
-    raise ConfigError(f'no node {node!r} reported on {DIAGNOSTICS} within {within_s:g} s: start '
-                      'it, give its name by --node, or set ROS_DOMAIN_ID as it has it')
+            others.add(report.node)
+    raise ConfigError(f'no node {node!r} reported on {DIAGNOSTICS} within {within_s:g} s'
+                      f'{_but(others)}: start it, give its name by --node, or set ROS_DOMAIN_ID '
+                      'as it has it')
+
+
+def _but(others: set[str]) -> str:
+    return f', but {", ".join(sorted(others))} did' if others else ''
 
 
 def _until(arrivals: queue.Queue[Any], seconds: float) -> Iterator[tuple[float, Any]]:
@@ -200,8 +216,8 @@ def write(record: Record, path: Path) -> None:
     """Write a PNG, or an HTML page that holds it, by the path's ending. Raises ConfigError."""
     if len(record.reports) < 2:
         raise ConfigError(f'{len(record.reports)} reports of node {record.node!r} on '
-                          f'{DIAGNOSTICS}, at least 2 are needed: record longer, or give the '
-                          "node's name by --node")
+                          f'{DIAGNOSTICS}{_but(record.others)}, at least 2 are needed: record '
+                          "longer, or give the node's name by --node")
     try:
         figure = draw(record)
     except ImportError as error:
@@ -229,7 +245,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help='rosbag2 with /diagnostics and label images; left out: listen')
     parser.add_argument('--seconds', type=float, default=60.0,
                         help='how long to listen (default: %(default)s)')
-    parser.add_argument('--node', default='segment', help='(default: %(default)s)')
+    parser.add_argument('--node', default='segment', help='with its namespace, as in bot/segment (default: %(default)s)')
     parser.add_argument('--output', type=Path, default=Path('latency_report.png'),
                         help='.png or .html (default: %(default)s)')
     options = parser.parse_args(argv)

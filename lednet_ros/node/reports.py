@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
@@ -20,6 +20,7 @@ from lednet_ros.node.diagnostics import (
     camera_values,
     latency_values,
     make_status,
+    reporter,
 )
 from lednet_ros.node.latency import TOTAL, Quantiles
 
@@ -46,6 +47,7 @@ class Reports:
         self._node = node
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._last_s: float | None = None
+        self._coming_since_s: float | None = None  # images, of any camera; None: they do not
 
     def publish(self, now: Snapshot) -> None:
         """Publish a report; rates are those since the last one."""
@@ -57,18 +59,26 @@ class Reports:
         for camera in now.cameras:
             view = self._view(camera, now, elapsed_s)
             segmented += view.counts.segmented - view.before.segmented
-            images_come |= view.counts.received > view.before.received
+            images_come |= not view.idle_because and (
+                view.image_age_s is not None and view.image_age_s < now.stale_after_s)
             camera.reported = view.counts
             state, level, message = camera_state(view, now.stale_after_s)
             cameras[f'camera {camera.name}'] = Status(
-                level, message, camera_values(view, state), camera.topic)
-            if message != camera.warned and (state == 'stale' or view.qos_problem):
+                level, message, camera_values(view, state), now.engine.hardware_id)
+            # Not by the message, which counts the seconds.
+            trouble = (state, view.publishers > 0, view.qos_problem)
+            if trouble != camera.warned and (state == 'stale' or view.qos_problem):
                 self._node.get_logger().warning(message)
-            camera.warned = message if state == 'stale' or view.qos_problem else ''
-        latency = _latency_status(now, segmented / elapsed_s, images_come)
+            camera.warned = trouble
+        if not images_come:
+            self._coming_since_s = None
+        elif self._coming_since_s is None:
+            self._coming_since_s = now.now_s
+        latency = latency_status(now, segmented / elapsed_s, self._coming_since_s)
+        latency = replace(latency, hardware_id=now.engine.hardware_id)
         statuses = {'engine': now.engine, 'latency': latency, **cameras}
         array = DiagnosticArray(status=[
-            make_status(f'{self._node.get_name()}: {task}', status)
+            make_status(f'{reporter(self._node)}: {task}', status)
             for task, status in statuses.items()])
         array.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(array)
@@ -84,25 +94,29 @@ class Reports:
         elif camera.listening_since_s is None:
             camera.listening_since_s = now.now_s
         counts = camera.tally.counts
-        since_s = max((t for t in (counts.last_received_s, camera.listening_since_s)
-                       if t is not None), default=now.now_s)
-        return CameraView(camera.topic, counts, camera.reported, elapsed_s, idle_because,
-                          camera.info_problem, camera.qos_problem(), publishers,
-                          now.now_s - since_s)
+        ages_s = [now.now_s - t for t in (counts.last_received_s, camera.listening_since_s)
+                  if t is not None]
+        return CameraView(
+            camera.topic, counts, camera.reported, elapsed_s, idle_because, camera.info_problem,
+            camera.qos_problem(), publishers,
+            image_age_s=None if counts.last_received_s is None else ages_s[0],
+            silent_s=min(ages_s, default=0.0))
 
 
-def _latency_status(now: Snapshot, segmented_hz: float, images_come: bool) -> Status:
+def latency_status(now: Snapshot, segmented_hz: float, coming_since_s: float | None) -> Status:
+    """Judge how old labels are, and whether there are any though images come."""
     total = now.latency.get(TOTAL)
     values = {'segmented_hz': segmented_hz, 'max_latency_ms': now.max_latency_ms,
               **latency_values(now.latency)}
-    since_s = max((t for t in (now.segmented_s, now.active_since_s) if t is not None),
-                  default=now.now_s)
-    if images_come and now.now_s - since_s > now.patience_s:
-        return Status(ERROR, f'images come but no labels for {now.now_s - since_s:.0f} s: see the '
-                      'engine and the cameras', values)
+    if coming_since_s is not None:
+        missing_s = now.now_s - max(
+            t for t in (coming_since_s, now.segmented_s, now.active_since_s) if t is not None)
+        if missing_s > now.patience_s:
+            return Status(ERROR, f'images come but no labels for {missing_s:.0f} s: see the '
+                          'engine and the cameras', values)
     if not total:
         return Status(OK, 'no latency within the last seconds', values)
     message = f'p95 {total.p95:.0f} ms from stamp to label'
     if 0 < now.max_latency_ms < total.p95:
-        return Status(WARN, f'{message}, over the limit of {now.max_latency_ms:.0f} ms', values)
+        return Status(WARN, f'{message}, over the limit of {now.max_latency_ms:g} ms', values)
     return Status(OK, message, values)

@@ -8,13 +8,14 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.task import Future
 
-from lednet_ros.errors import LednetRosError
+from lednet_ros.errors import ConfigError, LednetRosError, first_line
 from lednet_ros.node.memory import keep_freed_buffers
 
 WAKE_S = 0.5  # the longest that a signal stays unseen, should rclpy not wake the executor
@@ -32,6 +33,9 @@ class Runnable(Protocol):
     def stop(self) -> bool:
         """End the thread; whether it is gone."""
 
+    def destroy_node(self) -> None:
+        """Leave the graph."""
+
 
 def run(name: str, make: Callable[[threading.Event], Runnable], args: Sequence[str] | None) -> int:
     """Run a node until it is done or SIGINT or SIGTERM come; the process's exit code.
@@ -47,7 +51,7 @@ def run(name: str, make: Callable[[threading.Event], Runnable], args: Sequence[s
         signal.signal(number, lambda *_: stop.set())
     node, code = None, 0
     try:
-        rclpy.init(args=args)
+        _init(args)
         node = make(stop)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
@@ -73,9 +77,18 @@ def run(name: str, make: Callable[[threading.Event], Runnable], args: Sequence[s
             # rclpy has put our handlers back; Python, as it ends, puts the deadly defaults back,
             # but leaves an ignored signal ignored.
             signal.signal(number, signal.SIG_IGN)
-    if not has_stopped:
+    if node is not None and not has_stopped:
         # Python cannot end while a thread is inside a driver or the network without risking a
         # crash.
+        with suppress(Exception):
+            node.destroy_node()  # else its shared memory outlives it
         sys.stdout.flush()
         os._exit(code)
     return code
+
+
+def _init(args: Sequence[str] | None) -> None:
+    try:
+        rclpy.init(args=args)
+    except Exception as error:  # of a type that depends on the distribution
+        raise ConfigError(f'{first_line(error)}: correct what follows --ros-args') from error

@@ -6,9 +6,9 @@ from __future__ import annotations
 import logging
 import re
 import sys
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent import futures
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,9 +18,7 @@ import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.publisher import Publisher
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.task import Future
-from rclpy.timer import Timer
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -34,6 +32,7 @@ from lednet_ros.node.camera_geometry import (
 )
 from lednet_ros.node.engine_status import (
     compiling_status,
+    configuring_status,
     engine_status,
     unconfigured_status,
 )
@@ -43,14 +42,14 @@ from lednet_ros.node.image_codec import (
     decode,
     size_and_encoding,
 )
-from lednet_ros.node.label_info import LabelInfo, make_label_info
+from lednet_ros.node.label_info import LATCHED, LabelInfo, make_label_info
 from lednet_ros.node.latency import TOTAL, Latency
 from lednet_ros.node.latest_frame import LatestFrames
 from lednet_ros.node.outputs import make_images
 from lednet_ros.node.parameters import Param, declare, value_of
 from lednet_ros.node.reports import Reports, Snapshot
 from lednet_ros.node.run import run
-from lednet_ros.node.stamps import StampAge, age_of, going_back
+from lednet_ros.node.stamps import age_of, going_back
 from lednet_ros.segmentation import Segmentation, Segmenter, SegmenterConfig
 from lednet_ros.segmentation.child_build import ChildBuild, needed_build
 from lednet_ros.segmentation.config import (
@@ -95,6 +94,7 @@ PARAMETERS = (
           between=(0.1, 3600.0), live=True),
 )
 
+ONE_MOMENT_S = 2e-4  # within which two clocks count as read together
 POLL_S = 0.1         # an engine's build
 WATCH_S = 0.2        # who listens
 STOP_WITHIN_S = 1.5  # for the frame in the making, when the node is told to end
@@ -120,8 +120,9 @@ class SegmentNode(LifecycleNode):
         self._cameras: list[Camera] = []
         self._segmenter: Segmenter | None = None
         self._frames: LatestFrames[Pending] = LatestFrames()
-        self._worker: threading.Thread | None = None
-        self._watch: Timer | None = None
+        # For all that the network does: what CUDA and malloc keep for a thread is there once.
+        self._inference = futures.ThreadPoolExecutor(1, 'inference')
+        self._working: futures.Future[Any] | None = None  # the last thing it was given
         self._label_info: Publisher | None = None
         self._latency = Latency()
         self._active_since_s: float | None = None
@@ -132,9 +133,11 @@ class SegmentNode(LifecycleNode):
         self._reported_s = time.monotonic()
         logging.getLogger('lednet_ros').addHandler(RosHandler(self))
         self._reports = Reports(self)
-        # By a clock of its own: reports go on while simulated time stands still.
-        self.create_timer(self.parameter('diagnostics.period_s'), self._report,
-                          clock=Clock(clock_type=ClockType.STEADY_TIME))
+        # By a clock of their own: reports go on while simulated time stands still.
+        clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(self.parameter('diagnostics.period_s'), self._report, clock=clock)
+        self._watch = self.create_timer(WATCH_S, self._listen, clock=clock)
+        self._watch.cancel()  # until it is active
 
     def parameter(self, name: str) -> Any:
         """Give a parameter's value now."""
@@ -149,16 +152,16 @@ class SegmentNode(LifecycleNode):
             build, self._build = self._build or needed_build(checkpoint, config), None
             if build is not None:
                 config = self._finish_build(build, config)
-            self._segmenter = segmenter = Segmenter(checkpoint, config)
-            names = self._camera_names()
+            self._segmenter = segmenter = self._finish(self._infer(_make, checkpoint, config))
             height, width = segmenter.input_size
-            segmenter.segment([np.zeros((height, width, 3), np.uint8)] * len(names))
             self._cameras = [Camera(self, name, self.parameter('image_transport'))
-                             for name in names]
+                             for name in self._camera_names()]
+            for camera in self._cameras:
+                camera.open()
             self._publish_label_info(segmenter)
         except Exception as error:  # rclpy would drop it without a word
-            self.on_cleanup(state)
             if self.context.ok():  # else the process is being ended
+                self.on_cleanup(state)
                 self._problem = _words(error)
                 self.get_logger().error(f'not configured: {self._problem}')
             return TransitionCallbackReturn.FAILURE
@@ -171,46 +174,41 @@ class SegmentNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen to the cameras."""
-        if self._worker is not None:
-            self._worker.join()  # two threads must not be inside the network
         self._frames = LatestFrames()
-        self._worker = threading.Thread(
-            target=self._work, args=(self._frames,), name='inference', daemon=True)
-        self._worker.start()
+        self._infer(self._work, self._frames)
         self._active_since_s = time.monotonic()
         self._listen()
-        self._watch = self.create_timer(
-            WATCH_S, self._listen, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._watch.reset()
         self.get_logger().info(f'ready: {", ".join(c.topic for c in self._cameras)}')
         return TransitionCallbackReturn.SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop listening; the frame in the making is the last."""
-        if self._watch is not None:
-            self.destroy_timer(self._watch)
-        self._watch = self._active_since_s = None
+        self._watch.cancel()
+        self._active_since_s = None
         for camera in self._cameras:
             camera.ignore()
             camera.ignore_info()
         for name in self._frames.close():
             self._camera(name).tally.dropped()
-        if self._worker is not None:
-            self._worker.join(STOP_WITHIN_S)
+        self._is_idle(STOP_WITHIN_S)
         return TransitionCallbackReturn.SUCCESS
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Give back the network's memory and the outputs."""
-        if self._worker is not None:
-            self._worker.join()
+        self._is_idle()
         for camera in self._cameras:
             camera.close()
         self._cameras = []
         if self._label_info is not None:
             self.destroy_publisher(self._label_info)
         self._label_info = None
-        if self._segmenter is not None:
-            self._segmenter.close()
-        self._segmenter = None
+        segmenter, self._segmenter = self._segmenter, None
+        if segmenter is not None:
+            try:
+                segmenter.close()
+            except Exception as error:  # a lost device; it can be tried again all the same
+                self.get_logger().warning(f'closing the backend failed: {_words(error)}')
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -222,7 +220,7 @@ class SegmentNode(LifecycleNode):
         """Configure and activate, unless a lifecycle manager is to do so."""
         if not self.parameter('autostart'):
             return
-        with suppress(LednetRosError):  # configuring will say it
+        with suppress(Exception):  # configuring will say it
             self._build = needed_build(*self._wanted())
         if self._build is None:
             self._configure_and_activate()
@@ -256,10 +254,7 @@ class SegmentNode(LifecycleNode):
         self._build = build
         try:
             while not build.wait(POLL_S).is_done:
-                if not self.context.ok():
-                    raise BackendUnavailable('ended while compiling')
-                if time.monotonic() - self._reported_s >= self.parameter('diagnostics.period_s'):
-                    self._report()
+                self._meanwhile()
         finally:
             build.cancel()
             self._build = None
@@ -270,15 +265,32 @@ class SegmentNode(LifecycleNode):
         self.get_logger().warning(f'{build.state.error}: going on with torch, slower')
         return replace(config, backend='torch')
 
+    def _infer(self, do: Callable[..., Any], *args: Any) -> futures.Future[Any]:
+        """Have the inference thread do something, after what it does now."""
+        self._working = self._inference.submit(do, *args)
+        return self._working
+
+    def _finish(self, work: futures.Future[Any]) -> Any:
+        """Wait for the inference thread, reporting; give what it made."""
+        while futures.wait([work], POLL_S).not_done:
+            self._meanwhile()
+        return work.result()
+
+    def _is_idle(self, within_s: float | None = None) -> bool:
+        """Wait until the inference thread has nothing to do; whether that is so in time."""
+        return self._working is None or not futures.wait([self._working], within_s).not_done
+
     def stop(self) -> bool:
-        """End the inference thread and a build; whether the thread ended in time."""
+        """End inference and a build; whether that was in time."""
         if self._build is not None:
             self._build.cancel()
         self._frames.close()
-        if self._worker is not None:
-            self._worker.join(STOP_WITHIN_S)
-            return not self._worker.is_alive()
-        return True
+        return self._is_idle(STOP_WITHIN_S)
+
+    def destroy_node(self) -> None:
+        """Leave the graph, whole."""
+        super().destroy_node()
+        self.__dict__.pop('_state_machine', None)  # rclpy's: it keeps the participant alive
 
     def _camera_names(self) -> list[str]:
         names: list[str] = self.parameter('cameras') or ['']
@@ -295,9 +307,7 @@ class SegmentNode(LifecycleNode):
             self.get_logger().info(
                 'vision_msgs is not installed: ~/label_info is left out', once=True)
             return
-        self._label_info = self.create_publisher(
-            LabelInfo, '~/label_info',
-            QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+        self._label_info = self.create_publisher(LabelInfo, '~/label_info', LATCHED)
         self._label_info.publish(make_label_info(
             segmenter.labels, self.parameter('min_confidence'),
             Header(stamp=self.get_clock().now().to_msg())))
@@ -321,8 +331,8 @@ class SegmentNode(LifecycleNode):
         return next(camera for camera in self._cameras if camera.name == name)
 
     def _on_image(self, camera: Camera, message: Image | CompressedImage) -> None:
-        received_s = time.monotonic()
-        transport_ms = self._judge_stamp(camera, message.header, received_s)
+        now_ns, received_s = self._now()
+        transport_ms = self._judge_stamp(camera, message.header, now_ns, received_s)
         camera.tally.received(received_s, *size_and_encoding(message))
         if not camera.rate_limit.allows(received_s, self.parameter('max_rate_hz')):
             camera.tally.dropped()
@@ -338,20 +348,33 @@ class SegmentNode(LifecycleNode):
         if self._frames.put(camera.name, pending):
             camera.tally.dropped()
 
-    def _judge_stamp(self, camera: Camera, header: Header, now_s: float) -> float | None:
+    def _judge_stamp(
+        self, camera: Camera, header: Header, now_ns: int, now_s: float
+    ) -> float | None:
         """Give the image's age in ms, None if its stamp tells none; name what is odd."""
         stamp_ns = _stamp_ns(header)
-        age = self._age(header)
+        age = age_of(stamp_ns, now_ns)
         problem = age.problem or going_back(stamp_ns, camera.stamp_ns)
-        camera.stamp_ns = stamp_ns
+        if age.ms is not None:  # else a single one from the future would spoil the next
+            camera.stamp_ns = stamp_ns
         if problem:
             camera.tally.odd_stamp(problem)
             if camera.may_say('odd stamp', now_s):
                 self.get_logger().warning(f"an image's stamp on {camera.topic} {problem}")
         return age.ms
 
-    def _age(self, header: Header) -> StampAge:
-        return age_of(_stamp_ns(header), self.get_clock().now().nanoseconds)
+    def _now(self) -> tuple[int, float]:
+        """Read the node's clock, in ns, and the monotonic one, in s, at one moment.
+
+        Ages are of the one and stages of the other: a thread switch in between would be lost.
+        """
+        for _ in range(3):
+            before_s = time.monotonic()
+            now_ns = self.get_clock().now().nanoseconds
+            now_s = time.monotonic()
+            if now_s - before_s < ONE_MOMENT_S:
+                break
+        return now_ns, now_s
 
     def _work(self, frames: LatestFrames[Pending]) -> None:
         while not frames.closed:
@@ -379,19 +402,20 @@ class SegmentNode(LifecycleNode):
             rgb=[pending.frame.rgb for pending in batch.values()],
             confidence=any('confidence' in outputs for outputs in wanted.values()),
             min_confidence=self.parameter('min_confidence'))
-        ended_s = time.monotonic()
+        labelled_s = time.monotonic()
         for name, segmentation in zip(list(batch), segmentations, strict=True):
             camera, pending = self._camera(name), batch[name]
             self._publish(camera, pending, segmentation, wanted[name])
-            self._segmented_s = published_s = time.monotonic()
-            total_ms = self._age(pending.header).ms
+            now_ns, published_s = self._now()
+            self._segmented_s = published_s
+            total_ms = age_of(_stamp_ns(pending.header), now_ns).ms
             camera.tally.segmented()
             del batch[name]  # has met its fate, whatever becomes of the others
             stages = {
                 'decode': (pending.decoded_s - pending.received_s) * 1e3,
                 'wait': (began_s - pending.decoded_s) * 1e3,
                 **segmentation.timings,
-                'publish': (published_s - ended_s) * 1e3,
+                'publish': (published_s - labelled_s) * 1e3,
             }
             if pending.transport_ms is not None:
                 stages['transport'] = pending.transport_ms
@@ -416,22 +440,32 @@ class SegmentNode(LifecycleNode):
         """Publish where the label image's pixels look; nothing rather than what does not hold."""
         make = (camera_info_of_network if self.parameter('output_size') == 'network'
                 else camera_info_of_frame)
+        info = camera.info  # the executor's thread may forget it
         try:
-            if camera.info is None:
+            if info is None:
                 raise BadCameraInfo('none has come: start its publisher or remap the topic')
-            camera.publish('camera_info', make(camera.info, seen.fit, header))
+            camera.publish('camera_info', make(info, seen.fit, header))
             camera.info_problem = ''
         except BadCameraInfo as error:
             camera.info_problem = f'{camera.info_topic}: {error}'
             # The first may be on its way still.
-            if camera.info is not None and camera.may_say('camera_info', time.monotonic()):
+            if info is not None and camera.may_say('camera_info', time.monotonic()):
                 self.get_logger().error(f'no camera_info for {camera.topic}: '
                                         f'{camera.info_problem}')
+
+    def _meanwhile(self) -> None:
+        """Report while a transition keeps the timer waiting; raise if the process is to end."""
+        if not self.context.ok():
+            raise BackendUnavailable('ended while configuring')
+        if time.monotonic() - self._reported_s >= self.parameter('diagnostics.period_s'):
+            self._report()
 
     def _report(self) -> None:
         self._reported_s = time.monotonic()
         if self._build is not None:
             engine = compiling_status(self._build.state)
+        elif self._segmenter is None and not self._is_idle(0.0):
+            engine = configuring_status()
         elif self._segmenter is None:
             engine = unconfigured_status(self._problem)
         else:
@@ -462,6 +496,14 @@ class RosHandler(logging.Handler):
             self._logger.warning(record.getMessage())
         else:
             self._logger.debug(record.getMessage())
+
+
+def _make(checkpoint: Checkpoint, config: SegmenterConfig) -> Segmenter:
+    """Set up the network and run it once."""
+    segmenter = Segmenter(checkpoint, config)
+    height, width = segmenter.input_size
+    segmenter.segment([np.zeros((height, width, 3), np.uint8)] * config.max_batch)
+    return segmenter
 
 
 def _stamp_ns(header: Header) -> int:

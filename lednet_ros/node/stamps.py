@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+AHEAD_S = 0.05    # less: simulated time goes in steps (rosbag2's in 25 ms), clocks differ a little
 MAX_AGE_S = 60.0  # older: stamped by another clock, as in a bag played without simulated time
 
 
@@ -20,6 +21,8 @@ def age_of(stamp_ns: int, now_ns: int) -> StampAge:
     if stamp_ns == 0:
         return StampAge(None, "is zero: look at the driver's header")
     ms = (now_ns - stamp_ns) / 1e6
+    if -AHEAD_S * 1e3 < ms < 0:
+        return StampAge(0.0, '')
     if ms < 0:
         return StampAge(None, f'is {_words(-ms)} in the future: synchronise the clocks')
     if ms > MAX_AGE_S * 1e3:

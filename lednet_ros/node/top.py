@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog='lednet_top',
         description='Show the segmentation nodes of this graph as they report on /diagnostics.')
-    parser.add_argument('--node', default='', help='only this node, by its name')
+    parser.add_argument('--node', default='', help='only this node: segment, bot/segment')
     parser.add_argument('--json', action='store_true', help='one line of JSON a report')
     parser.add_argument('--once', action='store_true',
                         help='end after the first report; exit code 1 if none comes in time')

@@ -11,15 +11,20 @@ import yaml
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
+from lednet_ros.node import ground_node
 from lednet_ros.node.middleware import config_file
 from lednet_ros.node.parameters import Param
 from lednet_ros.node.segment_node import PARAMETERS
 
+ROWS = [pytest.param(file, row, id=f'{file} {row.name}')
+        for file, rows in (('segment.yaml', PARAMETERS), ('ground.yaml', ground_node.PARAMETERS))
+        for row in rows]
 
-def parameters_of(name: str) -> dict[str, Any]:
+
+def parameters_of(name: str, nodes: str = '/**') -> dict[str, Any]:
     """Read a parameter file; nested names joined by dots."""
     content = yaml.safe_load(config_file(name).read_text(encoding='utf-8'))
-    assert list(content) == ['/**']
+    assert list(content) == [nodes]
 
     def flat(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
         leaves = {}
@@ -28,7 +33,7 @@ def parameters_of(name: str) -> dict[str, Any]:
                           else {prefix + key: value})
         return leaves
 
-    return flat(content['/**']['ros__parameters'])
+    return flat(content[nodes]['ros__parameters'])
 
 
 def limits(row: Param) -> str:
@@ -39,18 +44,20 @@ def limits(row: Param) -> str:
     return text + (f' ({"; ".join(words)})' if words else '')
 
 
-def test_segment_yaml_holds_each_parameter_with_its_default() -> None:
-    expected = {row.name: row.default for row in PARAMETERS if row.name != 'cameras'}
-    found = parameters_of('segment.yaml')
+@pytest.mark.parametrize(('file', 'nodes', 'rows'), [
+    ('segment.yaml', '/**', PARAMETERS), ('ground.yaml', '/**/ground', ground_node.PARAMETERS)])
+def test_a_template_holds_each_parameter_with_its_default(file, nodes, rows) -> None:
+    expected = {row.name: row.default for row in rows if row.name != 'cameras'}
+    found = parameters_of(file, nodes)
     assert found == expected
     assert {name: type(value) for name, value in found.items()} == {
         name: type(value) for name, value in expected.items()}  # 1 is no float to ROS
     assert list(found) == list(expected)
 
 
-@pytest.mark.parametrize('row', PARAMETERS, ids=lambda row: row.name)
-def test_segment_yaml_describes_each_parameter(row: Param) -> None:
-    text = config_file('segment.yaml').read_text(encoding='utf-8')
+@pytest.mark.parametrize(('file', 'row'), ROWS)
+def test_a_template_describes_each_parameter(file: str, row: Param) -> None:
+    text = config_file(file).read_text(encoding='utf-8')
     lines = [line.strip() for line in text.splitlines()]
     assert f'# {row.description}{limits(row)}' in lines
     assert re.search(rf'^ *(# )?{row.name.rsplit(".", 1)[-1]}:', text, re.MULTILINE)
@@ -64,4 +71,5 @@ def test_demo_yaml_sets_only_what_exists() -> None:
 def test_segment_rviz_shows_the_topics_that_exist() -> None:
     config = yaml.safe_load(config_file('segment.rviz').read_text(encoding='utf-8'))
     topics = [display['Topic']['Value'] for display in config['Visualization Manager']['Displays']]
-    assert topics == ['/image', '/segment/overlay', '/segment/label', '/segment/confidence']
+    assert topics == ['/image', '/segment/overlay', '/segment/label', '/segment/confidence',
+                      '/ground/grid', '/ground/points', '/ground/free_space']

@@ -22,7 +22,7 @@ from rich.console import Console
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from lednet_ros.checkpoint import save_checkpoint
-from lednet_ros.labels import builtin_label_set
+from lednet_ros.labels import LabelClass, LabelSet, builtin_label_set
 from lednet_ros.lednet import LEDNet
 from lednet_ros.node import demo
 from lednet_ros.node.demo import network_size, source_parameters
@@ -130,6 +130,34 @@ def test_the_demo_shows_counts_and_writes_pictures_and_a_film(run: type[Run]) ->
     assert picture.shape == (658, 1298, 3)
     film = cv2.VideoCapture(str(demo.output / 'lednet_demo.mp4'))
     assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 8
+
+
+def test_the_ground_is_shown_from_above_beside_the_camera(run: type[Run]) -> None:
+    demo = run('--frames', '2', '--planning')
+    code, _, stderr = demo.end()
+    assert (code, stderr) == (0, '')
+    picture = cv2.imread(str(demo.output / 'lednet_demo_1.png'))
+    assert picture is not None
+    assert picture.shape == (658, 1298, 3)
+    ground = picture[6:326, 652:1292]
+    assert (ground == ground_unknown()[::-1]).all(2).mean() > 0.3
+    assert (ground != ground_unknown()[::-1]).any()
+
+
+def ground_unknown() -> tuple[int, int, int]:
+    from lednet_ros.birds_eye import UNKNOWN
+    return UNKNOWN
+
+
+def test_a_ground_of_classes_that_are_nothing_to_a_planner_is_refused(
+    run: type[Run], inputs: Path, tmp_path: Path
+) -> None:
+    save_checkpoint(tmp_path / 'yard.safetensors', LEDNet(1).eval(),
+                    LabelSet('yard', (LabelClass('grass', (0, 200, 0), 'flat'),)),
+                    input_height=64, input_width=96)
+    code, _, stderr = run('--planning', '--checkpoint', str(tmp_path / 'yard.safetensors')).end()
+    assert code == 1
+    assert 'not yard: run ground_node with a traversability of yours' in stderr
 
 
 def test_ctrl_c_keeps_what_was_written(run: type[Run]) -> None:

@@ -8,16 +8,31 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2')
 
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from lednet_ros.node.image_codec import BadImage, decode, encode_image, size_and_encoding
+from lednet_ros.node.image_codec import (
+    BadImage,
+    decode,
+    decode_mono8,
+    encode_image,
+    size_and_encoding,
+)
 
 
 @pytest.mark.skipif(importlib.util.find_spec('cv_bridge') is not None, reason='has cv_bridge')
 def test_an_encoding_that_needs_cv_bridge_is_named_where_it_is_missing() -> None:
     with pytest.raises(BadImage, match=r"encoding '32FC1': publish one of .*, or install cv_br"):
         decode(Image(height=4, width=6, encoding='32FC1', step=24, data=bytes(96)))
+
+
+@pytest.mark.parametrize('encoding', ['bgr8', 'rgb8'])
+def test_a_colour_image_as_it_is_received_is_not_copied(encoding) -> None:
+    """What `Segmenter` then writes into the network's input is the only copy of the pixels."""
+    sent = encode_image(np.zeros((4, 6, 3), np.uint8), encoding, Header())
+    received = deserialize_message(serialize_message(sent), Image)
+    assert np.shares_memory(decode(received).pixels, np.frombuffer(received.data, np.uint8))
 
 
 @pytest.mark.skipif(importlib.util.find_spec('cv_bridge') is None, reason='needs cv_bridge')
@@ -47,3 +62,24 @@ def test_raw_and_compressed_images_are_told_apart() -> None:
     assert size_and_encoding(raw) == ('6x4', 'rgb8')
     assert size_and_encoding(png) == ('6x4', 'png')
     assert np.array_equal(decode(raw).pixels, decode(png).pixels)
+
+
+def test_labels_are_shown_as_they_are_padded_rows_too() -> None:
+    labels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    assert np.array_equal(decode_mono8(encode_image(labels, 'mono8', Header())), labels)
+    padded = np.full((3, 6), 99, np.uint8)
+    padded[:, :4] = labels
+    message = Image(height=3, width=4, encoding='8UC1', step=6,
+                    data=array.array('B', padded.tobytes()))
+    assert np.array_equal(decode_mono8(message), labels)
+
+
+@pytest.mark.parametrize(('change', 'words'), [
+    ({'encoding': 'mono16'}, "encoding 'mono16': publish mono8"),
+    ({'step': 3}, 'step 3 and 12 bytes'), ({'height': 4}, '4x4 mono8'), ({'width': 0}, '0x3'),
+    ({'data': b''}, '0 bytes'),
+], ids=['encoding', 'step', 'height', 'width', 'data'])
+def test_label_images_that_do_not_hold_are_named(change, words) -> None:
+    fields = {'height': 3, 'width': 4, 'encoding': 'mono8', 'step': 4, 'data': bytes(12)}
+    with pytest.raises(BadImage, match=words):
+        decode_mono8(Image(**{**fields, **change}))

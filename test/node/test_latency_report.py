@@ -15,7 +15,7 @@ STORE = get_typestore(Stores.ROS2_JAZZY)
 T = STORE.types
 
 
-def make_bag(path, storage, node='segment') -> None:
+def make_bag(path, storage, node='segment', restarts_at=99, age_ns=50_000_000) -> None:
     """Record ten seconds: labels 50 ms old, 8 segmented and 2 dropped a second."""
     def header(ns):
         stamp = T['builtin_interfaces/msg/Time'](sec=ns // 10**9, nanosec=ns % 10**9)
@@ -33,13 +33,14 @@ def make_bag(path, storage, node='segment') -> None:
             '/diagnostics', 'diagnostic_msgs/msg/DiagnosticArray', typestore=STORE)
         for second in range(10):
             now = began + second * 10**9
+            count = second if second < restarts_at else second - restarts_at
             array = T['diagnostic_msgs/msg/DiagnosticArray'](header=header(now), status=[
                 status('engine'), status('latency', run_p50_ms=30.0, total_p50_ms=50.0,
                                          total_p95_ms=60.0),
-                status('camera image', segmented=8 * second, dropped=2 * second, rejected=0)])
+                status('camera image', segmented=8 * count, dropped=2 * count, rejected=0)])
             writer.write(diagnostics, now, STORE.serialize_cdr(array, array.__msgtype__))
             image = T['sensor_msgs/msg/Image'](
-                header=header(now - 50_000_000), height=1, width=1, encoding='mono8',
+                header=header(now - age_ns), height=1, width=1, encoding='mono8',
                 is_bigendian=0, step=1, data=np.zeros(1, np.uint8))
             writer.write(label, now, STORE.serialize_cdr(image, image.__msgtype__))
 
@@ -55,6 +56,13 @@ def test_a_bag_tells_ages_stages_and_fates(tmp_path, storage, capsys) -> None:
     assert '10 labels, p50 50 ms, p95 50 ms, p99 50 ms; 72 segmented; 18 dropped; 0 rejected' in (
         capsys.readouterr().out)
     assert cv2.imread(str(output)).shape[0] > 500
+
+
+def test_a_node_begun_anew_and_another_clock_are_not_taken_for_figures(tmp_path, capsys) -> None:
+    make_bag(tmp_path / 'bag', StoragePlugin.MCAP, restarts_at=5, age_ns=-10**9)
+    assert main([str(tmp_path / 'bag'), '--output', str(tmp_path / 'report.png')]) == 0
+    assert '10 labels stamped by another clock; 64 segmented; 16 dropped; 0 rejected' in (
+        capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(('name', 'words'), [

@@ -25,6 +25,7 @@ from std_msgs.msg import Header
 from lednet_ros.labels import builtin_label_set
 from lednet_ros.node.image_codec import encode_image
 from lednet_ros.node.latency import STAGES, TOTAL
+from lednet_ros.node.node_report import read_reports
 from lednet_ros.segmentation import Segmenter, SegmenterConfig
 
 NODE = 'lednet_ros.node.segment_node'
@@ -32,6 +33,13 @@ SMALL = {'input_height': 64, 'input_width': 96}  # some 10 ms a frame
 START_S = 60.0                                   # importing torch on a busy machine
 BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 CAMVID = Path(__file__).parents[3] / 'shared' / 'data' / 'camvid' / 'val'
+
+
+def node_with(segmenter: str, source: str) -> list[str]:
+    """Give the command of the node's own code with another Segmenter, by name and source."""
+    return [sys.executable, '-c', 'import sys\nfrom lednet_ros.node import segment_node\n'
+            f'from lednet_ros.segmentation import Segmenter\n{source}\n'
+            f'segment_node.Segmenter = {segmenter}\nsys.exit(segment_node.main())']
 
 
 def make_image(
@@ -229,7 +237,7 @@ def test_an_unheard_camera_is_left_alone_and_taken_up_again(graph) -> None:
     outlet = graph.publisher('image', Image)
     idle = wait_for_camera(diagnostics, lambda c: c['state'] == 'idle')
     assert (idle['level'], idle['message']) == ('0', 'idle: nobody listens to its outputs')
-    assert graph.node.count_subscribers('/image') == 0
+    graph.wait_until(lambda: graph.node.count_subscribers('/image') == 0, 20.0, 'not let be')
     for _ in range(3):
         inbox = graph.subscribe('/segment/color', Image)
         began_s = time.monotonic()
@@ -241,11 +249,21 @@ def test_an_unheard_camera_is_left_alone_and_taken_up_again(graph) -> None:
     assert node.returncode is None
 
 
-COUNTING = """
-import sys
-from lednet_ros.node import segment_node
-from lednet_ros.segmentation import Segmenter
+def test_a_camera_sees_no_listener_where_nobody_listens(graph) -> None:
+    """Else a driver that works only when listened to works for ever.
 
+    The test's participant discovers the node as it starts, when a subscription that is made and
+    undone at once stays in the graph of whoever sees it.
+    """
+    start(graph)
+    assert graph.node.count_subscribers('/segment/label') == 0
+    assert graph.node.get_subscriptions_info_by_topic('/image') == []
+    graph.exchange(graph.publisher('image', Image), make_image(),
+                   graph.subscribe('/segment/label', Image))
+    assert len(graph.node.get_subscriptions_info_by_topic('/image')) == 1
+
+
+COUNTING = """
 class Counting(Segmenter):
     def segment(self, *args, confidence=False, **more):
         print('segmented', 'with confidence' if confidence else 'without', flush=True)
@@ -253,15 +271,12 @@ class Counting(Segmenter):
     def colorize(self, labels):
         print('painted', flush=True)
         return super().colorize(labels)
-
-segment_node.Segmenter = Counting
-sys.exit(segment_node.main())
 """
 
 
 def test_what_nobody_listens_to_is_not_computed(graph) -> None:
     """The node's own code, with a Segmenter that says what it is asked for."""
-    node = graph.start([sys.executable, '-c', COUNTING], SMALL)
+    node = graph.start(node_with('Counting', COUNTING), SMALL)
     graph.wait_for_output(node, 'ready: ', START_S)
     outlet = graph.publisher('image', Image)
     label = graph.subscribe('/segment/label', Image)
@@ -270,7 +285,7 @@ def test_what_nobody_listens_to_is_not_computed(graph) -> None:
     assert 'with confidence' not in node.output
     confidence = graph.subscribe('/segment/confidence', Image)
     graph.exchange(outlet, make_image(stamp=(2, 0)), confidence)
-    assert 'segmented with confidence' in node.output
+    graph.wait_for_output(node, 'segmented with confidence')  # its pipe may lag behind DDS
     assert 'painted' not in node.output
     for inbox in (label, confidence):
         graph.node.destroy_subscription(inbox._subscription)
@@ -280,8 +295,8 @@ def test_what_nobody_listens_to_is_not_computed(graph) -> None:
         outlet.publish(make_image(stamp=(3 + i, 0)))
     graph.exchange(outlet, make_image(stamp=(99, 0)), graph.subscribe('/segment/color', Image))
     # Those sent while nobody listened were never decoded; exchange may have had to send again.
+    graph.wait_for_output(node, 'painted')
     assert node.output.count('segmented') <= done + 5
-    assert node.output.count('painted') >= 1
 
 
 def test_compressed_images_are_segmented_and_hostile_ones_named(graph) -> None:
@@ -304,27 +319,48 @@ def test_compressed_images_are_segmented_and_hostile_ones_named(graph) -> None:
 
 
 def test_size_and_encoding_may_change_from_image_to_image(graph) -> None:
-    start(graph)
+    start(graph, {'diagnostics.period_s': 0.2})
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
     outlet = graph.publisher('image', Image)
     inbox = graph.subscribe('/segment/label', Image)
     for i, (size, encoding) in enumerate([((48, 64), 'bgr8'), ((30, 40), 'mono8'),
                                           ((100, 60), 'rgba8'), ((48, 64), 'rgb8')]):
         label = graph.exchange(outlet, make_image(*size, encoding, (i + 1, 0)), inbox)
         assert (label.height, label.width) == size
+        camera = wait_for_camera(diagnostics, lambda c, size=size, encoding=encoding: (
+            c['size'], c['encoding']) == (f'{size[1]}x{size[0]}', encoding))
+        assert (camera['state'], camera['rejected']) == ('active', '0')
 
 
 def test_the_work_per_camera_is_limited_and_the_limit_changes_live(graph) -> None:
-    start(graph, {'max_rate_hz': 2.0, 'diagnostics.period_s': 0.5})
+    start(graph, {'max_rate_hz': 2.0, 'diagnostics.period_s': 2.0})
     diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
     outlet = graph.publisher('image', Image)
     inbox = graph.subscribe('/segment/label', Image)
     graph.exchange(outlet, make_image(), inbox)
     with feeding(outlet, hz=20):
-        limited = wait_for_camera(diagnostics, lambda c: float(c['received_hz']) > 10)
+        # Not the first report: it looks back no further than to when listening began.
+        limited = wait_for_camera(diagnostics, lambda c: (
+            float(c['received_hz']) > 10 and int(c['received']) > 50))
         assert 1 <= float(limited['segmented_hz']) <= 4
         assert change(graph, 'max_rate_hz', 0).successful
         free = wait_for_camera(diagnostics, lambda c: float(c['segmented_hz']) > 8)
         assert float(free['received_hz']) > 8
+
+
+def test_a_latency_over_the_limit_is_a_warning_and_the_limit_changes_live(graph) -> None:
+    start(graph, {'diagnostics.max_latency_ms': 0.1, 'diagnostics.period_s': 0.2})
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    outlet, inbox = graph.publisher('image', Image), graph.subscribe('/segment/label', Image)
+    with feeding(outlet, hz=20):
+        inbox.wait(3)
+        late = diagnostics.wait_for(lambda a: values(a, 'segment: latency')['level'] == '1')
+        assert 'over the limit of 0.1 ms' in values(late, 'segment: latency')['message']
+        assert change(graph, 'diagnostics.max_latency_ms', 60_000).successful
+        seen = len(diagnostics.messages)
+        graph.wait_until(lambda: any(
+            values(a, 'segment: latency')['level'] == '0'
+            for a in diagnostics.messages[seen:]), 20.0, 'the new limit is not heeded')
 
 
 def test_a_dead_camera_costs_the_others_nothing(graph) -> None:
@@ -354,7 +390,7 @@ def test_a_large_camera_s_labels_have_its_size(graph) -> None:
 
 
 def test_every_frame_is_segmented_dropped_or_rejected_and_the_newest_wins(graph) -> None:
-    start(graph, {'input_height': 256, 'input_width': 512})  # slower than what comes in
+    start(graph, {'input_height': 512, 'input_width': 1024})  # slower than what comes in
     diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
     outlet = graph.publisher('image', Image)
     inbox = graph.subscribe('/segment/label', Image)
@@ -366,10 +402,10 @@ def test_every_frame_is_segmented_dropped_or_rejected_and_the_newest_wins(graph)
     graph.exchange(outlet, last, inbox)
 
     camera = wait_for_camera(diagnostics, lambda c: int(c['received']) == sum(
-        int(c[fate]) for fate in ('segmented', 'dropped', 'rejected')) and int(c['received']) > 20)
+        int(c[fate]) for fate in ('segmented', 'dropped', 'rejected'))
+        and int(c['received']) > 20 and int(c['segmented']) >= len(inbox.messages))  # the last one
     assert int(camera['dropped']) > 0
     assert int(camera['rejected']) > 0
-    assert int(camera['segmented']) >= len(inbox.messages)
     stamps = [m.header.stamp.sec for m in inbox.messages]
     assert stamps == sorted(stamps)
 
@@ -409,9 +445,15 @@ def test_the_node_goes_on_when_the_camera_is_killed_and_comes_back(graph, tmp_pa
     camera.stop(signal.SIGKILL)
     wait_for_camera(diagnostics, lambda c: c['state'] == 'stale' and c['level'] == '1')
     seen = len(inbox.messages)
+    gone = len(diagnostics.messages)
     graph.start('lednet_ros.node.image_source_node', source)
     inbox.wait(seen + 3, START_S)
-    assert node.returncode is None
+    graph.wait_until(lambda: any(
+        values(a, 'segment: camera image').get('message') == 'segmenting'
+        for a in diagnostics.messages[gone:]), 20.0, 'the camera is not active again')
+    assert node.output.count('[WARN]') == 1  # not each second
+    # That none came for a while is no reason to miss labels at once when they come again.
+    assert all(values(a, 'segment: latency')['level'] == '0' for a in diagnostics.messages)
 
 
 def test_a_publisher_that_is_not_heard_is_a_warning_that_names_the_cause(graph) -> None:
@@ -460,7 +502,7 @@ def test_diagnostics_tell_engine_latency_and_camera(graph) -> None:
     latency = values(array, 'segment: latency')
     for stage in (*STAGES, TOTAL):
         assert 0 <= float(latency[f'{stage}_p50_ms']) <= float(latency[f'{stage}_max_ms']) < 60e3
-    assert abs(float(latency['other_p50_ms'])) <= 1.0  # the stages account for the total
+    assert abs(float(latency['other_max_ms'])) <= 1.0  # the stages account for the total
 
 
 @pytest.mark.parametrize(('parameters', 'topic', 'ours', 'theirs', 'words'), [
@@ -469,50 +511,56 @@ def test_diagnostics_tell_engine_latency_and_camera(graph) -> None:
                    'qos_overrides./image.subscription')),
     ({}, '/segment/label', 'subscribe',
      QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL),
-     ('/test listens to /segment/label', 'volatile is published, transient local asked for')),
+     ('/test listens to /segment/label', 'volatile is published, transient local asked for',
+      'qos_overrides./segment/label.publisher')),
 ], ids=['camera', 'listener'])
 def test_a_qos_that_cannot_match_is_named(graph, parameters, topic, ours, theirs, words) -> None:
-    node = start(graph, {**parameters, 'lazy': False})
+    node = start(graph, {**parameters, 'lazy': ours == 'subscribe'})
     diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
     diagnostics.wait()
     getattr(graph, ours)(topic, Image, theirs)
     began_s = time.monotonic()
     camera = wait_for_camera(diagnostics, lambda c: 'cannot match' in c['message'])
-    assert time.monotonic() - began_s < 2.5  # of which up to 0.5 is the discovery
+    assert time.monotonic() - began_s < 2.0
     assert camera['level'] == '1'
     assert all(word in camera['message'] for word in words)
     graph.wait_for_output(node, 'with a QoS that cannot match')
 
 
-FAILING = """
-import sys
-from lednet_ros.node import segment_node
-from lednet_ros.segmentation import Segmenter
+def test_what_the_warning_of_unmatched_qos_advises_helps(graph) -> None:
+    start(graph, {'qos_overrides./segment/label.publisher.durability': 'transient_local'})
+    graph.exchange(graph.publisher('image', Image), make_image(), graph.subscribe(
+        '/segment/label', Image, QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)))
 
+
+FAILING = """
 class Failing(Segmenter):
-    made = 0
+    made = frames = 0
     def __init__(self, *args):
         super().__init__(*args)
         Failing.made += 1
     def segment(self, frames, **more):
-        if Failing.made == 1 and frames[0].any():  # not when it is warmed up
+        Failing.frames += frames[0].any()  # not when it is warmed up
+        if Failing.made == 1 and Failing.frames > 3:
             raise RuntimeError('the device is lost')
         return super().segment(frames, **more)
-
-segment_node.Segmenter = Failing
-sys.exit(segment_node.main())
+    def close(self):
+        super().close()
+        if Failing.made == 1:
+            raise RuntimeError('the device is lost')
 """
 
 
 def test_a_backend_that_fails_is_an_error_and_configuring_anew_recovers(graph) -> None:
-    """The node's own code, with a Segmenter whose first instance fails as a lost GPU would."""
-    node = graph.start([sys.executable, '-c', FAILING],
+    """The node's own code, with a Segmenter that fails after 3 frames, as a lost GPU would."""
+    node = graph.start(node_with('Failing', FAILING),
                        {**SMALL, 'diagnostics.stale_after_s': 1.0})
     graph.wait_for_output(node, 'ready: ', START_S)
     diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
     inbox = graph.subscribe('/segment/label', Image)
     outlet = graph.publisher('image', Image)
     with feeding(outlet, hz=10):
+        inbox.wait(3)
         array = diagnostics.wait_for(lambda a: values(a, 'segment: latency')['level'] == '2')
         assert 'images come but no labels' in values(array, 'segment: latency')['message']
         engine = values(array, 'segment: engine')
@@ -520,7 +568,11 @@ def test_a_backend_that_fails_is_an_error_and_configuring_anew_recovers(graph) -
         assert engine['message'] == 'RuntimeError: the device is lost'
         camera = values(array, 'segment: camera image')
         assert 'segmenting failed: RuntimeError' in camera['last_rejection']
-        assert not inbox.messages
+        assert (camera['state'], camera['level']) == ('rejected', '2')
+        received, *fates = (int(camera[fate]) for fate in (
+            'received', 'segmented', 'dropped', 'rejected'))
+        assert fates[0] == len(inbox.messages) == 3
+        assert 0 <= received - sum(fates) <= 2  # in the mailbox and in the network
         for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP,
                            Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
             assert change_state(graph, transition)
@@ -529,6 +581,13 @@ def test_a_backend_that_fails_is_an_error_and_configuring_anew_recovers(graph) -
                              and values(a, 'segment: engine')['level'] == '0'
                              and values(a, 'segment: latency')['level'] == '0')
     assert node.returncode is None
+
+
+def test_in_a_namespace_reports_say_so(graph) -> None:
+    graph.start(NODE, SMALL, {'__ns': '/front'})
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    [report] = read_reports(diagnostics.wait(1, START_S)[0])
+    assert report.node == 'front/segment'
 
 
 def test_several_cameras_of_different_sizes_share_one_network(graph) -> None:
@@ -592,7 +651,10 @@ def get_state(graph) -> int:
 def test_all_transitions_repeat_and_work_resumes(graph, count) -> None:
     node = start(graph, {'autostart': False}, ready=False)
     outlet = graph.publisher('image', Image)
-    threads = []
+    def held() -> list[int]:
+        return [len(list(Path(f'/proc/{node.pid}/{what}').iterdir())) for what in ('task', 'fd')]
+
+    after_first: list[int] = []
     for i in range(count):
         assert change_state(graph, Transition.TRANSITION_CONFIGURE)
         assert get_state(graph) == State.PRIMARY_STATE_INACTIVE
@@ -603,9 +665,34 @@ def test_all_transitions_repeat_and_work_resumes(graph, count) -> None:
         assert change_state(graph, Transition.TRANSITION_DEACTIVATE)
         assert change_state(graph, Transition.TRANSITION_CLEANUP)
         assert get_state(graph) == State.PRIMARY_STATE_UNCONFIGURED
-        threads.append(len(list(Path(f'/proc/{node.pid}/task').iterdir())))
-    assert threads[-1] <= threads[0]
+        after_first = after_first or held()
+    graph.wait_until(  # the middleware lets go a little later
+        lambda: all(now <= then for now, then in zip(held(), after_first, strict=True)), 20.0,
+        lambda: f'threads and descriptors grew from {after_first} to {held()}')
     assert change_state(graph, Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
+
+
+@pytest.mark.parametrize(('policy', 'value'), [
+    ('/image.subscription.reliability', 'rubbish'), ('/image.subscription.depth', -3),
+    ('/camera_info.subscription.reliability', 7), ('/segment/label.publisher.history', 'all')])
+def test_qos_overrides_that_make_no_sense_are_named_at_once(graph, policy, value) -> None:
+    """Not by a node that dies or is deaf when the first listener comes."""
+    node = start(graph, {f'qos_overrides.{policy}': value}, ready=False)
+    line = graph.wait_for_output(node, 'not configured', START_S)
+    assert f'{policy.split(".")[0]}: cannot be opened' in line
+    assert line.endswith('correct its qos_overrides')
+    assert get_state(graph) == State.PRIMARY_STATE_UNCONFIGURED
+
+
+@pytest.mark.parametrize(('arguments', 'words'), [
+    (['--params-file', '/no/such.yaml'], '/no/such.yaml'), (['-p', 'nonsense'], 'nonsense'),
+], ids=['file', 'assignment'])
+def test_ros_arguments_that_cannot_be_read_are_named(graph, arguments, words) -> None:
+    node = graph.start(NODE, arguments=arguments)
+    assert node.wait(START_S) == 1
+    [line] = [line for line in node.output.splitlines() if line.startswith('segment: ')]
+    assert words in line
+    assert 'Traceback' not in node.output
 
 
 @pytest.mark.parametrize(('parameters', 'words'), [
@@ -669,6 +756,26 @@ def test_while_an_engine_builds_the_node_reports_answers_and_ends_in_time(graph)
     assert node.stop(signal.SIGINT) == 0
     assert time.monotonic() - started_s < 2.0
     assert not Path(f'/proc/{pid}').exists()
+
+
+LOADING = """
+import time
+
+class Loading(Segmenter):
+    def __init__(self, *args):
+        time.sleep(600)
+"""
+
+
+def test_while_the_network_is_loaded_the_node_reports_and_ends_in_time(graph) -> None:
+    """The node's own code, with a Segmenter that takes its time, as one on a slow disk."""
+    node = graph.start(node_with('Loading', LOADING), {**SMALL, 'diagnostics.period_s': 0.2})
+    inbox = graph.subscribe('/diagnostics', DiagnosticArray)
+    engines = [values(a, 'segment: engine') for a in inbox.wait(3, START_S)]
+    assert {(e['level'], e['message'], e['state']) for e in engines} == {
+        ('1', 'configuring', 'configuring')}
+    assert node.stop(signal.SIGINT, within_s=2.0) == 0
+    assert 'Traceback' not in node.output
 
 
 def test_when_the_engine_is_built_the_node_begins(graph) -> None:

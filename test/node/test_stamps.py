@@ -15,6 +15,10 @@ def test_a_stamp_of_this_clock_tells_the_age() -> None:
     assert age_of(NOW, NOW) == (0.0, '')
 
 
+def test_a_little_ahead_is_the_step_of_a_clock_and_no_age() -> None:
+    assert age_of(NOW + 25_000_000, NOW) == (0.0, '')
+
+
 @pytest.mark.parametrize(('stamp_ns', 'now_ns', 'words'), [
     (0, NOW, 'is zero'),
     (NOW + 2_500_000_000, NOW, 'is 2.5 s in the future'),
