@@ -10,6 +10,10 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+
+# Before there is a process group: imported later, as optimizers do, it keeps the group as a
+# default argument (torch 2.13), whose threads then abort a process that ends after another.
+import torch.distributed.nn
 from torch import Tensor, nn
 
 from lednet_ros.errors import LednetRosError

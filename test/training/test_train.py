@@ -341,6 +341,17 @@ def test_it_trains_on_a_gpu(orchard, recipe_file, tmp_path) -> None:
         'device'] == 'cuda'
 
 
+TRAIN_AND_LOOK = """
+import sys
+from pathlib import Path
+from lednet_ros.training.train_command import main
+code = main(sys.argv[1:])
+threads = {file.read_text().strip() for file in Path('/proc/self/task').glob('*/comm')}
+assert not any('gloo' in name for name in threads), threads  # they abort whoever ends last
+sys.exit(code)
+"""
+
+
 @pytest.mark.parametrize(('batch', 'epochs', 'first'), [(8, 3, 1e-5), (2, 1, 1e-3)],
                          ids=['', 'an image each'])
 def test_two_processes_learn_what_one_does(
@@ -357,9 +368,11 @@ def test_two_processes_learn_what_one_does(
     recipe = recipe_file(batch=batch, epochs=epochs, iou_loss=1.0, dropout=[0.0, 0.0], ema=0.0,
                          workers=0, learning_rate=1e-3)
     assert main(words(recipe, data, tmp_path / 'one')) == 0
+    script = tmp_path / 'train_and_look.py'
+    script.write_text(TRAIN_AND_LOOK)
     result = subprocess.run(
         [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2',
-         '-m', 'lednet_ros.training.train_command', *words(recipe, data, tmp_path / 'two')],
+         str(script), *words(recipe, data, tmp_path / 'two')],
         capture_output=True, text=True, check=False, timeout=240)
     assert result.returncode == 0, result.stderr
     one, two = losses(tmp_path / 'one'), losses(tmp_path / 'two')
