@@ -386,6 +386,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ['ROS_DOMAIN_ID'] = str(DOMAIN_ID)
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     os.environ[FAST_DDS_3 if rclpy_major() >= 9 else FAST_DDS_2] = str(PROFILE)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the node has to end as well
     chance = random.Random(options.seed)
     samples: list[Sample] = []
     happened: dict[str, int] = {}

@@ -11,6 +11,7 @@ import base64
 import io
 import queue
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ STAGES = ('transport', 'decode', 'wait', 'prepare', 'run', 'finish', 'publish')
 FATES = ('segmented', 'dropped', 'rejected')
 _COLORS = ('#8da0cb', '#e5c494', '#b3b3b3', '#a6d854', '#fc8d62', '#e78ac3', '#66c2a5')
 DIAGNOSTICS = '/diagnostics'
+TITLE_WIDTH = 100  # letters, of two lines that may be long
 
 
 @dataclass
@@ -65,7 +67,8 @@ def draw(record: Record) -> Figure:
     figure = Figure(figsize=(10, 10), layout='constrained')
     histogram, stages, fates = figure.subplots(3)
     last = record.reports[-1]
-    figure.suptitle(f'{record.node}: {last.engine.message}\n{_words(record)}')
+    figure.suptitle('\n'.join(textwrap.fill(line, TITLE_WIDTH) for line in (
+        f'{record.node}: {last.engine.message}', _words(record))))
 
     histogram.set(title='age of labels where they arrive', xlabel="ms since the image's stamp",
                   ylabel='labels')
@@ -85,14 +88,15 @@ def draw(record: Record) -> Figure:
         stages.plot(seconds, [q.get(quantile) or float('nan') for q in totals], style,
                     label=f'total {quantile}', linewidth=1)
     stages.set(title='stages, medians of the last 10 s', xlabel='s', ylabel='ms')
-    stages.set_ylim(0.0, 1.3 * stages.get_ylim()[1])  # room for the legend
     stages.legend(loc='upper left', ncols=5, fontsize='small')
 
     for fate, color in zip(FATES, ('#66c2a5', '#fc8d62', '#d53e4f'), strict=True):
         fates.step(seconds, _rates(record.reports, fate, seconds), where='pre', label=fate,
                    color=color)
-    fates.set(title='frames of all cameras', xlabel='s', ylabel='a second', ylim=(0, None))
+    fates.set(title='frames of all cameras', xlabel='s', ylabel='a second')
     fates.legend(loc='upper left', ncols=3, fontsize='small')
+    for axes in (stages, fates):
+        axes.set_ylim(0.0, 1.3 * axes.get_ylim()[1])  # room for the legend
     return figure
 
 

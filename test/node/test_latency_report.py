@@ -9,7 +9,7 @@ pytest.importorskip('matplotlib', reason='needs matplotlib')
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from lednet_ros.node.latency_report import main, read_bag
+from lednet_ros.node.latency_report import draw, main, read_bag
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 T = STORE.types
@@ -56,6 +56,18 @@ def test_a_bag_tells_ages_stages_and_fates(tmp_path, storage, capsys) -> None:
     assert '10 labels, p50 50 ms, p95 50 ms, p99 50 ms; 72 segmented; 18 dropped; 0 rejected' in (
         capsys.readouterr().out)
     assert cv2.imread(str(output)).shape[0] > 500
+
+
+def test_a_long_title_is_whole(tmp_path) -> None:
+    make_bag(tmp_path / 'bag', StoragePlugin.MCAP)
+    record = read_bag(tmp_path / 'bag', 'segment')
+    record.ageless = 1
+    record.node = 'a_robot/with_many/namespaces/' * 5
+    figure = draw(record)
+    figure.draw_without_rendering()
+    title = figure._suptitle.get_window_extent()
+    assert title.x0 > 0
+    assert title.x1 < figure.bbox.x1
 
 
 def test_a_node_begun_anew_and_another_clock_are_not_taken_for_figures(tmp_path, capsys) -> None:
