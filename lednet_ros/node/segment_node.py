@@ -45,6 +45,7 @@ from lednet_ros.node.image_codec import (
 from lednet_ros.node.label_info import LATCHED, LabelInfo, make_label_info
 from lednet_ros.node.latency import TOTAL, Latency
 from lednet_ros.node.latest_frame import LatestFrames
+from lednet_ros.node.memory import large_blocks_apart
 from lednet_ros.node.outputs import make_images
 from lednet_ros.node.parameters import Param, declare, value_of
 from lednet_ros.node.reports import Reports, Snapshot
@@ -148,11 +149,12 @@ class SegmentNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the checkpoint, set up the backend and run it once."""
         try:
-            checkpoint, config = self._wanted()
-            build, self._build = self._build or needed_build(checkpoint, config), None
-            if build is not None:
-                config = self._finish_build(build, config)
-            self._segmenter = segmenter = self._finish(self._infer(_make, checkpoint, config))
+            with large_blocks_apart():
+                checkpoint, config = self._wanted()
+                build, self._build = self._build or needed_build(checkpoint, config), None
+                if build is not None:
+                    config = self._finish_build(build, config)
+                self._segmenter = segmenter = self._finish(self._infer(_make, checkpoint, config))
             height, width = segmenter.input_size
             self._cameras = [Camera(self, name, self.parameter('image_transport'))
                              for name in self._camera_names()]
