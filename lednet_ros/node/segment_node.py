@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import sys
 import time
@@ -370,11 +371,14 @@ class SegmentNode(LifecycleNode):
 
         Ages are of the one and stages of the other: a thread switch in between would be lost.
         """
+        apart_s = math.inf
         for _ in range(3):
             before_s = time.monotonic()
-            now_ns = self.get_clock().now().nanoseconds
-            now_s = time.monotonic()
-            if now_s - before_s < ONE_MOMENT_S:
+            read_ns = self.get_clock().now().nanoseconds
+            after_s = time.monotonic()
+            if after_s - before_s < apart_s:
+                apart_s, now_ns, now_s = after_s - before_s, read_ns, after_s
+            if apart_s < ONE_MOMENT_S:
                 break
         return now_ns, now_s
 
@@ -417,6 +421,9 @@ class SegmentNode(LifecycleNode):
                 'decode': (pending.decoded_s - pending.received_s) * 1e3,
                 'wait': (began_s - pending.decoded_s) * 1e3,
                 **segmentation.timings,
+                # All else until there were labels, thread switches included.
+                'finish': (labelled_s - began_s) * 1e3 - sum(
+                    segmentation.timings[name] for name in ('prepare', 'run')),
                 'publish': (published_s - labelled_s) * 1e3,
             }
             if pending.transport_ms is not None:
