@@ -33,7 +33,7 @@ from lednet_ros.node.parameters import Param, declare, value_of
 from lednet_ros.node.run import run
 from lednet_ros.node.stamp_join import StampJoin
 from lednet_ros.node.stamps import age_of
-from lednet_ros.node.transforms import Buffer, Transforms
+from lednet_ros.node.transforms import Buffer, NoPose, Transforms
 from lednet_ros.planning import Ground, GroundConfig, Pose, Traversability
 
 POSE_SOURCES = ('auto', 'tf', 'parameters')
@@ -109,6 +109,7 @@ class GroundNode(Node):
         self._counts = {'received': 0, 'projected': 0, 'rejected': 0}
         self._figures: dict[str, object] = {}
         self._mismatch = ''  # of the labels' meaning
+        self._given_pose: Pose | None = None  # by parameters
         if LabelInfo is not None:
             self.create_subscription(LabelInfo, 'label_info', self._on_label_info, LATCHED)
         self._latency = Latency()
@@ -226,7 +227,14 @@ class GroundNode(Node):
             raise BadCameraInfo(f'camera_info: {error}') from error
         pose = self._camera_pose(message.header)
         view = self._ground.set_camera(camera, pose)
-        robot = self._robot_pose(message.header) if 'grid' in wanted else None
+        robot, no_grid = None, ''
+        if 'grid' in wanted:
+            try:
+                robot = self._robot_pose(message.header)
+            except NoPose as error:  # the others do without
+                if len(wanted) == 1:
+                    raise
+                no_grid = f'no grid goes out: {error}'
         says_something = self._ground.look(labels, confidence, self._parameter('min_confidence'))
 
         header = Header(stamp=message.header.stamp, frame_id=self._parameter('robot_frame'))
@@ -243,7 +251,7 @@ class GroundNode(Node):
                 make_scan(header, *self._ground.free_space()))
         self._projected_s = ended_s = time.monotonic()
         self._problem = ''
-        self._remark = '' if says_something else (
+        self._remark = no_grid if says_something else (
             'the label image says nothing of the ground: all of it is unlabelled, unsure or sky')
         self._counts['projected'] += 1
         self._figures = {
@@ -264,16 +272,23 @@ class GroundNode(Node):
 
     def _camera_pose(self, header: Header) -> Pose:
         if self._transforms:
-            return self._transforms.pose(header.frame_id, self._parameter('robot_frame'),
-                                         header.stamp)
-        return Pose.of_camera(**{name: self._parameter(f'camera.{name}') for name in (
+            return self._transforms.pose(
+                header.frame_id, self._parameter('robot_frame'), header.stamp,
+                'publish it, or set pose_source to parameters')
+        pose = Pose.of_camera(**{name: self._parameter(f'camera.{name}') for name in (
             'height', 'roll', 'pitch', 'yaw', 'x', 'y')})
+        if pose != self._given_pose:
+            self._ground.forget()  # what it saw by another one is not where it seemed to be
+        self._given_pose = pose
+        return pose
 
     def _robot_pose(self, header: Header) -> Pose:
         """Give where the robot is in the grid's frame."""
         frame, robot_frame = self._parameter('grid.frame'), self._parameter('robot_frame')
         if self._transforms and frame not in ('', robot_frame):
-            return self._transforms.pose(robot_frame, frame, header.stamp)
+            return self._transforms.pose(
+                robot_frame, frame, header.stamp,
+                f'publish where {robot_frame} is in {frame} no later than labels come')
         return Pose.from_quaternion((0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0))
 
     def _age_ms(self, header: Header) -> float | None:

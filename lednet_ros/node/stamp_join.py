@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-HELD = 10  # of each topic, for partners that are late
+HELD = 10         # of the first topic, images, for partners that are late
+HELD_STAMPS = 60  # in all: CameraInfos come before the network has seen their image
 
 
 class StampJoin:
@@ -29,8 +30,11 @@ class StampJoin:
                 self.unmatched += older != stamp_ns and first in self._held[older]
                 del self._held[older]
             return held
-        while len(self._held) > HELD:
-            self.unmatched += first in self._held.pop(next(iter(self._held)))
+        waiting = sum(first in parts for parts in self._held.values())
+        while waiting > HELD or len(self._held) > HELD_STAMPS:
+            lost = first in self._held.pop(next(iter(self._held)))
+            self.unmatched += lost
+            waiting -= lost
         return None
 
     def clear(self) -> None:

@@ -30,12 +30,12 @@ class Transforms:
         self._buffer = Buffer()
         self._listener = TransformListener(self._buffer, node)
 
-    def pose(self, frame: str, in_frame: str, stamp: Any) -> Pose:
+    def pose(self, frame: str, in_frame: str, stamp: Any, remedy: str) -> Pose:
         """Give where a frame is in another at a builtin_interfaces/Time. Raises NoPose."""
         try:
             found = self._buffer.lookup_transform(in_frame, frame, Time.from_msg(stamp)).transform
         except TransformException as error:
-            raise NoPose(f'no TF from {in_frame!r} to {frame!r}: {first_line(error)}: publish it, '
-                         'or set pose_source to parameters') from error
+            raise NoPose(f'no TF from {in_frame!r} to {frame!r}: {first_line(error)}: '
+                         f'{remedy}') from error
         t, q = found.translation, found.rotation
         return Pose.from_quaternion((q.x, q.y, q.z, q.w), (t.x, t.y, t.z))

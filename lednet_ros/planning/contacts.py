@@ -93,18 +93,22 @@ class Contacts:
         now, entries, (rows, columns) = self._codes[1:], self._entries, self._begins
         own = nearest = entries[rows, columns]
         is_alone, touches_other = np.ones(len(rows), bool), np.zeros(len(rows), bool)
+        is_hidden = np.zeros(len(rows), bool)
         for shift in _BESIDE:
             beside = np.clip(columns + shift, 0, entries.shape[1] - 1)
             there = entries[rows, beside]
             is_same = now[rows, beside] == now[rows, columns]
             touches_other |= ~is_same & (now[rows, beside] >= OBSTACLE)
+            if abs(shift) == 1:
+                is_hidden |= is_same & ((there & 1) == 0) & (own > there)
             is_same &= (there & 1) == 1
             is_alone &= ~is_same
             if abs(shift) > 1:
                 is_same &= own - there > _FAR_BELOW
             nearest = np.where(is_same, np.minimum(nearest, there), nearest)
-        # A sliver at another obstacle's edge: the rest of it, foot included, is hidden there.
-        nearest = np.where(is_alone & touches_other, own - 1, nearest)
+        # A sliver at another obstacle's edge, or at an edge of one whose foot is hidden: its rest,
+        # foot included, is hidden there, and begins below what seems to be its contact.
+        nearest = np.where((is_alone & touches_other) | is_hidden, own - 1, nearest)
         moved = np.flatnonzero(nearest != own)
         if not moved.size:
             return

@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 import numpy as np
 
 from lednet_ros.planning.traversability import FREE, OUT
 from lednet_ros.planning.view import NOWHERE, View, resample
 
-_RANGES = 400     # of a beam; at 20 m, 5 cm apart
+_APART_M = 0.05   # ranges of a beam, or half a pixel where that is more
 _SECTORS = 72     # of a full circle, tried for lines that are in view
-_MOST_LINES = 8   # of a beam, so that no thin obstacle passes between two
 
 
 class FreeSpace:
@@ -27,14 +28,15 @@ class FreeSpace:
         self.angle_increment = angle_increment
         self.beams = max(1, round(2 * np.pi / angle_increment))
         self.angle_min = -np.pi
-        self._lines = int(np.clip(np.ceil(angle_increment / view.pixel_rad), 1, _MOST_LINES))
+        # Of a beam, a pixel apart, so that no thin obstacle passes between two.
+        self._lines = max(1, ceil(angle_increment / view.pixel_rad))
         # No farther than the camera's own max_range, whatever the direction.
         self.range_max = max(view.max_range - float(np.hypot(view.x, view.y)),
                              view.max_range / 10)
         bearings = self.angle_min + (
             np.arange(self.beams * self._lines) - (self._lines - 1) / 2
         ) * angle_increment / self._lines
-        ranges = np.linspace(0, self.range_max, _RANGES + 1)[1:]
+        ranges = _some_ranges(view, self.range_max)
         self._kept = np.flatnonzero(_may_be_in_view(view, len(bearings)))
         map_ = _map(view, bearings[self._kept], ranges)
         enters = _enters_from_below(view, bearings[self._kept], ranges, map_)
@@ -43,7 +45,7 @@ class FreeSpace:
         self.range_min = float(ranges[in_view.any(0).argmax()]) if in_view.any() else 0.0
         # Between the last that is free and the first that is not; the first in view: its own.
         self._ranges = ranges.astype(np.float32)
-        self._half_step = np.float32(ranges[0] / 2)
+        self._half_steps = (np.diff(ranges, prepend=0.0) / 2).astype(np.float32)
         shape = self._map.shape[:2]
         self._codes = np.empty(shape, np.uint8)
         self._seen, self._stops = np.empty((2, *shape), bool)
@@ -70,9 +72,20 @@ class FreeSpace:
         first, stop, leave = seen.argmax(1), stops.argmax(1), leaves.argmax(1)
         stopped, left = stops[every, stop], leaves[every, leave]
         ranges = np.where(stopped, self._ranges[stop] - np.where(
-            stop > first, self._half_step, 0), np.float32(np.inf))
+            stop > first, self._half_steps[stop], 0), np.float32(np.inf))
         ranges[(left & ~(stopped & (stop <= leave))) | ~seen[every, first]] = np.nan
         return ranges
+
+
+def _some_ranges(view: View, range_max: float) -> np.ndarray:
+    """Give a beam's ranges, in m, so close that no pixel's ground lies between two."""
+    half_pixel = view.pixel_rad / 2
+    # From where on half a pixel, range^2 / height of ground a rad, is more than _APART_M.
+    far = min(np.sqrt(_APART_M * view.height / half_pixel), range_max)
+    near = np.linspace(0, far, ceil(far / _APART_M) + 1)[1:]
+    # Ground is height / depression away, nearly: even steps of that.
+    count = ceil(view.height * (1 / far - 1 / range_max) / half_pixel)
+    return np.concatenate([near, 1 / np.linspace(1 / far, 1 / range_max, count + 1)[1:]])
 
 
 def _may_be_in_view(view: View, lines: int) -> np.ndarray:

@@ -11,14 +11,14 @@ from lednet_ros.errors import ConfigError
 from lednet_ros.planning.camera import Camera
 from lednet_ros.planning.contacts import Contacts
 from lednet_ros.planning.free_space import FreeSpace
-from lednet_ros.planning.grid import Grid, Sampled
+from lednet_ros.planning.grid import Grid, Sampled, nodes_per_cell
 from lednet_ros.planning.pixel_codes import PixelCodes
 from lednet_ros.planning.points import GroundPoints
 from lednet_ros.planning.pose import Pose
 from lednet_ros.planning.traversability import Traversability
 from lednet_ros.planning.view import View
 
-_MOST_CELLS = 2000  # along a side
+_MOST_CELLS, _MOST_NODES = 2000, 4000  # along a side
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,11 @@ class GroundConfig:
         if not 2 <= self.grid_cells <= _MOST_CELLS:
             raise ConfigError(f'a grid of {self.grid_size:g} m by {self.grid_resolution:g} m has '
                               f'{self.grid_cells} cells a side: make it 2 to {_MOST_CELLS}')
+        nodes = nodes_per_cell(self.grid_resolution)
+        if nodes * self.grid_cells > _MOST_NODES:
+            most = _MOST_NODES // nodes * self.grid_resolution
+            raise ConfigError(f'a grid of {self.grid_size:g} m is too large to look at closely: '
+                              f'make it {most:g} m at most')
 
     @property
     def grid_cells(self) -> int:
@@ -115,6 +120,10 @@ class Ground:
         self._grid.add(self._sampled.look(self._codes), self._looked_contacts().points(), stamp_s,
                        x, y, yaw)
         return self._grid
+
+    def forget(self) -> None:
+        """Empty the grid: what was seen until now is not where it was taken to be."""
+        self._grid.forget()
 
     def free_space(self) -> tuple[FreeSpace, np.ndarray]:
         """Give the scan's geometry and its ranges: see FreeSpace.make."""

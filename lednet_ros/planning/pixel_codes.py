@@ -30,8 +30,10 @@ class PixelCodes:
         if confidence is not None:
             np.less(confidence, math.ceil(255 * min_confidence), out=self._unsure.view(bool))
             np.multiply(self._unsure, UNLABELLED, out=self._unsure)
-            labels = np.maximum(labels, self._unsure, out=self._sure_labels)
-        cv2.LUT(labels, self._table, self._codes)
+            sure = np.maximum(labels, self._unsure, out=self._sure_labels)
+        else:
+            sure = labels
+        cv2.LUT(sure, self._table, self._codes)
         _leave_out_bars(labels, self._codes)
         return self._codes
 
@@ -46,14 +48,14 @@ def _leave_out_bars(labels: np.ndarray, codes: np.ndarray) -> None:
     """Mark the bars beside a letterboxed frame, in a label image of the network's size, as OUT.
 
     They are unlabelled throughout and, the frame being in the middle, as wide on either side, but
-    for one pixel. Unlabelled rows on one side only are ground that nobody knows.
+    for one pixel. Other unlabelled rows are ground that nobody knows, as unsure ones are.
     """
     for lines, marked in ((labels, codes), (labels.T, codes.T)):
         first = _unlabelled(lines)
         last = _unlabelled(lines[::-1]) if first else 0
-        if last:
-            marked[:min(first, last)] = OUT
-            marked[-min(first + 1, last):] = OUT
+        if last and abs(first - last) <= 1:
+            marked[:first] = OUT
+            marked[-last:] = OUT
 
 
 def _unlabelled(lines: np.ndarray) -> int:

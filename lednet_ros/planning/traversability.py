@@ -87,7 +87,7 @@ class Traversability:
             if name not in classes:
                 raise ConfigError(f'{where}: class {name!r} is missing: give one of '
                                   f'{", ".join(WORDS)}')
-            if classes[name] not in WORDS:
+            if not isinstance(classes[name], str) or classes[name] not in WORDS:
                 raise ConfigError(f'{where}: class {name!r} is {classes[name]!r}: give one of '
                                   f'{", ".join(WORDS)}')
         return cls(labels, tuple(classes[name] for name in labels.names))

@@ -31,6 +31,15 @@ def test_what_never_meets_is_held_within_bounds_and_counted() -> None:
     assert join.put('info', 0, 'A', BOTH) is None
 
 
+def test_what_comes_long_before_its_partner_is_still_there() -> None:
+    join = StampJoin()
+    for i in range(50):  # a CameraInfo at 30 Hz, and a network that takes 1.5 s
+        join.put('info', i, i, BOTH)
+    assert join.put('label', 3, 'd', BOTH) == {'label': 'd', 'info': 3}
+    assert join.put('label', 4, 'e', BOTH) == {'label': 'e', 'info': 4}
+    assert join.unmatched == 0
+
+
 def test_after_time_jumps_back_new_ones_meet() -> None:
     join = StampJoin()
     for i in range(1000, 1000 + HELD):

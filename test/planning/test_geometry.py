@@ -5,9 +5,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scene import LENSES, POSES, TRAVERSABILITY, VERGE, WALL, Box, Scene, opencv_pixels
+from scene import (
+    BOX,
+    LENSES,
+    POSES,
+    TRAVERSABILITY,
+    VERGE,
+    WALL,
+    Box,
+    Scene,
+    make_camera,
+    opencv_pixels,
+)
 
-from lednet_ros.planning import Ground, GroundConfig
+from lednet_ros.planning import Ground, GroundConfig, Pose
 
 CELL = 0.1
 FEW = {('pinhole', 'level'), ('plumb_bob', 'up 5, roll -20, turned'), ('rational', 'pitch 20'),
@@ -194,8 +205,51 @@ def test_beams_end_where_free_ground_does(seen) -> None:
         assert free[3, before].all(), (bearing, range_)
         assert not free[:, there].all(), (bearing, range_)
     # No beam but those towards boxes ends: the rest is free, to the end of what is in view.
-    open_ = ~ends & in_image(scene, 5 * np.cos(bearings), 5 * np.sin(bearings))
+    open_ = np.isposinf(ranges) & in_image(scene, 5 * np.cos(bearings), 5 * np.sin(bearings))
     for bearing in bearings[open_]:
         x, y = (side(bearing) * np.linspace(3, 20, 100) for side in (np.cos, np.sin))
-        blocked = np.min([b.distance(x, y) for b in scene.boxes], 0) < -0.01
+        blocked = np.min([b.distance(x, y) for b in scene.boxes], 0) <= 0
         assert not (blocked & in_image(scene, x, y)).any()
+
+
+@pytest.mark.parametrize('roll', [-0.3, 0.0, 0.3])
+@pytest.mark.parametrize('yaw', [0.0, 0.1])
+def test_an_obstacle_whose_foot_is_hidden_is_nowhere_behind_itself(roll, yaw) -> None:
+    pose = Pose.of_camera(1.5, roll=roll, pitch=0.12, yaw=yaw)
+    camera = make_camera(height=256, width=512)
+    wall = 1
+    scene = Scene(camera, pose, (
+        Box(4, 0, 0.2, 4.0, 1.0), Box(7, 0.3, 0.2, 1.2, 1.1, label=WALL)))
+    ground = Ground(TRAVERSABILITY)
+    ground.set_camera(camera, pose)
+    ground.look(scene.labels)
+    points = np.empty((*scene.labels.shape, 4), np.float32)
+    ground.points(points)
+    there = scene.which == wall
+    assert there.sum() > 500
+    behind = (ranges_of(scene, points) - ranges_of(scene, scene.hits))[there]
+    assert not (behind > 0.5).any()
+
+
+@pytest.mark.parametrize('increment', [0.2, 0.05])
+def test_no_thin_obstacle_passes_between_wide_beams(increment) -> None:
+    camera, pose = make_camera(height=256, width=512), Pose.of_camera(1.5, pitch=0.12)
+    for y in np.linspace(-1.0, 1.0, 10):
+        scene = Scene(camera, pose, (Box(10, y, 0.1, 0.12, 2.0),))
+        assert scene.labels.max() == BOX
+        ground = Ground(TRAVERSABILITY, GroundConfig(angle_increment=increment))
+        ground.set_camera(camera, pose)
+        ground.look(scene.labels)
+        assert np.nanmin(ground.free_space()[1]) == pytest.approx(10, abs=0.5), y
+
+
+def test_no_strip_passes_between_the_ranges_of_a_long_beam() -> None:
+    camera, pose = make_camera(height=256, width=512), Pose.of_camera(1.5, pitch=0.12)
+    labels = Scene(camera, pose).labels.copy()
+    row = 200
+    labels[row] = VERGE
+    ground = Ground(TRAVERSABILITY, GroundConfig(max_range=200.0))
+    ground.set_camera(camera, pose)
+    ground.look(labels)
+    scan, ranges = ground.free_space()
+    assert np.isfinite(ranges[round(-scan.angle_min / scan.angle_increment)])

@@ -106,8 +106,17 @@ def test_unlabelled_ground_before_the_robot_is_no_bar_but_unknown() -> None:
     ground = look(labels)
     assert beam(ground) == pytest.approx(range_at(HEIGHT - 0.5), abs=0.1)
     assert set(ahead(ground)[:24]) == {-1}
-    labels[:10] = UNLABELLED  # bars of ten rows, and more unknown above the lower one
-    assert beam(look(labels)) == pytest.approx(range_at(109.5), abs=0.1)
+    labels[:10] = UNLABELLED  # bars would be equally wide
+    assert beam(look(labels)) == pytest.approx(range_at(HEIGHT - 0.5), abs=0.1)
+    labels[:20] = UNLABELLED  # as these are
+    assert beam(look(labels)) == np.inf
+
+
+def test_rows_that_are_only_unsure_are_no_bars() -> None:
+    confidence = np.full((HEIGHT, WIDTH), 200, np.uint8)
+    confidence[:20] = confidence[100:] = 50
+    unsure = look(street(), confidence=confidence, min_confidence=0.5)
+    assert beam(unsure) == pytest.approx(range_at(HEIGHT - 0.5), abs=0.1)
 
 
 @pytest.mark.parametrize('label', [UNLABELLED, 77, SKY], ids=['255', 'no class', 'sky'])
