@@ -90,6 +90,11 @@ class Camera:
         """Whether images can arrive."""
         return self._image is not None
 
+    @property
+    def is_listening_to_info(self) -> bool:
+        """Whether CameraInfos can arrive."""
+        return self._info is not None
+
     def listen(self, on_image: Callable[[Any], None]) -> None:
         """Subscribe to the images, if that is not so yet."""
         if self._image is None:
@@ -178,6 +183,9 @@ def _subscription_qos(node: LifecycleNode, topic: str) -> QoSProfile:
     [qos] = found
     if qos.depth < 0:  # what rclpy leaves to the middleware
         raise ValueError(f'depth is {qos.depth}')
+    for policy in (qos.history, qos.reliability, qos.durability):
+        if policy.name == 'UNKNOWN':  # a name that can be given, for what is read from the graph
+            raise ValueError(f'{type(policy).__name__} is unknown')
     return qos
 
 

@@ -16,6 +16,7 @@ class LatestFrames(Generic[T]):
         self._frames: dict[str, T] = {}
         self._changed = threading.Condition()
         self._closed = False
+        self.abandoned = False  # set it: what was taken before is not wanted any more
 
     def put(self, camera: str, frame: T) -> bool:
         """Leave a frame; return whether an older one, never taken, had to go for it."""

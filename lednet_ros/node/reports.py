@@ -97,7 +97,8 @@ class Reports:
         ages_s = [now.now_s - t for t in (counts.last_received_s, camera.listening_since_s)
                   if t is not None]
         return CameraView(
-            camera.topic, counts, camera.reported, elapsed_s, idle_because, camera.info_problem,
+            camera.topic, counts, camera.reported, elapsed_s, idle_because,
+            camera.info_problem if camera.is_listening_to_info else '',
             camera.qos_problem(), publishers,
             image_age_s=None if counts.last_received_s is None else ages_s[0],
             silent_s=min(ages_s, default=0.0))

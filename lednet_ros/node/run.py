@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Protocol
 
 import rclpy
+import rclpy.logging
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.task import Future
 
@@ -58,7 +59,7 @@ def run(name: str, make: Callable[[threading.Event], Runnable], args: Sequence[s
         node.done.add_done_callback(lambda _: executor.wake())
         node.start()
         while not (stop.is_set() or node.done.done()):
-            executor.spin_once(timeout_sec=WAKE_S)
+            _spin_once(executor, name, stop)
         if node.done.done():
             node.done.result()
     except ExternalShutdownException:
@@ -85,6 +86,24 @@ def run(name: str, make: Callable[[threading.Event], Runnable], args: Sequence[s
         sys.stdout.flush()
         os._exit(code)
     return code
+
+
+def _spin_once(executor: SingleThreadedExecutor, name: str, stop: threading.Event) -> None:
+    """Let one callback run; what others send does not end the node.
+
+    rclpy's own callbacks raise over a transition that is not possible (up to Jazzy), a parameter
+    of no known type, a time below 0.
+    """
+    try:
+        executor.spin_once(timeout_sec=WAKE_S)
+    except (ExternalShutdownException, LednetRosError):
+        raise
+    except Exception as error:
+        if stop.is_set() or not rclpy.ok():
+            raise
+        rclpy.logging.get_logger(name).error(
+            f'a callback failed: {type(error).__name__}: {first_line(error)}: going on',
+            throttle_duration_sec=5.0)
 
 
 def _init(args: Sequence[str] | None) -> None:

@@ -99,6 +99,7 @@ PARAMETERS = (
 ONE_MOMENT_S = 2e-4  # within which two clocks count as read together
 POLL_S = 0.1         # an engine's build
 WATCH_S = 0.2        # who listens
+CLEAN_UP_WITHIN_S = 20.0  # for the same, when the network's memory is to be given back
 STOP_WITHIN_S = 1.5  # for the frame in the making, when the node is told to end
 
 
@@ -126,6 +127,7 @@ class SegmentNode(LifecycleNode):
         self._inference = futures.ThreadPoolExecutor(1, 'inference')
         self._working: futures.Future[Any] | None = None  # the last thing it was given
         self._label_info: Publisher | None = None
+        self._told_confidence = 0.0  # on it
         self._latency = Latency()
         self._active_since_s: float | None = None
         self._segmented_s: float | None = None
@@ -180,13 +182,19 @@ class SegmentNode(LifecycleNode):
         self._frames = LatestFrames()
         self._infer(self._work, self._frames)
         self._active_since_s = time.monotonic()
-        self._listen()
+        try:
+            self._listen()
+        except Exception as error:  # rclpy would drop it without a word
+            self.on_deactivate(state)
+            self._problem = _words(error)
+            self.get_logger().error(f'not activated: {self._problem}')
+            return TransitionCallbackReturn.FAILURE
         self._watch.reset()
         self.get_logger().info(f'ready: {", ".join(c.topic for c in self._cameras)}')
         return TransitionCallbackReturn.SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop listening; the frame in the making is the last."""
+        """Stop listening; the frame in the making is the last, if it is ready soon."""
         self._watch.cancel()
         self._active_since_s = None
         for camera in self._cameras:
@@ -194,12 +202,20 @@ class SegmentNode(LifecycleNode):
             camera.ignore_info()
         for name in self._frames.close():
             self._camera(name).tally.dropped()
-        self._is_idle(STOP_WITHIN_S)
+        self._frames.abandoned = not self._is_idle(STOP_WITHIN_S)
         return TransitionCallbackReturn.SUCCESS
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Give back the network's memory and the outputs."""
-        self._is_idle()
+        until_s = time.monotonic() + CLEAN_UP_WITHIN_S
+        while not self._is_idle(POLL_S):
+            self._meanwhile()
+            if time.monotonic() > until_s:
+                self._problem = ('the network hangs: clean up again later, or end the process and '
+                                 'look at the GPU')
+                self.get_logger().error(f'not cleaned up: {self._problem}')
+                return TransitionCallbackReturn.FAILURE
+        self._problem = ''
         for camera in self._cameras:
             camera.close()
         self._cameras = []
@@ -216,6 +232,9 @@ class SegmentNode(LifecycleNode):
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """End from any state."""
+        if self._build is not None:
+            self._build.cancel()
+            self._build = None
         self.on_deactivate(state)
         return self.on_cleanup(state)
 
@@ -277,6 +296,7 @@ class SegmentNode(LifecycleNode):
         """Wait for the inference thread, reporting; give what it made."""
         while futures.wait([work], POLL_S).not_done:
             self._meanwhile()
+        self._working = None  # what it made, or the error, would live on in it
         return work.result()
 
     def _is_idle(self, within_s: float | None = None) -> bool:
@@ -310,13 +330,18 @@ class SegmentNode(LifecycleNode):
             self.get_logger().info(
                 'vision_msgs is not installed: ~/label_info is left out', once=True)
             return
-        self._label_info = self.create_publisher(LabelInfo, '~/label_info', LATCHED)
+        if self._label_info is None:
+            self._label_info = self.create_publisher(LabelInfo, '~/label_info', LATCHED)
+        self._told_confidence = self.parameter('min_confidence')
         self._label_info.publish(make_label_info(
-            segmenter.labels, self.parameter('min_confidence'),
+            segmenter.labels, self._told_confidence,
             Header(stamp=self.get_clock().now().to_msg())))
 
     def _listen(self) -> None:
-        """Listen to the cameras whose outputs someone listens to."""
+        """Listen to the cameras whose outputs someone listens to; tell what has changed."""
+        if (self._label_info is not None and self._segmenter is not None
+                and self._told_confidence != self.parameter('min_confidence')):
+            self._publish_label_info(self._segmenter)
         for camera in self._cameras:
             wanted = camera.wanted()
             if wanted or not self.parameter('lazy'):
@@ -386,7 +411,7 @@ class SegmentNode(LifecycleNode):
         while not frames.closed:
             batch = frames.take()
             try:
-                self._segment(batch)
+                self._segment(frames, batch)
             except Exception as error:
                 if not self.context.ok():  # publishing while the node ends
                     return
@@ -397,7 +422,7 @@ class SegmentNode(LifecycleNode):
                 for name in batch:
                     self._camera(name).tally.rejected(f'segmenting failed: {self._problem}')
 
-    def _segment(self, batch: dict[str, Pending]) -> None:
+    def _segment(self, frames: LatestFrames[Pending], batch: dict[str, Pending]) -> None:
         if not batch:
             return
         assert self._segmenter is not None
@@ -409,6 +434,10 @@ class SegmentNode(LifecycleNode):
             confidence=any('confidence' in outputs for outputs in wanted.values()),
             min_confidence=self.parameter('min_confidence'))
         labelled_s = time.monotonic()
+        if frames.abandoned:  # the node is inactive, or already active again
+            for name in batch:
+                self._camera(name).tally.dropped()
+            return
         for name, segmentation in zip(list(batch), segmentations, strict=True):
             camera, pending = self._camera(name), batch[name]
             self._publish(camera, pending, segmentation, wanted[name])
@@ -510,8 +539,12 @@ class RosHandler(logging.Handler):
 def _make(checkpoint: Checkpoint, config: SegmenterConfig) -> Segmenter:
     """Set up the network and run it once."""
     segmenter = Segmenter(checkpoint, config)
-    height, width = segmenter.input_size
-    segmenter.segment([np.zeros((height, width, 3), np.uint8)] * config.max_batch)
+    try:
+        height, width = segmenter.input_size
+        segmenter.segment([np.zeros((height, width, 3), np.uint8)] * config.max_batch)
+    except Exception:
+        segmenter.close()
+        raise
     return segmenter
 
 

@@ -16,7 +16,10 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
+from rcl_interfaces.msg import Parameter
+from rcl_interfaces.srv import SetParameters
 from rclpy.serialization import serialize_message
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from test_segment_node import (
     BEST_EFFORT,
@@ -86,6 +89,26 @@ def test_bytes_that_are_no_message_end_nothing(graph, count) -> None:
     graph.exchange(outlet, make_image(stamp=(2, 0)), inbox)
     assert node.returncode is None
     assert 'Traceback' not in node.output
+
+
+def test_parameters_of_no_type_and_times_below_0_end_nothing(graph) -> None:
+    """Over which rclpy's own callbacks raise."""
+    node = start(graph, {'use_sim_time': True})
+    outlet, inbox = graph.publisher('image', Image), graph.subscribe('/segment/label', Image)
+    graph.exchange(outlet, make_image(stamp=(1, 0)), inbox)
+    client = graph.node.create_client(SetParameters, '/segment/set_parameters')
+    assert client.wait_for_service(20.0)
+    request = SetParameters.Request(parameters=[Parameter(name='lazy')])
+    request.parameters[0].value.type = 42
+    client.call_async(request)
+    clock = graph.publisher('/clock', Clock)
+    clock.wait_matched()
+    message = Clock()
+    message.clock.sec = -1
+    clock.publish(message)
+    assert 'a callback failed: ValueError' in graph.wait_for_output(node, 'a callback failed')
+    graph.exchange(outlet, make_image(stamp=(2, 0)), inbox)
+    assert node.returncode is None
 
 
 def wait_for_engine(inbox, wanted, node: str = 'segment') -> dict[str, str]:

@@ -256,8 +256,8 @@ def test_a_camera_sees_no_listener_where_nobody_listens(graph) -> None:
     undone at once stays in the graph of whoever sees it.
     """
     start(graph)
-    assert graph.node.count_subscribers('/segment/label') == 0
-    assert graph.node.get_subscriptions_info_by_topic('/image') == []
+    for topic in ('/image', '/camera_info'):
+        assert graph.node.get_subscriptions_info_by_topic(topic) == []
     graph.exchange(graph.publisher('image', Image), make_image(),
                    graph.subscribe('/segment/label', Image))
     assert len(graph.node.get_subscriptions_info_by_topic('/image')) == 1
@@ -674,6 +674,7 @@ def test_all_transitions_repeat_and_work_resumes(graph, count) -> None:
 
 @pytest.mark.parametrize(('policy', 'value'), [
     ('/image.subscription.reliability', 'rubbish'), ('/image.subscription.depth', -3),
+    ('/image.subscription.reliability', 'unknown'),
     ('/camera_info.subscription.reliability', 7), ('/segment/label.publisher.history', 'all')])
 def test_qos_overrides_that_make_no_sense_are_named_at_once(graph, policy, value) -> None:
     """Not by a node that dies or is deaf when the first listener comes."""
@@ -776,6 +777,104 @@ def test_while_the_network_is_loaded_the_node_reports_and_ends_in_time(graph) ->
         ('1', 'configuring', 'configuring')}
     assert node.stop(signal.SIGINT, within_s=2.0) == 0
     assert 'Traceback' not in node.output
+
+
+BROKEN = """
+class Broken(Segmenter):
+    def segment(self, *args, **more):
+        raise RuntimeError('no room')
+    def close(self):
+        print('given back', flush=True)
+        super().close()
+"""
+
+
+def test_a_network_that_does_not_run_is_given_back(graph) -> None:
+    node = graph.start(node_with('Broken', BROKEN), SMALL)
+    assert 'not configured: RuntimeError: no room' in graph.wait_for_output(
+        node, 'not configured', START_S)
+    assert 'given back' in node.output
+
+
+DEAF = """
+listen, calls = segment_node.SegmentNode._listen, []
+
+def _listen(self):
+    calls.append(1)
+    if len(calls) == 1:
+        raise RuntimeError('no room')
+    listen(self)
+
+segment_node.SegmentNode._listen = _listen
+"""
+
+
+def test_a_node_that_cannot_listen_says_so_and_can_be_activated_again(graph) -> None:
+    node = graph.start(node_with('Segmenter', DEAF), SMALL)
+    assert 'not activated: RuntimeError: no room' in graph.wait_for_output(
+        node, 'not activated', START_S)
+    assert get_state(graph) == State.PRIMARY_STATE_INACTIVE
+    for transition in (Transition.TRANSITION_CLEANUP, Transition.TRANSITION_CONFIGURE,
+                       Transition.TRANSITION_ACTIVATE):
+        assert change_state(graph, transition)
+    graph.exchange(graph.publisher('image', Image), make_image(),
+                   graph.subscribe('/segment/label', Image))
+
+
+SLOW = """
+import time
+segment_node.CLEAN_UP_WITHIN_S = 1.0
+
+class Slow(Segmenter):
+    calls = 0
+    def segment(self, *args, **more):
+        Slow.calls += 1
+        if Slow.calls == 2:  # the first camera image
+            print('at it', flush=True)
+            time.sleep({seconds})
+        return super().segment(*args, **more)
+"""
+
+
+def show_until(node, words, outlet) -> None:
+    """Publish images until the node has written something."""
+    until_s = time.monotonic() + 20.0
+    while words not in node.output:
+        assert time.monotonic() < until_s, node.describe()
+        outlet.publish(make_image(stamp=(1, 0)))
+        time.sleep(0.05)
+
+
+def test_a_frame_from_before_deactivation_is_not_published_after_it(graph) -> None:
+    node = graph.start(node_with('Slow', SLOW.format(seconds=4)), SMALL)
+    graph.wait_for_output(node, 'ready: ', START_S)
+    outlet, inbox = graph.publisher('image', Image), graph.subscribe('/segment/label', Image)
+    show_until(node, 'at it', outlet)
+    assert change_state(graph, Transition.TRANSITION_DEACTIVATE)
+    assert change_state(graph, Transition.TRANSITION_ACTIVATE)
+    label = graph.exchange(outlet, make_image(stamp=(2, 0)), inbox, 30.0)
+    assert label.header.stamp.sec == 2
+    assert [m.header.stamp.sec for m in inbox.messages if m.header.stamp.sec == 1] == []
+    report = wait_for_camera(graph.subscribe('/diagnostics', DiagnosticArray),
+                             lambda c: int(c['segmented']) >= 1)
+    assert int(report['dropped']) >= 1
+
+
+def test_a_network_that_hangs_is_named_when_it_is_to_be_given_back(graph) -> None:
+    node = graph.start(node_with('Slow', SLOW.format(seconds=600)), SMALL)
+    graph.wait_for_output(node, 'ready: ', START_S)
+    outlet = graph.publisher('image', Image)
+    graph.subscribe('/segment/label', Image)
+    show_until(node, 'at it', outlet)
+    assert change_state(graph, Transition.TRANSITION_DEACTIVATE)
+    assert not change_state(graph, Transition.TRANSITION_CLEANUP)
+    assert get_state(graph) == State.PRIMARY_STATE_INACTIVE
+    assert 'not cleaned up: the network hangs' in node.output
+    inbox = graph.subscribe('/diagnostics', DiagnosticArray)
+    engine = values(inbox.wait(1)[0], 'segment: engine')
+    assert engine['level'] == '2'
+    assert 'the network hangs' in engine['message']
+    assert node.stop(signal.SIGINT, within_s=5.0) == 0
 
 
 def test_when_the_engine_is_built_the_node_begins(graph) -> None:
