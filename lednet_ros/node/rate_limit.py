@@ -14,6 +14,7 @@ class RateLimit:
         """Whether one may pass now; 0: each may."""
         if max_hz <= 0:
             return True
+        self._due_s = min(self._due_s, now_s + 1 / max_hz)  # a rate raised meanwhile holds now
         if now_s < self._due_s:
             return False
         # A camera's own rate seldom divides: what came late is made up for, by up to a period.

@@ -17,3 +17,10 @@ def test_a_pause_is_not_made_up_for_by_a_burst() -> None:
     assert limit.allows(0.0, 10)
     burst = [limit.allows(60 + i / 1000, 10) for i in range(100)]
     assert sum(burst) <= 2
+
+
+def test_a_raised_rate_takes_effect_at_once() -> None:
+    limit = RateLimit()
+    assert [limit.allows(t, 0.02) for t in (0.0, 0.1, 0.2)] == [True, True, False]
+    passed = sum(limit.allows(0.3 + i / 30, 30) for i in range(30))
+    assert passed == pytest.approx(30, abs=2)
