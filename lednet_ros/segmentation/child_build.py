@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
@@ -42,7 +43,7 @@ class ChildBuild:
         self._from_s = monotonic()
         self._process = subprocess.Popen(
             _command(checkpoint, config), stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE, text=True, errors='replace',
             start_new_session=True)  # a Ctrl-C in the terminal is for the parent to act on
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -69,13 +70,16 @@ class ChildBuild:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            try:
-                said = json.loads(line)
-            except ValueError:
-                continue
-            self._state = replace(self._state, **said)
-        code = self._process.wait()
+        try:
+            for line in self._process.stdout:
+                # Other lines are not for us.
+                with suppress(ValueError, TypeError, RecursionError):
+                    self._state = replace(self._state, **json.loads(line))
+        finally:  # whoever waits must see an end
+            self._process.stdout.close()  # unread, it would block the child
+            self._finish(self._process.wait())
+
+    def _finish(self, code: int) -> None:
         error = self._state.error
         if code and not error:
             error = (f'building the engine ended early (exit code {code}): see the console'
@@ -84,9 +88,8 @@ class ChildBuild:
                      'machine was out of memory')
         self._state = replace(self._state, is_done=True, error=error,
                               elapsed_s=monotonic() - self._from_s)
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe:
-                pipe.close()
+        if self._process.stdin:
+            self._process.stdin.close()
 
 
 def needed_build(checkpoint: Checkpoint, config: SegmenterConfig) -> ChildBuild | None:

@@ -112,11 +112,17 @@ time.sleep(60)
         time.sleep(0.02)
 
 
-def test_lines_of_libraries_do_not_disturb(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = json.dumps({'result': 'ready'})
-    monkeypatch.setattr(child_build, '_command', lambda *_: [
-        sys.executable, '-c', f'print("import error when ..."); print({said!r})'])
+@pytest.mark.parametrize('line', [
+    b'import error when ...', b'3', b'null', b'["stage"]', b'{"percent": 3}', b'[' * 100_000,
+    b'\xff\xfe'], ids=['words', 'number', 'null', 'list', 'unknown key', 'deep', 'no text'])
+def test_lines_of_libraries_do_not_disturb(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: bytes
+) -> None:
+    said = json.dumps({'result': 'ready'}).encode()
+    (tmp_path / 'lines').write_bytes(line + b'\n' + said + b'\n')
+    monkeypatch.setattr(child_build, '_command', lambda *_: ['cat', str(tmp_path / 'lines')])
     state = ChildBuild(None, TORCH).wait(timeout_s=30)
+    assert state.is_done
     assert state.result == 'ready'
     assert state.error is None
 
