@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 LEVELS = ('OK', 'WARN', 'ERROR', 'STALE')
+QUANTILES = ('p50', 'p95', 'p99', 'max')
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,7 @@ class StatusReport:
 
     def number(self, name: str) -> float | None:
         """Give a value as a number; None where it is missing or none."""
-        try:
-            return float(self.values.get(name, ''))
-        except ValueError:
-            return None
+        return _number(self.values.get(name, ''))
 
 
 @dataclass(frozen=True)
@@ -59,13 +57,20 @@ def read_reports(array: Any) -> list[NodeReport]:
 
 
 def stage_quantiles(values: Mapping[str, str], stage: str) -> dict[str, float]:
-    """Give a stage's quantiles in ms by name ('p50', ...); empty where it was not measured."""
+    """Give a stage's quantiles in ms by name of QUANTILES, those that were measured."""
     quantiles = {}
-    for name in ('p50', 'p95', 'p99', 'max'):
-        text = values.get(f'{stage}_{name}_ms')
-        if text:
-            quantiles[name] = float(text)
+    for name in QUANTILES:
+        ms = _number(values.get(f'{stage}_{name}_ms', ''))
+        if ms is not None:
+            quantiles[name] = ms
     return quantiles
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _status(status: Any) -> StatusReport:

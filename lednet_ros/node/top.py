@@ -18,7 +18,13 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from lednet_ros.node.node_report import NodeReport, StatusReport, read_reports, stage_quantiles
+from lednet_ros.node.node_report import (
+    QUANTILES,
+    NodeReport,
+    StatusReport,
+    read_reports,
+    stage_quantiles,
+)
 
 if TYPE_CHECKING:
     from diagnostic_msgs.msg import DiagnosticArray
@@ -45,7 +51,9 @@ def show(report: NodeReport, age_s: float) -> ConsoleRenderable:
         Text('  '.join(facts), style='dim'), _stages(report.latency), _cameras(report),
         *(_line(name, camera) for name, camera in report.cameras.items())]
     old = f', silent for {age_s:.0f} s' if age_s > SILENT_S else ''
-    return Panel(Group(*parts), title=f'{report.node}{old}', border_style='red' if old else '')
+    # Names come from outside: a plain str would be read as rich's markup.
+    return Panel(Group(*parts), title=Text(f'{report.node}{old}'),
+                 border_style='red' if old else '')
 
 
 def _line(name: str, status: StatusReport) -> Text:
@@ -54,21 +62,22 @@ def _line(name: str, status: StatusReport) -> Text:
 
 
 def _stages(latency: StatusReport) -> Table:
-    table = Table('ms', 'p50', 'p95', 'p99', 'max', box=None, pad_edge=False)
+    table = Table('ms', *QUANTILES, box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = 'right'
     for stage in _STAGES:
         quantiles = stage_quantiles(latency.values, stage)
         if quantiles:
-            table.add_row(stage, *(f'{ms:.1f}' for ms in quantiles.values()))
+            table.add_row(stage, *(f'{quantiles[q]:.1f}' if q in quantiles else ''
+                                   for q in QUANTILES))
     return table
 
 
 def _cameras(report: NodeReport) -> Table:
     table = Table('camera', *(title for _, title in _CAMERA_COLUMNS), box=None, pad_edge=False)
     for name, camera in report.cameras.items():
-        table.add_row(name, *(Text(camera.values.get(key, ''), _STYLES[camera.level])
-                              for key, _ in _CAMERA_COLUMNS))
+        table.add_row(Text(name), *(Text(camera.values.get(key, ''), _STYLES[camera.level])
+                                    for key, _ in _CAMERA_COLUMNS))
     return table
 
 

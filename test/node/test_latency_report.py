@@ -15,7 +15,8 @@ STORE = get_typestore(Stores.ROS2_JAZZY)
 T = STORE.types
 
 
-def make_bag(path, storage, node='segment', restarts_at=99, age_ns=50_000_000) -> None:
+def make_bag(path, storage, restarts_at=99, age_ns=50_000_000, run_ms=30.0,
+             topic='/segment/label') -> None:
     """Record ten seconds: labels 50 ms old, 8 segmented and 2 dropped a second."""
     def header(ns):
         stamp = T['builtin_interfaces/msg/Time'](sec=ns // 10**9, nanosec=ns % 10**9)
@@ -23,19 +24,19 @@ def make_bag(path, storage, node='segment', restarts_at=99, age_ns=50_000_000) -
 
     def status(name, **values):
         return T['diagnostic_msgs/msg/DiagnosticStatus'](
-            level=0, name=f'{node}: {name}', message='fine', hardware_id='', values=[
+            level=0, name=f'segment: {name}', message='fine', hardware_id='', values=[
                 T['diagnostic_msgs/msg/KeyValue'](key=k, value=str(v)) for k, v in values.items()])
 
     began = 1_700_000_000 * 10**9
     with Writer(path, version=9, storage_plugin=storage) as writer:
-        label = writer.add_connection(f'/{node}/label', 'sensor_msgs/msg/Image', typestore=STORE)
+        label = writer.add_connection(topic, 'sensor_msgs/msg/Image', typestore=STORE)
         diagnostics = writer.add_connection(
             '/diagnostics', 'diagnostic_msgs/msg/DiagnosticArray', typestore=STORE)
         for second in range(10):
             now = began + second * 10**9
             count = second if second < restarts_at else second - restarts_at
             array = T['diagnostic_msgs/msg/DiagnosticArray'](header=header(now), status=[
-                status('engine'), status('latency', run_p50_ms=30.0, total_p50_ms=50.0,
+                status('engine'), status('latency', run_p50_ms=run_ms, total_p50_ms=50.0,
                                          total_p95_ms=60.0),
                 status('camera image', segmented=8 * count, dropped=2 * count, rejected=0)])
             writer.write(diagnostics, now, STORE.serialize_cdr(array, array.__msgtype__))
@@ -68,6 +69,12 @@ def test_a_long_title_is_whole(tmp_path) -> None:
     title = figure._suptitle.get_window_extent()
     assert title.x0 > 0
     assert title.x1 < figure.bbox.x1
+
+
+def test_a_quantile_that_is_no_number_is_left_out(tmp_path, capsys) -> None:
+    make_bag(tmp_path / 'bag', StoragePlugin.MCAP, run_ms='n/a')
+    assert main([str(tmp_path / 'bag'), '--output', str(tmp_path / 'report.png')]) == 0
+    assert '10 labels, p50 50 ms' in capsys.readouterr().out
 
 
 def test_a_node_begun_anew_and_another_clock_are_not_taken_for_figures(tmp_path, capsys) -> None:

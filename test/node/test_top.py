@@ -3,14 +3,18 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+from rich.console import Console
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from sensor_msgs.msg import Image
+
+from lednet_ros.node.top import Board
 
 SMALL = {'input_height': 64, 'input_width': 96, 'diagnostics.period_s': 0.2}
 START_S = 60.0
@@ -44,6 +48,23 @@ def test_top_shows_engine_stages_and_cameras_and_writes_json(segmenting) -> None
     assert report['engine']['values']['backend'] == 'onnxruntime'
     assert float(report['latency']['values']['total_p95_ms']) > 0
     assert report['cameras']['image']['values']['state'] == 'active'
+
+
+def test_what_others_report_is_shown_as_it_is_and_ends_nothing() -> None:
+    words = '[/x]'
+    array = SimpleNamespace(
+        header=SimpleNamespace(stamp=SimpleNamespace(sec=1, nanosec=0)),
+        status=[SimpleNamespace(name=f'{words}: {task}', level=0, message=words, values=[
+            SimpleNamespace(key=key, value=words)
+            for key in ('input', 'size', 'state', 'run_p50_ms')])
+            for task in ('engine', 'latency', f'camera {words}')])
+    board = Board('')
+    board.take(array, now_s=0.0)
+    console = Console(width=100)
+    with console.capture() as shown:
+        console.print(board.draw(now_s=0.0))
+    # The title, three messages, an input, and the camera: its line's name, and of its row four.
+    assert shown.get().count(words) == 9
 
 
 @pytest.mark.usefixtures('graph')
