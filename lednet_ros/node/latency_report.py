@@ -143,7 +143,7 @@ def read_bag(path: Path, node: str) -> Record:
     try:
         with AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY)) as reader:
             wanted = [c for c in reader.connections if c.topic == DIAGNOSTICS
-                      or (c.topic.endswith('/label') and f'/{node}/' in c.topic)]
+                      or (c.topic.endswith('/label') and c.topic.startswith(f'/{node}/'))]
             with Progress(transient=True) as progress:
                 task = progress.add_task(path.name, total=sum(c.msgcount for c in wanted))
                 for connection, received_ns, data in reader.messages(wanted):

@@ -77,6 +77,13 @@ def test_a_quantile_that_is_no_number_is_left_out(tmp_path, capsys) -> None:
     assert '10 labels, p50 50 ms' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(('topic', 'count'), [
+    ('/segment/label', 10), ('/segment/left/label', 10), ('/front/segment/label', 0)])
+def test_labels_are_those_of_the_node_and_no_other_s(tmp_path, topic, count) -> None:
+    make_bag(tmp_path / 'bag', StoragePlugin.MCAP, topic=topic)
+    assert len(read_bag(tmp_path / 'bag', 'segment').label_ages_ms) == count
+
+
 def test_a_node_begun_anew_and_another_clock_are_not_taken_for_figures(tmp_path, capsys) -> None:
     make_bag(tmp_path / 'bag', StoragePlugin.MCAP, restarts_at=5, age_ns=-10**9)
     assert main([str(tmp_path / 'bag'), '--output', str(tmp_path / 'report.png')]) == 0
