@@ -137,8 +137,11 @@ def test_a_checkpoint_replaced_by_rubbish_is_named_and_the_next_good_one_works(
     assert f'{checkpoint}: damaged' in graph.wait_for_output(node, 'not configured')
     wait_for_engine(diagnostics, lambda e: e['level'] == '2' and 'damaged' in e['message'])
     checkpoint.write_bytes(good)
+    seen = len(diagnostics.messages)
     assert change_state(graph, Transition.TRANSITION_CONFIGURE)
-    wait_for_engine(diagnostics, lambda e: e.get('state') == 'ready' and e['level'] == '0')
+    graph.wait_until(lambda: any(
+        (engine := values(a, 'segment: engine')).get('state') == 'ready' and engine['level'] == '0'
+        for a in diagnostics.messages[seen:]), 20.0, 'the good checkpoint is not told of')
     assert change_state(graph, Transition.TRANSITION_ACTIVATE)
     graph.exchange(outlet, make_image(stamp=(2, 0)), inbox)
 
