@@ -29,8 +29,8 @@ def config_file(name: str) -> Path:
 def large_image_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """What to add to a process's environment: the profile, unless the user chose otherwise.
 
-    Empty where the middleware is not Fast DDS, or a profile, other built-in transports or a
-    discovery server's settings are already the user's.
+    Empty where the middleware is not Fast DDS, or a profile or other built-in transports are
+    already the user's. ROS_DISCOVERY_SERVER does not matter: Fast DDS (3.2) heeds both.
     """
     if environment.get('RMW_IMPLEMENTATION', '') not in (
             '', 'rmw_fastrtps_cpp', 'rmw_fastrtps_dynamic_cpp'):
