@@ -67,8 +67,9 @@ def draw(record: Record) -> Figure:
     figure = Figure(figsize=(10, 10), layout='constrained')
     histogram, stages, fates = figure.subplots(3)
     last = record.reports[-1]
-    figure.suptitle('\n'.join(textwrap.fill(line, TITLE_WIDTH) for line in (
-        f'{record.node}: {last.engine.message}', _words(record))))
+    title = '\n'.join(textwrap.fill(line, TITLE_WIDTH) for line in (
+        f'{record.node}: {last.engine.message}', _words(record)))
+    figure.suptitle(title.replace('$', r'\$'))  # else text between two is read as a formula
 
     histogram.set(title='age of labels where they arrive', xlabel="ms since the image's stamp",
                   ylabel='labels')

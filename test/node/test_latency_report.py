@@ -16,7 +16,7 @@ T = STORE.types
 
 
 def make_bag(path, storage, restarts_at=99, age_ns=50_000_000, run_ms=30.0,
-             topic='/segment/label') -> None:
+             topic='/segment/label', message='fine') -> None:
     """Record ten seconds: labels 50 ms old, 8 segmented and 2 dropped a second."""
     def header(ns):
         stamp = T['builtin_interfaces/msg/Time'](sec=ns // 10**9, nanosec=ns % 10**9)
@@ -24,7 +24,7 @@ def make_bag(path, storage, restarts_at=99, age_ns=50_000_000, run_ms=30.0,
 
     def status(name, **values):
         return T['diagnostic_msgs/msg/DiagnosticStatus'](
-            level=0, name=f'segment: {name}', message='fine', hardware_id='', values=[
+            level=0, name=f'segment: {name}', message=message, hardware_id='', values=[
                 T['diagnostic_msgs/msg/KeyValue'](key=k, value=str(v)) for k, v in values.items()])
 
     began = 1_700_000_000 * 10**9
@@ -69,6 +69,12 @@ def test_a_long_title_is_whole(tmp_path) -> None:
     title = figure._suptitle.get_window_extent()
     assert title.x0 > 0
     assert title.x1 < figure.bbox.x1
+
+
+def test_a_message_is_no_formula(tmp_path, capsys) -> None:
+    make_bag(tmp_path / 'bag', StoragePlugin.MCAP, message=r'$\x$')
+    assert main([str(tmp_path / 'bag'), '--output', str(tmp_path / 'report.png')]) == 0
+    assert '10 labels' in capsys.readouterr().out
 
 
 def test_a_quantile_that_is_no_number_is_left_out(tmp_path, capsys) -> None:
