@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -125,6 +126,18 @@ def test_lines_of_libraries_do_not_disturb(
     assert state.is_done
     assert state.result == 'ready'
     assert state.error is None
+
+
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')
+def test_a_build_ends_whatever_becomes_of_its_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: str) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(child_build, '_command', lambda *_: ['yes', 'a line'])  # for ever
+    monkeypatch.setattr(child_build, 'json', SimpleNamespace(loads=fail))
+    state = ChildBuild(None, TORCH).wait(timeout_s=10)
+    assert state.is_done
+    assert state.error is not None
 
 
 def test_every_setting_that_an_engine_depends_on_reaches_the_child() -> None:
