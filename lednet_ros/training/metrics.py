@@ -22,8 +22,9 @@ class Confusion:
         classes = len(self.counts)
         known = truth != UNLABELLED
         columns = np.minimum(seen[known], classes).astype(np.int64)
+        rows = truth[known].astype(np.int64)  # numpy 1 would go on in uint8, and wrap at 256
         self.counts += np.bincount(
-            truth[known] * np.int64(classes + 1) + columns, minlength=self.counts.size
+            rows * (classes + 1) + columns, minlength=self.counts.size
         ).reshape(self.counts.shape)
 
     def scores(self, labels: LabelSet) -> Scores:

@@ -26,6 +26,22 @@ def test_scores_of_eight_pixels_counted_by_hand() -> None:
     assert scores.to_dict()['class_iou']['tree'] is None
 
 
+class OfNumpy1(np.ndarray):
+    """Keeps its type when it is multiplied by a number, as numpy 1 does."""
+
+    def __mul__(self, other):
+        return np.multiply(self, other, dtype=self.dtype, casting='unsafe')
+
+
+def test_many_classes_are_counted_under_numpy_1_too() -> None:
+    """The robot's: there uint8 times a numpy integer wraps at 256, which 18 * 20 is above."""
+    truth = np.arange(19, dtype=np.uint8)
+    assert (truth.view(OfNumpy1) * np.int64(20)).max() < 256
+    confusion = Confusion(19)
+    confusion.add(truth.view(OfNumpy1), truth)
+    assert (confusion.counts[:, :19] == np.eye(19)).all()
+
+
 def test_it_counts_as_cityscapes_evaluator_does(tmp_path) -> None:
     """Generated files in the layout of Cityscapes, scored by both."""
     theirs = pytest.importorskip(
