@@ -215,8 +215,7 @@ class _Loop:
             seconds = time.monotonic() - began_s
             loss = position.loss_sum / (step + 1)
             if not math.isfinite(loss):
-                raise DataError(f'the loss became {loss} in epoch {epoch + 1}: lower '
-                                'learning_rate; the best checkpoint is kept')
+                raise _diverged(f'the loss became {loss}', epoch)
             if job.processes.is_first:
                 job.listener.on_step(Step(
                     self._stage, epoch, self._epochs, step, schedule.steps_per_epoch, loss,
@@ -267,6 +266,9 @@ class _Loop:
     def _end_epoch(self, epoch: int, loss: float, images_per_s: float, waiting: float) -> None:
         job, position = self._job, self._position
         network = self._network
+        # The last step's update came after its loss.
+        if not all(_is_finite(n) for n in (network, self._average) if n is not None):
+            raise _diverged('the weights overflowed', epoch)
         if self._average is not None:
             network = cast(LEDNet, self._average.module)
         scores = self._validate(network)
@@ -324,6 +326,16 @@ class _Loop:
             'recipe': job.recipe.to_dict(), 'hours': round(self._position.seconds / 3600, 2),
             'device': job.device.type, 'processes': job.processes.count,
             'init': {'name': job.init.name, 'sha256': job.init.sha256} if job.init else None}
+
+
+def _diverged(what: str, epoch: int) -> DataError:
+    return DataError(f'{what} in epoch {epoch + 1}: lower learning_rate; the best checkpoint is '
+                     'kept')
+
+
+def _is_finite(network: nn.Module) -> bool:
+    values = [v for v in network.state_dict().values() if v.is_floating_point()]
+    return bool(torch.stack([v.isfinite().all() for v in values]).all())
 
 
 def _averaging(decay: float) -> Callable[[Any, Any, Any], None]:

@@ -319,6 +319,35 @@ def test_a_loss_that_explodes_is_named(orchard, recipe_file, tmp_path, capsys) -
     assert 'lower learning_rate' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('ema', [0.0, 0.5], ids=['', 'averaged'])
+def test_an_update_that_overflows_at_an_epochs_end_is_not_written(
+    orchard, recipe_file, tmp_path, capsys, monkeypatch, ema
+) -> None:
+    """Its loss was finite; only the raw weights, or only the averaged ones, are not."""
+    from lednet_ros.training import train
+    output = tmp_path / 'out'
+    command = words(recipe_file(ema=ema), orchard, output)
+    with monkeypatch.context() as patch:
+        stop_after(2, patch)
+        assert main(command) == 0
+    before = {p.name: p.read_bytes() for p in output.iterdir() if p.is_file()}
+    original = train._Loop._step
+
+    def overflow(self, frames, labels):
+        loss = original(self, frames, labels)
+        if self._position.step == 3:  # the last
+            network = self._average.module if self._average else self._network
+            next(network.parameters()).data[0] = torch.inf
+        return loss
+
+    monkeypatch.setattr(train._Loop, '_step', overflow)
+    assert main(command) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        'lednet_train: the weights overflowed in epoch 2: lower learning_rate; the best '
+        'checkpoint is kept')
+    assert {p.name: p.read_bytes() for p in output.iterdir() if p.is_file()} == before
+
+
 def test_curves_for_tensorboard(orchard, recipe_file, tmp_path) -> None:
     pytest.importorskip('tensorboard', reason='needs tensorboard')
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
