@@ -8,6 +8,8 @@ What is not in this family is a bug and keeps its traceback.
 class LednetRosError(Exception):
     """Base of the family; commands print its text and exit with 1."""
 
+    is_said_elsewhere = False  # by the first of several processes, whose error it is
+
 
 class ConfigError(LednetRosError):
     """A setting, a label set or a path is not usable as given."""

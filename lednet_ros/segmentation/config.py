@@ -38,8 +38,7 @@ class SegmenterConfig:
             value = getattr(self, name)
             if value not in choices:
                 raise ConfigError(f'{name} is {value!r}: choose {", ".join(choices)}')
-        if not re.fullmatch(r'auto|cpu|cuda(:\d+)?', self.device):
-            raise ConfigError(f'device is {self.device!r}: choose auto, cpu or cuda:N')
+        check_device(self.device)
         for name in ('input_height', 'input_width'):
             value = getattr(self, name)
             if value != 0 and not MIN_INPUT_SIZE <= value <= MAX_INPUT_SIZE:
@@ -54,3 +53,9 @@ class SegmenterConfig:
         """Give the (height, width) of the network's input."""
         return (self.input_height or checkpoint.metadata.input_height,
                 self.input_width or checkpoint.metadata.input_width)
+
+
+def check_device(device: str) -> None:
+    """Raise ConfigError for what names no device."""
+    if not re.fullmatch(r'auto|cpu|cuda(:(0|[1-9]\d?))?', device):
+        raise ConfigError(f'device is {device!r}: choose auto, cpu or cuda:N')

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -49,6 +50,7 @@ class Processes:
             dist.broadcast_object_list(values)
             value = values[0]
         if isinstance(value, LednetRosError):
+            value.is_said_elsewhere = not self.is_first
             raise value
         return value
 
@@ -81,9 +83,22 @@ def join_processes(device: torch.device) -> Processes:
 
 
 def leave_processes() -> None:
-    """Part from the others, if there are any."""
+    """Part from the others, if there are any, when all went well."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def end_at_once(code: int) -> NoReturn:
+    """End after an error: to part in order would wait for others that wait for this one."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def is_of_lost_process(error: BaseException) -> bool:
+    """Whether an error says that another process ended while this one waited for it."""
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and 'gloo' in str(error))
 
 
 def synchronise_batch_norm(network: nn.Module, device: torch.device) -> nn.Module:

@@ -7,16 +7,20 @@ import argparse
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lednet_ros.errors import LednetRosError
+from lednet_ros.errors import ConfigError, LednetRosError
 
 if TYPE_CHECKING:
+    import torch
+
     from lednet_ros.training.data_check import DataReport
     from lednet_ros.training.datasets import DataSet
+    from lednet_ros.training.processes import Processes
     from lednet_ros.training.train import Listener, Training
 
 STOPPED = 130  # as a shell says of SIGINT
@@ -27,12 +31,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     try:
         return _check(args) if args.check_data else _train(args)
-    except LednetRosError as error:
-        if os.environ.get('RANK', '0') == '0':  # said once for all processes
-            print(f'lednet_train: {error}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:  # before the first step, or the second time
+    except (LednetRosError, KeyboardInterrupt) as error:
+        return _say(error)
+
+
+def _say(error: BaseException) -> int:
+    """Print what ended the command; give the exit code."""
+    if isinstance(error, KeyboardInterrupt):  # before the first step, or the second time
         return STOPPED
+    if not isinstance(error, LednetRosError):
+        traceback.print_exception(type(error), error, error.__traceback__)
+    elif not error.is_said_elsewhere:
+        print(f'lednet_train: {error}', file=sys.stderr)
+    return 1
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -50,7 +61,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
                         'package); other classes than its: new class layers on its encoder')
     parser.add_argument('--set', action='append', default=[], metavar='KNOB=VALUE',
                         help='override the recipe, for example --set epochs=20; may be repeated')
-    parser.add_argument('--device', default='auto', help='auto, cpu or cuda:N')
+    parser.add_argument('--device', default='auto',
+                        help='auto, cpu or cuda:N; under torchrun auto, cpu or cuda')
     parser.add_argument('--check-data', action='store_true',
                         help='only read every pair and report')
     args = parser.parse_args(argv)
@@ -86,20 +98,55 @@ def _read_all(data: DataSet) -> DataReport:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from lednet_ros.checkpoint import default_checkpoint, load_checkpoint
     from lednet_ros.segmentation.backends.torch import choose_device
-    from lednet_ros.training.processes import join_processes, leave_processes
+    from lednet_ros.training.processes import (
+        end_at_once,
+        is_of_lost_process,
+        join_processes,
+        leave_processes,
+    )
+    device = choose_device(_own_device(args.device))
+    processes = join_processes(device)
+    try:
+        end = _train_among(processes, device, args)
+    except BaseException as error:
+        if processes.count == 1:
+            raise
+        if not is_of_lost_process(error):
+            end_at_once(_say(error))
+        if processes.is_first:
+            print('lednet_train: another process ended, so this one does: what that said, or '
+                  'torchrun, names the cause', file=sys.stderr)
+        end_at_once(1)
+    leave_processes()
+    if processes.is_first:
+        print(f'{args.output}: {end}')
+    return 0
+
+
+def _own_device(device: str) -> str:
+    """Give this process's device: torchrun's processes of one computer have a GPU each."""
+    from lednet_ros.segmentation.config import check_device
+    check_device(device)
+    own = os.environ.get('LOCAL_RANK')
+    if own is None:
+        return device
+    if ':' in device:
+        raise ConfigError(f'device is {device!r}, but under torchrun each process has its own: '
+                          'choose auto, cpu or cuda')
+    return f'cuda:{own}' if device == 'cuda' or (device == 'auto' and _has_cuda()) else device
+
+
+def _train_among(processes: Processes, device: torch.device, args: argparse.Namespace) -> str:
+    """Train; say how it ended."""
+    from lednet_ros.checkpoint import default_checkpoint, load_checkpoint
     from lednet_ros.training.progress import show_progress
     from lednet_ros.training.state import Output
     from lednet_ros.training.train import Job, Training
-    device = choose_device(
-        f'cuda:{os.environ["LOCAL_RANK"]}' if args.device == 'auto' and 'LOCAL_RANK' in os.environ
-        and _has_cuda() else args.device)
     recipe, train, val = _open(args)
     init = None
     if args.init:
         init = load_checkpoint(default_checkpoint() if args.init == 'camvid' else args.init)
-    processes = join_processes(device)
     output: Output | None = None
 
     def open_output() -> None:
@@ -110,11 +157,15 @@ def _train(args: argparse.Namespace) -> int:
             **{name: [str(p.image.relative_to(data.root)) for p in data.pairs]
                for name, data in (('data', train), ('val data', val))}})
 
+    def read_all() -> tuple[DataReport, DataReport]:
+        reports = _read_all(train), _read_all(val)
+        for report in reports:
+            report.refuse_faults()
+        return reports
+
     try:
         processes.share(open_output)
-        report, val_report = processes.share(lambda: (_read_all(train), _read_all(val)))
-        report.refuse_faults()
-        val_report.refuse_faults()
+        report, _ = processes.share(read_all)
         with show_progress(processes.is_first) as listener:
             if output:
                 output.begin(recipe.to_dict())
@@ -126,12 +177,8 @@ def _train(args: argparse.Namespace) -> int:
     finally:
         if output:
             output.close()
-        leave_processes()
-    if processes.is_first:
-        print(f'{args.output}: ' + (
-            f'best val mIoU {training.position.best:.4f}: best.safetensors' if is_done
-            else 'stopped and saved: the same command goes on'))
-    return 0
+    return (f'best val mIoU {training.position.best:.4f}: best.safetensors' if is_done
+            else 'stopped and saved: the same command goes on')
 
 
 @contextmanager

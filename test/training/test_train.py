@@ -7,6 +7,7 @@ import csv
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,9 @@ import yaml
 from orchard import make_orchard
 
 from lednet_ros.checkpoint import load_checkpoint
-from lednet_ros.training.train_command import main
+from lednet_ros.errors import ConfigError, DataError
+from lednet_ros.training.processes import Processes
+from lednet_ros.training.train_command import _own_device, _say, main
 
 TRAIN = [sys.executable, '-m', 'lednet_ros.training.train_command']
 
@@ -410,6 +413,79 @@ def test_two_processes_learn_what_one_does(
     assert [row[2] for row in two] == pytest.approx([row[2] for row in one], rel=0.02)
     record = load_checkpoint(tmp_path / 'two' / 'last.safetensors').metadata
     assert record.training['processes'] == 2
+
+
+FAILING = """
+import os, sys, time
+from lednet_ros.errors import DataError
+from lednet_ros.training import processes, train, train_command
+processes.dist.destroy_process_group = lambda: time.sleep(1000)  # NCCL's waits for the other
+step = train._Loop._step
+def fail(self, frames, labels):
+    if os.environ['RANK'] == '1':
+        raise DataError('1.png: is gone')
+    return step(self, frames, labels)
+train._Loop._step = fail
+sys.exit(train_command.main(sys.argv[1:]))
+"""
+
+
+def test_an_error_in_one_process_is_said_by_it_and_ends_all(
+    orchard, recipe_file, tmp_path
+) -> None:
+    """Without torchrun, which would end the first before it can show that it ends by itself."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = str(free.getsockname()[1])
+    group = {'WORLD_SIZE': '2', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': port}
+    command = words(recipe_file(workers=0), orchard, tmp_path / 'out')
+    both = [subprocess.Popen(
+        [sys.executable, '-c', FAILING, *command], stderr=subprocess.PIPE, text=True,
+        env={**os.environ, **group, 'RANK': rank}) for rank in '01']
+    try:
+        said = [process.communicate(timeout=60)[1] for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    assert [process.returncode for process in both] == [1, 1], said
+    assert 'Traceback' not in ''.join(said)
+    assert said[1].splitlines()[-1] == 'lednet_train: 1.png: is gone'
+    assert said[0].splitlines()[-1].startswith('lednet_train: another process ended')
+
+
+@pytest.mark.parametrize('rank', [0, 1])
+def test_an_error_that_is_shared_is_said_by_the_first(monkeypatch, capsys, rank) -> None:
+    from lednet_ros.training import processes
+
+    def receive(values: list) -> None:
+        values[0] = DataError('1.png: is gone')
+
+    monkeypatch.setattr(processes.dist, 'broadcast_object_list', receive)
+    with pytest.raises(DataError) as error:
+        Processes(rank, 2).share(lambda: None)
+    assert _say(error.value) == 1
+    assert capsys.readouterr().err == ('' if rank else 'lednet_train: 1.png: is gone\n')
+
+
+@pytest.mark.parametrize('device', ['gpu', '0', 'mps', 'cuda:01', 'cuda:999'])
+def test_a_device_that_is_none_is_one_line(
+    orchard, recipe_file, tmp_path, capsys, device
+) -> None:
+    command = words(recipe_file(), orchard, tmp_path / 'out')
+    assert main([*command, '--device', device]) == 1
+    assert capsys.readouterr().err == (
+        f'lednet_train: device is {device!r}: choose auto, cpu or cuda:N\n')
+
+
+def test_each_process_of_torchruns_has_its_own_gpu(monkeypatch) -> None:
+    assert _own_device('cuda') == 'cuda'
+    monkeypatch.setenv('LOCAL_RANK', '3')
+    assert _own_device('cuda') == 'cuda:3'
+    assert _own_device('cpu') == 'cpu'
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    assert _own_device('auto') == 'cuda:3'
+    with pytest.raises(ConfigError, match="device is 'cuda:0', but under torchrun"):
+        _own_device('cuda:0')
 
 
 BATCH_NORM = """
