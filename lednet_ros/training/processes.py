@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, NoReturn, TypeVar
 
 import torch
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 from lednet_ros.errors import LednetRosError
 
 T = TypeVar('T')
+
+PATIENCE = timedelta(hours=2)  # the first alone reads the whole data set while all wait
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def join_processes(device: torch.device) -> Processes:
     if device.type == 'cuda':
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        dist.init_process_group('nccl' if device.type == 'cuda' else 'gloo')
+        dist.init_process_group('nccl' if device.type == 'cuda' else 'gloo', timeout=PATIENCE)
     return Processes(dist.get_rank(), count)
 
 

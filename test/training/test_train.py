@@ -467,6 +467,16 @@ def test_an_error_that_is_shared_is_said_by_the_first(monkeypatch, capsys, rank)
     assert capsys.readouterr().err == ('' if rank else 'lednet_train: 1.png: is gone\n')
 
 
+def test_the_others_wait_while_the_first_reads_a_large_data_set(monkeypatch) -> None:
+    from lednet_ros.training import processes
+    asked = {}
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    monkeypatch.setattr(processes.dist, 'init_process_group', lambda _, **how: asked.update(how))
+    monkeypatch.setattr(processes.dist, 'get_rank', lambda: 1)
+    assert processes.join_processes(torch.device('cpu')) == Processes(1, 2)
+    assert asked['timeout'].total_seconds() == 7200
+
+
 @pytest.mark.parametrize('device', ['gpu', '0', 'mps', 'cuda:01', 'cuda:999'])
 def test_a_device_that_is_none_is_one_line(
     orchard, recipe_file, tmp_path, capsys, device
