@@ -50,7 +50,7 @@ class PixelLoss:
             scores, labels, self._weights, ignore_index=UNLABELLED, reduction='none')
         counted = labels != UNLABELLED
         if self._hardest < 1:
-            counted = counted & (losses >= self._threshold(losses.detach()[counted]))
+            counted = counted & (losses >= self._threshold(losses.detach(), counted))
             losses = losses * counted
         masses = counted.float()
         if self._weights is not None:
@@ -76,8 +76,11 @@ class PixelLoss:
         # A batch without labels costs nothing.
         return ((1 - iou) * present).sum() / present.sum().clamp(min=1)
 
-    def _threshold(self, losses: Tensor) -> Tensor:
+    def _threshold(self, losses: Tensor, counted: Tensor) -> Tensor:
         """Give the loss that the hardest pixels reach (online hard example mining)."""
+        # The processes' parts are of one shape, but what they count is not.
+        losses = self._processes.gather(losses.masked_fill(~counted, -torch.inf))
+        losses = losses[losses != -torch.inf]
         if not losses.numel():
             return losses.new_zeros(())
         keep = max(1, int(losses.numel() * self._hardest))

@@ -64,6 +64,14 @@ class Processes:
             dist.all_reduce(value)
         return value
 
+    def gather(self, value: Tensor) -> Tensor:
+        """Give the tensors of all, of one shape, one after another; without gradients."""
+        if self.count == 1:
+            return value
+        values = [torch.empty_like(value) for _ in range(self.count)]
+        dist.all_gather(values, value.contiguous())
+        return torch.cat(values)
+
     def differentiable_sum(self, value: Tensor) -> Tensor:
         """Add up a tensor over all; its gradient is the sum of their gradients."""
         return _sum(value) if self.count > 1 else value

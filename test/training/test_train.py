@@ -516,7 +516,7 @@ x, mine = images.clone().requires_grad_(), images[me.rank::2].clone().requires_g
 assert torch.allclose(mine.grad / 2, x.grad[me.rank::2], atol=1e-7), 'gradients of the input'
 weight = me.sum(parts[0].weight.grad) / 2
 assert torch.allclose(weight, whole[0].weight.grad, atol=1e-6), 'gradients of the weight'
-for knobs in ({}, {'iou': 2.0}, {'weights': torch.tensor([1.0, 3.0, 2.0])}):
+for knobs in ({}, {'iou': 2.0}, {'weights': torch.tensor([1.0, 3.0, 2.0])}, {'hardest': 0.3}):
     scores, labels = torch.randn(4, 3, 5, 5), torch.randint(0, 3, (4, 9, 9))
     labels[0] = 255  # one process has more to count than the other
     x, mine = scores.clone().requires_grad_(), scores[me.rank::2].clone().requires_grad_()
