@@ -81,6 +81,9 @@ def read_label(path: Path) -> np.ndarray:
             return np.asarray(file, np.uint8)
     except FileNotFoundError as error:
         raise DataError(f'{path}: does not exist: label its image, or take that out') from error
+    except Image.DecompressionBombError as error:
+        raise DataError(
+            f'{path}: is too large: cut it into tiles, and its image too') from error
     except (OSError, ValueError, SyntaxError) as error:
         raise DataError(f'{path}: cannot be read as a label image: replace it') from error
 

@@ -95,6 +95,12 @@ def test_a_bad_pair_is_found_before_training_and_named(orchard, spoil, said) -> 
     assert f'{bad}: {said}' in str(error.value)
 
 
+def test_a_label_image_that_pillow_takes_for_an_attack_is_named(orchard, monkeypatch) -> None:
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 48 * 64 // 2 - 1)  # it refuses the double
+    with pytest.raises(DataError, match=r'train/0.png: is too large: cut it into tiles, and its'):
+        open_data_set(orchard, 'train').read(0)
+
+
 def test_the_check_counts_sizes_and_classes(orchard) -> None:
     data = open_data_set(orchard, 'train')
     report = check_data(data)
