@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from lednet_ros.errors import DataError
+from lednet_ros.errors import DataError, first_line
 from lednet_ros.training.augmentation import augment
 from lednet_ros.training.datasets import DataSet
 from lednet_ros.training.processes import Processes
@@ -96,6 +97,18 @@ def load_batches(
         if isinstance(batch, DataError):
             raise batch
         yield batch
+
+
+@contextmanager
+def ended_workers_named() -> Iterator[None]:
+    """Turn what PyTorch raises when a worker was killed, anywhere in a step, into DataError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith('DataLoader worker'):
+            raise
+        raise DataError(f'a worker that reads images was ended ({first_line(error)}): lower '
+                        'workers, or give the container more --shm-size') from error
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from lednet_ros.segmentation.fit import Fit, place_all
 from lednet_ros.training.augmentation import resized
 from lednet_ros.training.data_check import DataReport
 from lednet_ros.training.datasets import DataSet
-from lednet_ros.training.loading import Schedule, load_batches
+from lednet_ros.training.loading import Schedule, ended_workers_named, load_batches
 from lednet_ros.training.losses import PixelLoss, enet_weights
 from lednet_ros.training.metrics import Confusion, Scores
 from lednet_ros.training.processes import Processes, synchronise_batch_norm
@@ -196,7 +196,7 @@ class _Loop:
     def run(self) -> None:
         """Train to the stage's end or until stopped."""
         job = self._job
-        with closing(load_batches(
+        with ended_workers_named(), closing(load_batches(
                 job.train.data, self.schedule, self._position.step, job.processes)) as batches:
             self._run(batches)
 

@@ -255,18 +255,23 @@ step = train._Loop._step
 def spoil(self, frames, labels):
     for pair in self._job.train.data.pairs:
         pair.label.unlink(missing_ok=True)
+    if '--killed' in sys.argv:
+        import multiprocessing
+        [worker.kill() for worker in multiprocessing.active_children()]
     if '--out-of-memory' in sys.argv:
         raise train.torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB')
     return step(self, frames, labels)
 train._Loop._step = spoil
-sys.exit(train_command.main([word for word in sys.argv[1:] if word != '--out-of-memory']))
+sys.exit(train_command.main([w for w in sys.argv[1:] if w not in ('--out-of-memory', '--killed')]))
 """
 
 
 @pytest.mark.parametrize(('more', 'line'), [
     ((), r'lednet_train: \S+/labels/train/\d.png: '),
     (('--out-of-memory',), "lednet_train: the GPU's memory does not hold a batch of 4 "),
-], ids=['label gone', 'out of memory'])
+    (('--killed',), r'lednet_train: a worker that reads images was ended \(DataLoader worker .*'
+     r'\): lower workers, or give the container more --shm-size'),
+], ids=['label gone', 'out of memory', 'worker killed'])
 def test_what_goes_wrong_in_the_middle_is_one_line_and_the_end(
     orchard, recipe_file, tmp_path, more, line
 ) -> None:
