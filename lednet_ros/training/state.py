@@ -10,6 +10,7 @@ history.csv      a line an epoch; curves.png and tensorboard/ the same drawn
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -71,8 +72,10 @@ class Output:
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Write the state, whole or not at all. Raises DataError."""
+        file = io.BytesIO()  # to a full disk torch.save says 'unexpected pos 576 vs 534'
+        torch.save({**state, 'identity': self._identity}, file)
         with _writing(self.directory / STATE) as path:
-            torch.save({**state, 'identity': self._identity}, path)
+            path.write_bytes(file.getbuffer())
 
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write all epochs' figures. Raises DataError."""
@@ -118,7 +121,7 @@ def _writing(path: Path) -> Iterator[Path]:
 def _explained(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, RuntimeError) as error:  # torch.save raises either on a full disk
+    except OSError as error:
         raise DataError(
-            f'{path}: cannot be written: {first_line(error)}: make room, then the same command '
-            'goes on from the last state saved') from error
+            f'{path}: cannot be written: {error.strerror or first_line(error)}: make room, then '
+            'the same command goes on from the last state saved') from error

@@ -156,8 +156,14 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.parametrize(('room', 'unwritten', 'cause', 'kept'), [
+    (1_000_000, 'last.safetensors', '[Errno 27] File too large',
+     ('state.pt', 'last.safetensors', 'best.safetensors')),
+    (5_000_000, 'state.pt', 'File too large: make room, then the same command goes on',
+     ('state.pt',)),
+], ids=['for a checkpoint', 'for the state'])
 def test_on_a_full_disk_the_last_good_state_stays(
-    orchard, recipe_file, tmp_path, monkeypatch
+    orchard, recipe_file, tmp_path, monkeypatch, room, unwritten, cause, kept
 ) -> None:
     output = tmp_path / 'out'
     command = words(recipe_file(), orchard, output)
@@ -165,12 +171,13 @@ def test_on_a_full_disk_the_last_good_state_stays(
         stop_after(2, patch)
         assert main(command) == 0
     before = {p.name: p.read_bytes() for p in output.iterdir() if p.is_file()}
-    result = subprocess.run([sys.executable, '-c', FULL_DISK, '1000000', *command],
+    result = subprocess.run([sys.executable, '-c', FULL_DISK, str(room), *command],
                             capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert 'Traceback' not in result.stderr
-    assert 'cannot be written' in result.stderr.splitlines()[-1]
-    for name in ('state.pt', 'last.safetensors', 'best.safetensors'):
+    assert result.stderr.splitlines()[-1].startswith(
+        f'lednet_train: {output / unwritten}: cannot be written: {cause}')
+    for name in kept:
         assert (output / name).read_bytes() == before[name]
     assert not [p for p in output.iterdir() if 'partial' in p.name]
     assert main(command) == 0  # with room again it goes on
