@@ -313,7 +313,8 @@ def test_colours_are_those_of_the_classes() -> None:
     ({'min_range': 20.0}, 'give 0 <= min_range < max_range'),
     ({'grid_resolution': 0.001}, 'cells a side: make it 2 to 2000'),
     ({'grid_size': 0.1}, 'has 0 cells a side'),
-], ids=['ranges', 'too many cells', 'none'])
+    ({'grid_size': 500.0, 'grid_resolution': 1.0}, 'too large to look at closely: make it 200 m'),
+], ids=['ranges', 'too many cells', 'none', 'too large'])
 def test_a_config_that_makes_no_sense_is_refused(change, words) -> None:
     with pytest.raises(ConfigError, match=words):
         GroundConfig(**change)
