@@ -99,8 +99,8 @@ PARAMETERS = (
 ONE_MOMENT_S = 2e-4  # within which two clocks count as read together
 POLL_S = 0.1         # an engine's build
 WATCH_S = 0.2        # who listens
-CLEAN_UP_WITHIN_S = 20.0  # for the same, when the network's memory is to be given back
 STOP_WITHIN_S = 1.5  # for the frame in the making, when the node is told to end
+CLEAN_UP_WITHIN_S = 20.0  # for the same, when the network's memory is to be given back
 
 
 @dataclass(frozen=True)
