@@ -31,10 +31,10 @@ def keep_freed_buffers() -> None:
 
 @contextmanager
 def large_blocks_apart() -> Iterator[None]:
-    """Have large blocks that are allocated within mapped apart, and given back once freed.
+    """Map large blocks apart, to be given back once freed, where the heap has no room for them.
 
-    For a network's: where they shared the heap with images, each took the other's places, and a
-    node that was configured anew 60 times had grown by 5 MB.
+    For a network's: where the heap grew for them, it kept holes that images do not fit, and a node
+    that was configured anew 30 times had grown by 5 MB.
     """
     _mallopt(_M_MMAP_THRESHOLD, _LARGE)
     try:

@@ -299,7 +299,7 @@ class SegmentNode(LifecycleNode):
         self._working = None  # what it made, or the error, would live on in it
         return work.result()
 
-    def _is_idle(self, within_s: float | None = None) -> bool:
+    def _is_idle(self, within_s: float) -> bool:
         """Wait until the inference thread has nothing to do; whether that is so in time."""
         return self._working is None or not futures.wait([self._working], within_s).not_done
 

@@ -27,12 +27,11 @@ class PixelCodes:
 
         Pixels less certain than `min_confidence` (0 to 1) are unknown.
         """
+        sure = labels
         if confidence is not None:
             np.less(confidence, math.ceil(255 * min_confidence), out=self._unsure.view(bool))
             np.multiply(self._unsure, UNLABELLED, out=self._unsure)
             sure = np.maximum(labels, self._unsure, out=self._sure_labels)
-        else:
-            sure = labels
         cv2.LUT(sure, self._table, self._codes)
         _leave_out_bars(labels, self._codes)
         return self._codes
