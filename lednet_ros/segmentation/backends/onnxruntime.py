@@ -117,5 +117,6 @@ def _load(runtime: ModuleType, model: bytes) -> Any:
     # Threads wait busily within a frame, where work comes every few microseconds, and not between
     # frames, where they would only take the CPU from the rest of the robot.
     options.add_session_config_entry('session.force_spinning_stop', '1')
+    options.enable_mem_pattern = False  # takes as much again from the second run on, no faster
     options.log_severity_level = 3  # errors only
     return runtime.InferenceSession(model, options, providers=['CPUExecutionProvider'])
