@@ -13,7 +13,7 @@ from concurrent import futures
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from rclpy.clock import Clock, ClockType
@@ -46,7 +46,6 @@ from lednet_ros.node.image_codec import (
 from lednet_ros.node.label_info import LATCHED, LabelInfo, make_label_info
 from lednet_ros.node.latency import TOTAL, Latency
 from lednet_ros.node.latest_frame import LatestFrames
-from lednet_ros.node.memory import large_blocks_apart
 from lednet_ros.node.outputs import make_images
 from lednet_ros.node.parameters import Param, declare, value_of
 from lednet_ros.node.reports import Reports, Snapshot
@@ -96,6 +95,8 @@ PARAMETERS = (
           between=(0.1, 3600.0), live=True),
 )
 
+T = TypeVar('T')
+
 ONE_MOMENT_S = 2e-4  # within which two clocks count as read together
 POLL_S = 0.1         # an engine's build
 WATCH_S = 0.2        # who listens
@@ -123,9 +124,11 @@ class SegmentNode(LifecycleNode):
         self._cameras: list[Camera] = []
         self._segmenter: Segmenter | None = None
         self._frames: LatestFrames[Pending] = LatestFrames()
-        # For all that the network does: what CUDA and malloc keep for a thread is there once.
+        # For the node's life, as CUDA and malloc keep something for each thread. A network is
+        # loaded in a thread, and so in a heap, where no image comes (memory.py).
+        self._loading = futures.ThreadPoolExecutor(1, 'loading')
         self._inference = futures.ThreadPoolExecutor(1, 'inference')
-        self._working: futures.Future[Any] | None = None  # the last thing it was given
+        self._working: futures.Future[Any] | None = None  # the last thing they were given
         self._label_info: Publisher | None = None
         self._told_confidence = 0.0  # on it
         self._latency = Latency()
@@ -152,12 +155,11 @@ class SegmentNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the checkpoint, set up the backend and run it once."""
         try:
-            with large_blocks_apart():
-                checkpoint, config = self._wanted()
-                build, self._build = self._build or needed_build(checkpoint, config), None
-                if build is not None:
-                    config = self._finish_build(build, config)
-                self._segmenter = segmenter = self._finish(self._infer(_make, checkpoint, config))
+            checkpoint, config = self._wanted()
+            build, self._build = self._build or needed_build(checkpoint, config), None
+            if build is not None:
+                config = self._finish_build(build, config)
+            self._segmenter = segmenter = self._load(_make, checkpoint, config)
             height, width = segmenter.input_size
             self._cameras = [Camera(self, name, self.parameter('image_transport'))
                              for name in self._camera_names()]
@@ -180,7 +182,7 @@ class SegmentNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen to the cameras."""
         self._frames = LatestFrames()
-        self._infer(self._work, self._frames)
+        self._working = self._inference.submit(self._work, self._frames)
         self._active_since_s = time.monotonic()
         try:
             self._listen()
@@ -269,7 +271,8 @@ class SegmentNode(LifecycleNode):
             name: self.parameter(name) for name in (
                 'backend', 'device', 'precision', 'input_height', 'input_width', 'fit',
                 'output_size', 'engine_cache_dir')})
-        return load_checkpoint(self.parameter('checkpoint') or default_checkpoint()), config
+        path = self.parameter('checkpoint') or default_checkpoint()
+        return self._load(load_checkpoint, path), config
 
     def _finish_build(self, build: ChildBuild, config: SegmenterConfig) -> SegmenterConfig:
         """Wait for the engine, reporting; give the config to go on with."""
@@ -287,20 +290,16 @@ class SegmentNode(LifecycleNode):
         self.get_logger().warning(f'{build.state.error}: going on with torch, slower')
         return replace(config, backend='torch')
 
-    def _infer(self, do: Callable[..., Any], *args: Any) -> futures.Future[Any]:
-        """Have the inference thread do something, after what it does now."""
-        self._working = self._inference.submit(do, *args)
-        return self._working
-
-    def _finish(self, work: futures.Future[Any]) -> Any:
-        """Wait for the inference thread, reporting; give what it made."""
+    def _load(self, do: Callable[..., T], *args: Any) -> T:
+        """Have the loading thread do something, reporting meanwhile; give what it made."""
+        self._working = work = self._loading.submit(do, *args)
         while futures.wait([work], POLL_S).not_done:
             self._meanwhile()
         self._working = None  # what it made, or the error, would live on in it
         return work.result()
 
     def _is_idle(self, within_s: float) -> bool:
-        """Wait until the inference thread has nothing to do; whether that is so in time."""
+        """Wait until loading or inference has nothing to do; whether that is so in time."""
         return self._working is None or not futures.wait([self._working], within_s).not_done
 
     def stop(self) -> bool:
