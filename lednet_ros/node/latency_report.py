@@ -250,7 +250,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help='rosbag2 with /diagnostics and label images; left out: listen')
     parser.add_argument('--seconds', type=float, default=60.0,
                         help='how long to listen (default: %(default)s)')
-    parser.add_argument('--node', default='segment', help='with its namespace, as in bot/segment (default: %(default)s)')
+    parser.add_argument('--node', default='segment',
+                        help='with its namespace, as in bot/segment (default: %(default)s)')
     parser.add_argument('--output', type=Path, default=Path('latency_report.png'),
                         help='.png or .html (default: %(default)s)')
     options = parser.parse_args(argv)
