@@ -153,7 +153,8 @@ def save_checkpoint(
             partial.write_bytes(
                 safetensors.torch.save(tensors, {'lednet_ros': json.dumps(record)}))
     except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f'{path}: cannot be written: {first_line(error)}') from error
+        raise CheckpointError(f'{path}: cannot be written: {first_line(error)}: make room, or '
+                              'choose another file') from error
 
 
 def _load_ours(path: Path) -> Checkpoint:

@@ -4,6 +4,8 @@
 What is not in this family is a bug and keeps its traceback.
 """
 
+STOPPED = 130  # the exit code of a command that Ctrl-C ended, as a shell says of SIGINT
+
 
 class LednetRosError(Exception):
     """Base of the family; commands print its text and exit with 1."""

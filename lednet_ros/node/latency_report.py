@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.progress import Progress
 
-from lednet_ros.errors import ConfigError, LednetRosError, first_line
+from lednet_ros.errors import STOPPED, ConfigError, LednetRosError, first_line
 from lednet_ros.node.node_report import NodeReport, read_reports, stage_quantiles
 
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f'lednet_latency_report: {error}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
+        return STOPPED
     print(f'{options.output}: {_words(record)}')
     return 0
 

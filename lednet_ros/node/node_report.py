@@ -17,7 +17,7 @@ class StatusReport:
 
     level: str               # one of LEVELS
     message: str
-    values: dict[str, str]   # texts as they came
+    values: dict[str, str]
 
     def number(self, name: str) -> float | None:
         """Give a value as a number; None where it is missing or none."""
@@ -40,8 +40,11 @@ class NodeReport:
 
 
 def read_reports(array: Any) -> list[NodeReport]:
-    """Find the segmentation nodes' reports in a diagnostic_msgs/DiagnosticArray, also a bag's."""
-    statuses = {status.name: _status(status) for status in array.status}
+    """Find the segmentation nodes' reports in a diagnostic_msgs/DiagnosticArray, also a bag's.
+
+    Anyone may have sent it: in its texts, � stands for what a terminal would obey.
+    """
+    statuses = {_printable(status.name): _status(status) for status in array.status}
     stamp_s = array.header.stamp.sec + array.header.stamp.nanosec / 1e9
     reports = []
     for name in statuses:
@@ -75,5 +78,10 @@ def _number(text: str) -> float | None:
 
 def _status(status: Any) -> StatusReport:
     level = status.level[0] if isinstance(status.level, bytes) else int(status.level)
-    return StatusReport(LEVELS[min(level, len(LEVELS) - 1)], status.message,
-                        {value.key: value.value for value in status.values})
+    return StatusReport(
+        LEVELS[min(level, len(LEVELS) - 1)], _printable(status.message),
+        {_printable(value.key): _printable(value.value) for value in status.values})
+
+
+def _printable(text: str) -> str:
+    return ''.join(c if c.isprintable() else '�' for c in text)

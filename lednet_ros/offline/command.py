@@ -10,12 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lednet_ros.errors import ConfigError, LednetRosError
+from lednet_ros.errors import STOPPED, ConfigError, LednetRosError
 
 if TYPE_CHECKING:
     from lednet_ros.offline.work import Work
-
-STOPPED = 130  # as a shell says of SIGINT
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lednet_ros.errors import LednetRosError
+from lednet_ros.errors import STOPPED, LednetRosError
 from lednet_ros.whole_file import write_json
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f'lednet_evaluate: {error}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
+        return STOPPED
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

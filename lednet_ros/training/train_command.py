@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lednet_ros.errors import ConfigError, LednetRosError
+from lednet_ros.errors import STOPPED, ConfigError, LednetRosError
 
 if TYPE_CHECKING:
     import torch
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from lednet_ros.training.datasets import DataSet
     from lednet_ros.training.processes import Processes
     from lednet_ros.training.train import Listener, Training
-
-STOPPED = 130  # as a shell says of SIGINT
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -35,3 +35,14 @@ def test_quantiles_of_a_stage_that_was_not_measured_are_none() -> None:
     values = {'run_p50_ms': '3.0', 'run_p95_ms': '4.0', 'run_p99_ms': '5.0', 'run_max_ms': '6.0'}
     assert stage_quantiles(values, 'run') == {'p50': 3.0, 'p95': 4.0, 'p99': 5.0, 'max': 6.0}
     assert stage_quantiles(values, 'total') == {}
+
+
+def test_nothing_that_a_terminal_would_obey_gets_through() -> None:
+    clear = '\x1b[2J'
+    report, = read_reports(array(
+        status(f'a{clear}: engine', 0, **{f'back{clear}': f'torch{clear} 5 µs °\n'}),
+        status(f'a{clear}: latency', 0), status(f'a{clear}: camera b{clear}', 0)))
+    assert report.node == 'a�[2J'
+    assert report.engine.message == 'a�[2J: engine says so'
+    assert report.engine.values == {'back�[2J': 'torch�[2J 5 µs °�'}
+    assert list(report.cameras) == ['b�[2J']

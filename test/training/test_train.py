@@ -416,6 +416,7 @@ def test_two_processes_learn_what_one_does(
     script.write_text(TRAIN_AND_LOOK)
     result = subprocess.run(
         [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2',
+         '--log-dir', str(tmp_path / 'torchrun'),
          str(script), *words(recipe, data, tmp_path / 'two')],
         capture_output=True, text=True, check=False, timeout=240)
     assert result.returncode == 0, result.stderr
@@ -551,6 +552,7 @@ def test_batch_norm_over_two_processes_is_that_of_the_whole_batch(tmp_path) -> N
     script.write_text(BATCH_NORM)
     result = subprocess.run(
         [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2',
+         '--log-dir', str(tmp_path / 'torchrun'),
          str(script)], capture_output=True, text=True, check=False, timeout=120)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count('equal') == 2
