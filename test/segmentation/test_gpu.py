@@ -2,6 +2,7 @@
 """What only a CUDA GPU can show; `make test-gpu` runs it. Nothing here measures speed."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,18 @@ def test_replays_do_not_depend_on_what_ran_before(backend: Any) -> None:
             np.testing.assert_array_equal(again.confidence, expected.confidence)
     # Kernels, and with them rounding, may differ from one batch size to another.
     assert (first[2, False].labels[0] == first[1, False].labels[0]).mean() > 0.995
+
+
+def test_what_one_thread_loaded_another_runs(backend: Any) -> None:
+    """As in the node. The fixture has loaded it in this one."""
+    frames = make_frames(1, HEIGHT, WIDTH)
+    expected = backend.run(frames, False).labels  # captured here
+    with ThreadPoolExecutor(1) as other:
+        again = other.submit(backend.run, frames, False).result()
+        new = other.submit(backend.run, frames, True).result()  # captured there
+    np.testing.assert_array_equal(again.labels, expected)
+    assert (new.labels == expected).mean() > 0.995
+    np.testing.assert_array_equal(backend.run(frames, True).labels, new.labels)
 
 
 def test_the_program_is_replayed_from_a_cuda_graph(backend: Any) -> None:

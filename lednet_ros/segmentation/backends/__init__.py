@@ -31,7 +31,7 @@ class BackendResult:
 
 
 class Backend(Protocol):
-    """The graph on one device. Used by one thread, closed once."""
+    """The graph on one device. Used by one thread at a time, closed once."""
 
     name: str    # what, device and precision: 'torch cpu fp32'
     reason: str  # why this one was chosen

@@ -87,7 +87,7 @@ class _Captured:
 
 
 class CudaRunner:
-    """Runs a program on frames of one size. Used by one thread.
+    """Runs a program on frames of one size. Used by one thread at a time.
 
     `program` gives a program of an ending (True: with confidence). It is asked once for each batch
     size that comes up, and what it gives is then replayed from a CUDA graph.
