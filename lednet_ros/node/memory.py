@@ -20,7 +20,7 @@ def keep_freed_buffers() -> None:
     Else each image is a fresh mapping whose pages fault in one by one: taking a 0.9 MB image took
     1.3 ms, and takes 0.55 ms. Threads that share a heap, as by chance they do where there are
     fewer, leave each other holes that nothing fits: beside images, a network that was loaded anew
-    100 times had taken 10 MB more. Threads have to last then. Where there is no glibc nothing
+    30 times had taken 10 MB more. Threads have to last then. Where there is no glibc nothing
     happens.
     """
     _mallopt(_M_ARENA_MAX, _HEAPS)
