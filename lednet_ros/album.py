@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
@@ -50,8 +51,9 @@ class Album:
         `at_s` is when the camera took it; the film plays at the mean pace of the first ones.
         """
         if not self._written:
-            for old in self._directory.glob(f'{self._name}_[0-9]*.png'):
-                old.unlink()
+            for old in self._directory.iterdir():
+                if re.fullmatch(rf'{re.escape(self._name)}_\d+\.png', old.name):
+                    old.unlink()
         if len(self._written) < self._wanted and progress >= len(self._written) / self._wanted:
             path = self._directory / f'{self._name}_{len(self._written) + 1}.png'
             if not cv2.imwrite(str(path), picture[..., ::-1]):

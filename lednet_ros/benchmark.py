@@ -19,11 +19,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lednet_ros.errors import BackendUnavailable, ConfigError, LednetRosError
+from lednet_ros.errors import STOPPED, BackendUnavailable, ConfigError, LednetRosError
 from lednet_ros.whole_file import write_json
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class _Eager:
     def __init__(self, checkpoint: Checkpoint, device: str) -> None:
         import torch
         self._torch = torch
-        self._device = torch.device('cpu' if device == 'auto' else device)
+        self._device = torch.device(device)
         self._network = copy.deepcopy(checkpoint.network).to(self._device)
 
     def __call__(self, frames: Sequence[np.ndarray]) -> dict[str, float]:
@@ -229,6 +229,13 @@ def benchmark(
 ) -> Report:
     """Measure everything. Raises BackendUnavailable or ConfigError."""
     import numpy as np
+
+    from lednet_ros.segmentation import SegmenterConfig
+    from lednet_ros.segmentation.backends.torch import choose_device
+    for size in knobs.sizes:  # what is wrong is said before anything is measured
+        SegmenterConfig(device=knobs.device, input_height=size[0], input_width=size[1],
+                        max_batch=max(knobs.batches))
+    knobs = replace(knobs, device=str(choose_device(knobs.device)))
     checkpoint = make_checkpoint(knobs)
     rows: list[Row] = []
     rates: list[float] = []
@@ -308,16 +315,24 @@ def camera_frames(knobs: Knobs, size: tuple[int, int], count: int) -> list[np.nd
     import numpy as np
     height, width = size
     if knobs.images:
-        paths = sorted(p for p in Path(knobs.images).iterdir()
-                       if p.suffix.lower() in ('.png', '.jpg', '.jpeg'))
+        try:
+            paths = sorted(p for p in Path(knobs.images).iterdir()
+                           if p.suffix.lower() in ('.png', '.jpg', '.jpeg'))
+        except OSError as error:
+            raise ConfigError(f'images: {knobs.images} cannot be read: {error.strerror}: give a '
+                              'directory of camera images') from error
         if not paths:
             raise ConfigError(f'images: {knobs.images} holds no .png or .jpg: give a directory '
                               'of camera images')
         step = max(1, len(paths) // count)
         chosen = [paths[i * step % len(paths)] for i in range(count)]
-        images = [cv2.imread(str(path)) for path in chosen]
-        return [cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-                for image in images if image is not None]
+        images = []
+        for path in chosen:
+            image = cv2.imread(str(path))
+            if image is None:
+                raise ConfigError(f'images: {path} is no image that OpenCV can read: remove it')
+            images.append(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
+        return images
     random = np.random.default_rng(0)
     frames: list[np.ndarray] = []
     for _ in range(count):
@@ -359,13 +374,13 @@ def matmul_gflops(device: str) -> float:
                    dtype=torch.float16 if on_gpu else torch.float32)
     a @ a
     if on_gpu:
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
     from_s = time.perf_counter()
     repeats = 10
     for _ in range(repeats):
         a @ a
     if on_gpu:
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
     return repeats * 2 * side ** 3 / (time.perf_counter() - from_s) / 1e9
 
 
@@ -449,11 +464,17 @@ def _cell(value: float | None, spec: str) -> str:
     return '-' if value is None else format(value, spec)
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text!r}: give a whole number from 1')
+    return int(text)
+
+
 def _size(text: str) -> tuple[int, int]:
     width, _, height = text.partition('x')
     try:
-        return int(height), int(width)
-    except ValueError:
+        return _count(height), _count(width)
+    except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(f'{text!r}: give WIDTHxHEIGHT') from None
 
 
@@ -464,10 +485,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--backends', nargs='+', choices=('tensorrt', 'torch', 'onnxruntime'),
                         help='default: torch onnxruntime; with --device cuda tensorrt torch')
     parser.add_argument('--sizes', nargs='+', type=_size, metavar='WxH', default=default.sizes)
-    parser.add_argument('--batches', nargs='+', type=int, metavar='N', default=default.batches)
-    parser.add_argument('--rounds', type=int, default=default.rounds)
+    parser.add_argument('--batches', nargs='+', type=_count, metavar='N', default=default.batches)
+    parser.add_argument('--rounds', type=_count, default=default.rounds)
     parser.add_argument('--device', default=default.device, help='cpu, cuda or cuda:N')
-    parser.add_argument('--classes', type=int, default=default.classes)
+    parser.add_argument('--classes', type=_count, default=default.classes)
     parser.add_argument('--checkpoint', default='', help='default: the shipped one')
     parser.add_argument('--images', default='', metavar='DIR', help='camera images to use')
     parser.add_argument('--no-footprints', action='store_true',
@@ -490,6 +511,8 @@ def main(argv: list[str] | None = None) -> int:
     except LednetRosError as error:
         print(f'lednet_benchmark: {error}', file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return STOPPED
     print(report.markdown())
     return 0
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -103,7 +104,7 @@ def load_checkpoint(path: str | Path, labels: LabelSet | None = None) -> Checkpo
     `labels` names the classes of an authors' file, which cannot say it; left out, 20 classes are
     taken for Cityscapes and 11 for CamVid. Raises CheckpointError naming file and first mismatch.
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     try:
         with path.open('rb') as file:
             start = file.read(9)
@@ -329,10 +330,14 @@ def _refuse_variants(path: Path, theirs: Mapping[str, Tensor]) -> None:
         variant = (f"the 2.29 M variant (train/lednet_1.py): 'decoder.apn.down1.conv.0.weight' "
                    f'has {pyramid.shape[0]} channels, not 1')
     else:
+        if 'apn.mid.conv.weight' in theirs:
+            raise CheckpointError(f"{path}: a state_dict in this package's names: save it with "
+                                  'lednet_ros.checkpoint.save_checkpoint')
         steps = {part: max((int(v) for k, v in theirs.items() if k.startswith(part)
                             and k.endswith('num_batches_tracked') and v.numel() == 1), default=0)
                  for part in ('encoder.', 'decoder.')}
-        if not steps['encoder.'] > steps['decoder.'] == 0:
+        has_decoder = any(name.startswith('decoder.') for name in theirs)
+        if not (has_decoder and steps['encoder.'] > steps['decoder.'] == 0):
             return
         variant = "of the authors' first training stage: its decoder was never trained"
     raise CheckpointError(f'{path}: {variant}: give a trained checkpoint of the 0.94 M LEDNet')

@@ -190,9 +190,9 @@ def open_source(
     if not source:
         raise ConfigError('source: is not set: give a directory of images, a video file or the '
                           "number of a webcam, such as '0'")
-    if source.isascii() and source.isdigit():
+    if re.fullmatch('[0-9]{1,3}', source):  # a directory may be called 20261125
         return Webcam(int(source), report, stop)
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     if path.is_dir():
         return ImageFiles(_images_in(path, part), report)
     if not path.exists():

@@ -222,7 +222,7 @@ def _text(
 ) -> int:
     """Write one line, shortened to `room` pixels; its width."""
     text = text.encode('ascii', 'replace').decode()  # all that OpenCV 4 can draw
-    while room and len(text) > 1 and _text_width(text, height, bold) > room:
+    while room and text.strip('.') and _text_width(text, height, bold) > room:
         text = text[:-3] + '..' if text.endswith('..') else text[:-2] + '..'
     width = _text_width(text, height, bold)
     at = (x - width if align_right else x, baseline)

@@ -18,8 +18,13 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Give a path beside this one, with its suffix, to write to.
 
     When the block ends well the file gets its name, replacing what had it; else nothing is left of
-    it. OSErrors are the caller's to explain.
+    it. A link stays one. What is no file, such as /dev/stdout, is written to as it is. OSErrors
+    are the caller's to explain.
     """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        yield path
+        return
     partial = path.with_name(f'.partial-{os.getpid()}-{path.name}')
     try:
         yield partial

@@ -44,11 +44,12 @@ def test_pictures_are_rgb(tmp_path: Path) -> None:
 
 def test_only_files_of_its_own_go(tmp_path: Path) -> None:
     fill(Album(tmp_path, 'demo'), 6)
-    for name in ('demo_notes.png', 'mine.png', 'demo.txt'):
+    for name in ('demo_notes.png', 'demo_1_marked.png', 'mine.png', 'demo.txt'):
         (tmp_path / name).write_text('mine')
     fill(Album(tmp_path, 'demo'), 2)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        'demo.mp4', 'demo.txt', 'demo_1.png', 'demo_2.png', 'demo_notes.png', 'mine.png']
+        'demo.mp4', 'demo.txt', 'demo_1.png', 'demo_1_marked.png', 'demo_2.png',
+        'demo_notes.png', 'mine.png']
 
 
 def test_nothing_added_leaves_nothing(tmp_path: Path) -> None:

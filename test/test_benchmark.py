@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import lednet_ros.benchmark
 from lednet_ros.benchmark import Knobs, Report, Row, count_gmac, main, make_checkpoint
 
 pytest.importorskip('onnxruntime')
@@ -53,6 +54,45 @@ def test_an_unusable_directory_of_images_is_one_line(
 ) -> None:
     assert main(['--sizes', '128x64', '--images', str(tmp_path)]) == 1
     assert capsys.readouterr().err.startswith('lednet_benchmark: images: ')
+
+
+@pytest.mark.parametrize(('arguments', 'says'), [
+    (['--device', 'cuda:7'], 'device cuda:7: '), (['--device', 'banana'], "device is 'banana'"),
+    (['--images', '/nowhere'], 'images: /nowhere cannot be read: '),
+    (['--sizes', '16x16'], 'input_height is 16'), (['--batches', '99'], 'max_batch is 99'),
+], ids=str)
+def test_what_cannot_be_measured_is_one_line(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, '--no-footprints', '--rounds', '1']) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f'lednet_benchmark: {says}')
+    assert error.count('\n') == 1
+
+
+def test_an_image_that_cannot_be_read_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / 'a.png').write_bytes(b'no picture')
+    assert main(['--sizes', '128x64', '--images', str(tmp_path)]) == 1
+    assert capsys.readouterr().err == (
+        f'lednet_benchmark: images: {tmp_path}/a.png is no image that OpenCV can read: remove '
+        'it\n')
+
+
+@pytest.mark.parametrize('option', ['--rounds', '--batches', '--classes'])
+def test_counts_begin_at_one(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([option, '0'])
+    assert "'0': give a whole number from 1" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_it_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lednet_ros.benchmark, 'benchmark', stopped)
+    assert main([]) == 130
 
 
 @pytest.mark.gpu

@@ -76,7 +76,9 @@ def test_the_authors_files_are_read_however_they_were_saved(tmp_path, authors, w
      "the authors' ImageNet classifier"),
     (lambda s: s.update({'encoder.initial_block.bn.num_batches_tracked': torch.tensor(7)}),
      'its decoder was never trained'),
-], ids=['2.29 M', '1.46 M', 'ImageNet', 'first stage'])
+    (lambda s: (s.clear(), s.update(load_checkpoint(default_checkpoint()).network.state_dict())),
+     r"in this package's names: save it with lednet_ros\.checkpoint\.save_checkpoint"),
+], ids=['2.29 M', '1.46 M', 'ImageNet', 'first stage', 'ours'])
 def test_other_networks_of_the_name_are_refused_by_name(tmp_path, authors, change, words) -> None:
     state = dict(authors)
     change(state)
@@ -251,3 +253,8 @@ def test_a_place_that_cannot_be_written_is_named_and_the_old_file_stays(tmp_path
     with pytest.raises(CheckpointError, match='cannot be written'):
         save_checkpoint(tmp_path / 'file' / 'x.safetensors', LEDNet(11),
                         builtin_label_set('camvid'), input_height=64, input_width=64)
+
+
+def test_a_path_may_begin_at_home(tmp_path, ours, monkeypatch) -> None:
+    monkeypatch.setenv('HOME', str(ours.parent))
+    assert load_checkpoint(f'~/{ours.name}').sha256 == load_checkpoint(ours).sha256

@@ -77,13 +77,14 @@ def test_an_unreadable_image_is_reported_once_and_left_out(tmp_path: Path) -> No
     ('empty', Part(), '/empty: holds no image: put .png'),
     ('broken', Part(), '/broken: none of the 2 image files chosen can be read: replace'),
     ('three', Part(3), '/three: has 3 images, so there is no frame 3: give a first_frame below'),
+    ('20261125', Part(), '/20261125: holds no image: put .png'),
     ('text.mp4', Part(), '/text.mp4: cannot be opened as a video: give one that plays'),
     ('five.avi', Part(5), '/five.avi: has 5 frames, so there is no frame 5: give a first_frame'),
 ], ids=lambda case: case if isinstance(case, str) and len(case) < 9 else '')
 def test_an_error_names_thing_cause_and_remedy(
     tmp_path: Path, name: str, part: Part, words: str,
 ) -> None:
-    for directory in ('empty', 'broken'):
+    for directory in ('empty', '20261125', 'broken'):
         (tmp_path / directory).mkdir()
     (tmp_path / 'broken/a.png').write_bytes(b'')
     (tmp_path / 'broken/b.jpg').write_bytes(b'not a picture')

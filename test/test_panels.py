@@ -75,3 +75,8 @@ def test_a_legend_without_room_counts_the_rest() -> None:
     shown = [row for row in rows if (card == row.color).all(axis=2).any()]
     assert 0 < len(shown) < 40
     assert shown == rows[:len(shown)]
+
+
+def test_figures_without_room_are_shortened_to_nothing_but_dots() -> None:
+    legend(320, 320, [Share('road', (1, 2, 3), 1.0)], 'title',
+           [('123456 ms', 'from the camera'), ('123456 ms', 'of the network')] * 4)

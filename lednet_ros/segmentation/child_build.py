@@ -104,7 +104,8 @@ def needed_build(checkpoint: Checkpoint, config: SegmenterConfig) -> ChildBuild 
             return None
     except BackendUnavailable:
         return None  # the Segmenter says so, or takes another backend
-    return ChildBuild(checkpoint.path, config)
+    # Not auto: where TensorRT fails the child would do with another backend, and say it is well.
+    return ChildBuild(checkpoint.path, replace(config, backend='tensorrt'))
 
 
 def _command(checkpoint: str | Path | None, config: SegmenterConfig) -> list[str]:

@@ -16,7 +16,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 
 from lednet_ros.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
-from lednet_ros.errors import LednetRosError
+from lednet_ros.errors import STOPPED, LednetRosError
 from lednet_ros.segmentation.backends.cache import EngineCache
 from lednet_ros.segmentation.command_line import add_segmenter_arguments, segmenter_config
 from lednet_ros.segmentation.config import SegmenterConfig
@@ -85,6 +85,8 @@ def main(argv: list[str] | None = None) -> int:
     except LednetRosError as error:
         print(f'lednet_compile: {error}', file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return STOPPED
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -148,12 +150,14 @@ def _stages(on_stage: Callable[[str], None]) -> Iterator[None]:
 def _build_for_people(checkpoint: Checkpoint, config: SegmenterConfig) -> int:
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-    columns = SpinnerColumn(), TimeElapsedColumn(), TextColumn('{task.description}')
+    # Paths and what TensorRT says are no markup.
+    columns = (SpinnerColumn(), TimeElapsedColumn(),
+               TextColumn('{task.description}', markup=False))
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task('starting', total=None)
 
         def on_stage(text: str) -> None:
-            progress.console.print(text, highlight=False)
+            progress.console.print(text, highlight=False, markup=False)
             progress.update(task, description=text)
 
         with _stages(on_stage):

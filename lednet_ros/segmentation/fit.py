@@ -43,11 +43,14 @@ class Fit:
         """Write a camera frame, uint8 (H, W, 3), rows possibly padded, into `out` as RGB."""
         bottom, right = self.top + self.height, self.left + self.width
         inside = out[self.top:bottom, self.left:right]
-        if frame.shape[:2] != (self.height, self.width):
+        height, width = frame.shape[:2]
+        if self.height * 2 < height or self.width * 2 < width:
             # Averaging when shrinking by more than two, where linear sampling would skip pixels.
-            shrinks = self.height * 2 < frame.shape[0] or self.width * 2 < frame.shape[1]
-            frame = cv2.resize(frame, (self.width, self.height),
-                               interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+            # OpenCV does so only if neither side grows.
+            frame = cv2.resize(frame, (min(self.width, width), min(self.height, height)),
+                               interpolation=cv2.INTER_AREA)
+        if frame.shape[:2] != (self.height, self.width):
+            frame = cv2.resize(frame, (self.width, self.height), interpolation=cv2.INTER_LINEAR)
         if rgb:
             inside[:] = frame
         else:

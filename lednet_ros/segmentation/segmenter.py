@@ -39,7 +39,7 @@ class Segmenter:
     """A checkpoint made ready to run. Use it from one thread at a time; close it once.
 
     `checkpoint` is a file, a loaded Checkpoint, or None for the one that comes with the package.
-    Raises CheckpointError, ConfigError or BackendUnavailable.
+    Raises CheckpointError, ConfigError, BackendUnavailable or OutOfMemory.
     """
 
     def __init__(

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from lednet_ros.checkpoint import default_checkpoint, load_checkpoint
 from lednet_ros.errors import BackendUnavailable
 from lednet_ros.segmentation import Segmenter, SegmenterConfig, backends
-from lednet_ros.segmentation.backends.torch import device_health
+from lednet_ros.segmentation.backends.torch import TorchBackend, device_health
 from lednet_ros.segmentation.config import BACKENDS
 
 SMALL = {'input_height': 32, 'input_width': 32}
@@ -113,3 +114,13 @@ def test_the_health_of_a_gpu_is_told_and_a_lost_one_ends_no_report(
     assert device_health('cuda:0') == {'gpu_used_mb': 5000.0, 'gpu_total_mb': 8000.0}
     monkeypatch.setattr(torch.cuda, 'mem_get_info', lost)
     assert device_health('cuda:0') == {}
+
+
+def test_what_torch_runs_on_a_gpu_in_fp32_is_fp32() -> None:
+    """By what cuDNN is told; there is no GPU here to see it."""
+    told = []
+    backend = TorchBackend(
+        load_checkpoint(default_checkpoint()), SegmenterConfig(device='cpu', **SMALL))
+    backend._graphs[False] = lambda pixels: told.append(torch.backends.cudnn.allow_tf32)
+    backend._program(False)(torch.zeros(1))
+    assert told == [False]

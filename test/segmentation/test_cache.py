@@ -230,3 +230,19 @@ def test_the_default_directory_follows_xdg(
     monkeypatch.delenv('XDG_CACHE_HOME')
     monkeypatch.setenv('HOME', str(tmp_path))
     assert EngineCache().directory == tmp_path / '.cache' / 'lednet_ros'
+
+
+def test_a_directory_may_begin_at_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv('HOME', str(tmp_path))
+    assert EngineCache('~/engines').directory == tmp_path / 'engines'
+
+
+def test_what_cannot_be_deleted_stays_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = EngineCache(tmp_path)
+    cache.fetch(KEY, build, load)
+    (tmp_path / 'x.bad').mkdir()  # root may delete any file, but not so
+    (tmp_path / 'y.engine.999999999.partial').mkdir()
+    assert [entry.path.name for entry in cache.prune()] == [KEY.file_name]
+    assert caplog.text.count('cannot be deleted (Is a directory)') == 2

@@ -12,7 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from lednet_ros.checkpoint import default_checkpoint, load_checkpoint
 from lednet_ros.segmentation import SegmenterConfig, child_build
+from lednet_ros.segmentation.backends import tensorrt
+from lednet_ros.segmentation.backends import torch as backends_torch
 from lednet_ros.segmentation.child_build import ChildBuild
 
 TORCH = SegmenterConfig(backend='torch', device='cpu', input_height=32, input_width=48)
@@ -61,6 +64,20 @@ def test_an_error_of_the_child_is_its_one_line() -> None:
     assert state.result is None
     assert state.error is not None
     assert state.error.startswith('/nowhere/net.safetensors: cannot be read')
+
+
+def test_the_child_of_an_auto_that_needs_an_engine_builds_just_that(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Else it would do with torch where TensorRT fails, and the node try again by itself."""
+    monkeypatch.setattr(tensorrt, 'is_built', lambda *_: False)
+    monkeypatch.setattr(backends_torch, 'choose_device', lambda _: SimpleNamespace(type='cuda'))
+    build = child_build.needed_build(
+        load_checkpoint(default_checkpoint()), SegmenterConfig(engine_cache_dir=str(tmp_path)))
+    assert build is not None
+    state = build.wait(timeout_s=120)
+    assert state.result is None
+    assert (state.error or '').startswith('tensorrt: ')
 
 
 @pytest.mark.usefixtures('busy')

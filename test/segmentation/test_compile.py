@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lednet_compile command; its --dry-run is in test_tensorrt.py."""
 
+import logging
 import os
 import time
 from pathlib import Path
 
 import pytest
 
+from lednet_ros.segmentation import compile
 from lednet_ros.segmentation.backends.cache import EngineCache, EngineKey
 from lednet_ros.segmentation.compile import main
 
@@ -56,6 +58,29 @@ def test_building_shows_progress_and_what_is_ready(
     assert code == 0
     assert 'torch cpu fp32 (asked for)' in printed.out
     assert 'ready' in printed.err
+
+
+def test_what_happens_meanwhile_is_no_markup(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(*_: object) -> str:
+        logging.getLogger('lednet_ros.segmentation').info('/data/[red]x[/y]: is full')
+        return 'done'
+
+    monkeypatch.setattr(compile, '_build', build)
+    assert main([]) == 0
+    assert '/data/[red]x[/y]: is full' in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_it_without_a_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compile, '_build', build)
+    assert main([]) == 130
+    assert 'Traceback' not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

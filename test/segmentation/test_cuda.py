@@ -120,6 +120,17 @@ def test_exhausted_memory_is_one_line_with_sizes(raised: Exception) -> None:
 
 
 @pytest.mark.usefixtures('stand_ins')
+def test_a_gpu_too_full_to_say_how_full_is_one_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise torch.cuda.OutOfMemoryError('CUDA out of memory')
+
+    monkeypatch.setattr(torch.cuda, 'Stream', fail)
+    monkeypatch.setattr(torch.cuda, 'mem_get_info', fail)
+    with pytest.raises(OutOfMemory, match=r'starting: out of memory on cpu: end other programs'):
+        make_runner(red)
+
+
+@pytest.mark.usefixtures('stand_ins')
 def test_other_errors_pass_as_they_are() -> None:
     def fail(pixels: Tensor) -> list[Tensor]:
         raise ValueError('a bug')
@@ -137,7 +148,8 @@ def scene(height: int, width: int) -> np.ndarray:
     [((48, 64), (48, 64), 'stretch'), ((96, 128), (48, 64), 'stretch'),
      ((60, 70), (48, 64), 'letterbox'), ((30, 40), (48, 64), 'letterbox'),
      ((270, 480), (48, 64), 'letterbox'), ((108, 192), (45, 59), 'stretch'),
-     ((97, 193), (33, 47), 'stretch')], ids=str)
+     ((97, 193), (33, 47), 'stretch'), ((24, 240), (48, 64), 'stretch'),
+     ((200, 60), (48, 64), 'stretch')], ids=str)
 @pytest.mark.parametrize('rgb', [True, False], ids=['rgb', 'bgr'])
 def test_fitting_on_the_gpu_equals_fitting_on_the_cpu_within_one_grey_level(
     camera: tuple[int, int], network: tuple[int, int],

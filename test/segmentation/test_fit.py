@@ -78,3 +78,16 @@ def test_the_network_s_picture_is_rgb_and_black_beside_the_frame(rgb) -> None:
     assert (picture[16:48] == ((10, 20, 30) if rgb else (30, 20, 10))).all()
     assert not picture[:16].any()
     assert not picture[48:].any()
+
+
+@pytest.mark.parametrize('turned', [False, True])
+def test_a_side_that_shrinks_is_averaged_though_the_other_grows(turned) -> None:
+    frame = np.zeros((24, 200, 3), np.uint8)
+    frame[:, ::4] = 200  # every fourth column; of the 3.3 that make one
+    network = 48, 60
+    if turned:
+        frame, network = np.ascontiguousarray(frame.transpose(1, 0, 2)), (60, 48)
+    out = np.empty((*network, 3), np.uint8)
+    Fit.make(frame.shape[:2], network, 'stretch').place(frame, True, out)
+    assert (out >= 20).all()
+    assert (out <= 60).all()

@@ -184,3 +184,18 @@ def test_memory_that_runs_out_while_loading_is_no_fault_of_the_file(
     with pytest.raises(OutOfMemory):
         make_backend(checkpoint, tmp_path)
     assert names_in(tmp_path) == ['.engine']
+
+
+def test_a_gpu_that_fails_while_checking_costs_no_engine(
+    checkpoint: Checkpoint, torch_tensorrt: TorchTensorRT, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_backend(checkpoint, tmp_path)
+
+    def load(file: Any) -> Any:
+        raise RuntimeError('CUDA error: unspecified launch failure\nCUDA kernel errors might')
+
+    monkeypatch.setattr(torch_tensorrt, 'load', load)
+    with pytest.raises(BackendUnavailable, match=r'the GPU failed \(CUDA error: unspec.*\): look'):
+        make_backend(checkpoint, tmp_path)
+    assert names_in(tmp_path) == ['.engine']

@@ -67,6 +67,15 @@ def test_equal_scores_give_the_first_class() -> None:
     assert (Upsampling((4, 4), (32, 32)).labels(scores) == 0).all()
 
 
+def test_the_first_class_wins_a_tie_between_the_corners() -> None:
+    """As in torch. Fractions of eighths: there is nothing to round."""
+    scores = np.zeros((3, 2, 2), np.float32)
+    scores[1, :, 0] = scores[2, :, 1] = 4
+    labels = Upsampling((2, 2), (9, 9)).labels(scores)
+    assert labels.tolist() == [[1, 1, 1, 1, 1, 2, 2, 2, 2]] * 9
+    assert dense(scores, (9, 9))[0].tolist() == labels.tolist()
+
+
 def test_a_class_that_wins_only_inside_a_cell_is_found() -> None:
     """Second at every corner, first in the middle: a cell whose corners disagree must look."""
     scores = np.zeros((3, 2, 2), np.float32)

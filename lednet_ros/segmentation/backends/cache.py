@@ -82,7 +82,8 @@ class EngineCache:
     """
 
     def __init__(self, directory: str | Path | None = None) -> None:
-        self.directory = Path(directory) if directory else default_directory()
+        self.directory = (
+            Path(os.path.expanduser(directory)) if directory else default_directory())
 
     def fetch(
         self, key: EngineKey, build: Callable[[], bytes], load: Callable[[bytes], T]
@@ -123,13 +124,12 @@ class EngineCache:
     def prune(self, unused_for_days: float = 0.0) -> list[Entry]:
         """Delete engines not used for so long (0: all), set-aside files and what was left over."""
         before_s = time.time() - unused_for_days * 86400
-        gone = [e for e in self.entries() if e.is_bad or e.used_s <= before_s]
-        for entry in gone:
-            entry.path.unlink(missing_ok=True)
+        gone = [e for e in self.entries()
+                if (e.is_bad or e.used_s <= before_s) and _delete(e.path)]
         for path in self._files(_PARTIAL):
             owner = re.search(r'\.(\d+)\.partial$', path.name)
             if owner and not Path('/proc', owner[1]).exists():
-                path.unlink(missing_ok=True)
+                _delete(path)
         return gone
 
     def _files(self, *suffixes: str) -> list[Path]:
@@ -191,6 +191,15 @@ class EngineCache:
                          'or give another engine_cache_dir', path, error.strerror)
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
+
+
+def _delete(path: Path) -> bool:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        _log.warning('%s: cannot be deleted (%s): delete it as its owner', path, error.strerror)
+        return False
+    return True
 
 
 class _Unwritable(Exception):

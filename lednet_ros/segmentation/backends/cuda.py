@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -35,12 +35,14 @@ def out_of_memory_explained(doing: str, device: torch.device) -> Iterator[None]:
         text = str(error).lower().replace(' ', '')
         if not isinstance(error, torch.cuda.OutOfMemoryError) and 'outofmemory' not in text:
             raise
-        torch.cuda.empty_cache()
-        free, total = torch.cuda.mem_get_info(device)
+        free = ''
+        with suppress(RuntimeError):  # so full that even asking fails
+            torch.cuda.empty_cache()
+            free = ', {} of {} MiB are free'.format(
+                *(n >> 20 for n in torch.cuda.mem_get_info(device)))
         raise OutOfMemory(
-            f'{doing}: out of memory on {device}, {free >> 20} of {total >> 20} MiB are free: '
-            'end other programs on this GPU, or choose a smaller input_height and input_width or '
-            'fewer cameras') from error
+            f'{doing}: out of memory on {device}{free}: end other programs on this GPU, or choose '
+            'a smaller input_height and input_width or fewer cameras') from error
 
 
 def place_on_gpu(frame: Tensor, rgb: bool, fit: Fit, out: Tensor) -> None:
@@ -52,8 +54,9 @@ def place_on_gpu(frame: Tensor, rgb: bool, fit: Fit, out: Tensor) -> None:
     if frame.shape[:2] != (fit.height, fit.width):
         resized = frame.float()
         if fit.height * 2 < frame.shape[0] or fit.width * 2 < frame.shape[1]:
-            resized = _average(_average(resized, fit.height, 0), fit.width, 1)
-        else:
+            resized = _average(_average(resized, min(fit.height, frame.shape[0]), 0),
+                               min(fit.width, frame.shape[1]), 1)
+        if resized.shape[:2] != (fit.height, fit.width):
             resized = F.interpolate(
                 resized.permute(2, 0, 1)[None], (fit.height, fit.width), mode='bilinear',
                 align_corners=False)[0].permute(1, 2, 0)
@@ -100,7 +103,7 @@ class CudaRunner:
         self._name, self._device = name, device
         self._size = height, width
         self._program = program
-        with torch.cuda.device(device):
+        with out_of_memory_explained(f'{name}: starting', device), torch.cuda.device(device):
             # Of its own: on the default stream it would wait for everyone else's work.
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
             self._from, self._until = (

@@ -15,7 +15,7 @@ from torch import Tensor
 from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.errors import BackendUnavailable, ConfigError
 from lednet_ros.segmentation.backends import BackendResult
-from lednet_ros.segmentation.backends.cuda import CudaRunner
+from lednet_ros.segmentation.backends.cuda import CudaRunner, Program, out_of_memory_explained
 from lednet_ros.segmentation.config import SegmenterConfig
 from lednet_ros.segmentation.fit import Fit, place_all
 from lednet_ros.segmentation.graph import LabelGraph
@@ -87,17 +87,18 @@ class TorchBackend:
         self._device = choose_device(config.device)
         precision = choose_precision(config, self._device)
         self._size = config.input_size(checkpoint)
-        self._graphs = {
-            confidence: make_graph(checkpoint, confidence, self._device, precision).to(
-                memory_format=torch.channels_last)  # type: ignore[call-overload]
-            for confidence in (False, True)}
         on_gpu = self._device.type == 'cuda'
         self.self_check = None  # it is what others are checked against
         self.build_s = None
         self.name = f'torch {self._device} {precision}'
         self.reason = reason
+        with out_of_memory_explained(f'{self.name}: starting', self._device):
+            self._graphs = {
+                confidence: make_graph(checkpoint, confidence, self._device, precision).to(
+                    memory_format=torch.channels_last)  # type: ignore[call-overload]
+                for confidence in (False, True)}
         self._runner = CudaRunner(
-            self.name, self._device, *self._size, self._graphs.__getitem__) if on_gpu else None
+            self.name, self._device, *self._size, self._program) if on_gpu else None
 
     def prepare(
         self, frames: Sequence[np.ndarray], are_rgb: Sequence[bool], fits: Sequence[Fit]
@@ -106,6 +107,16 @@ class TorchBackend:
         if self._runner:
             return self._runner.prepare(frames, are_rgb, fits)
         return place_all(frames, are_rgb, fits)
+
+    def _program(self, confidence: bool) -> Program:
+        graph = self._graphs[confidence]
+
+        def program(pixels: Tensor) -> Sequence[Tensor]:
+            # Without TF32: fp32 shall mean fp32.
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+                return graph(pixels)
+
+        return program
 
     @torch.no_grad()
     def run(self, frames: np.ndarray | Tensor, confidence: bool) -> BackendResult:
