@@ -50,8 +50,9 @@ ARGUMENTS = [
         'rviz', default_value='false', choices=['true', 'false'],
         description='show the images in RViz'),
     DeclareLaunchArgument(
-        'use_sim_time', default_value='false', choices=['true', 'false'],
-        description="go by the clock of a simulation's or bag's /clock"),
+        'use_sim_time', default_value='', choices=['', 'true', 'false'],
+        description="go by the clock of a simulation's or bag's /clock; empty: params_file's, "
+        'else false'),
     DeclareLaunchArgument(
         'log_level', default_value='info', choices=['debug', 'info', 'warn', 'error', 'fatal'],
         description='least severity that the node logs'),
@@ -71,10 +72,10 @@ def start_nodes(context: LaunchContext) -> 'list[LaunchDescriptionEntity]':
         return LaunchConfiguration(name).perform(context)
 
     cameras = value('cameras').strip('[] ').replace(',', ' ').split()
-    use_sim_time = {
-        'use_sim_time': ParameterValue(LaunchConfiguration('use_sim_time'), value_type=bool)}
     files = [value('params_file')] if value('params_file') else []
     # An argument that is not given leaves the file's word.
+    use_sim_time = [{'use_sim_time': value('use_sim_time') == 'true'}] if value(
+        'use_sim_time') else []
     parameters = files + [{name: ParameterValue(value(name), value_type=str)}
                           for name in ('image_transport', 'checkpoint', 'backend') if value(name)]
     if cameras:
@@ -92,7 +93,7 @@ def start_nodes(context: LaunchContext) -> 'list[LaunchDescriptionEntity]':
         # First: were rviz2 not installed, launch would fail and leave a node started before it.
         Node(
             package='rviz2', executable='rviz2', name='segment_rviz', output='screen',
-            condition=IfCondition(value('rviz')), parameters=[use_sim_time],
+            condition=IfCondition(value('rviz')), parameters=use_sim_time,
             arguments=['-d', RVIZ_CONFIG],
             remappings=[('/image', image), *(
                 (f'/segment/{name}', f'{outputs}/{name}')
@@ -102,13 +103,13 @@ def start_nodes(context: LaunchContext) -> 'list[LaunchDescriptionEntity]':
         Node(
             package='lednet_ros', executable='segment_node', name='segment',
             namespace=value('namespace'), output='screen', emulate_tty=True,
-            parameters=[*parameters, use_sim_time],
+            parameters=[*parameters, *use_sim_time],
             remappings=[] if cameras else [('image', image), ('camera_info', camera_info)],
             arguments=['--ros-args', '--log-level', value('log_level')]),
         Node(
             package='lednet_ros', executable='ground_node', name='ground',
             namespace=value('namespace'), output='screen', emulate_tty=True,
-            condition=IfCondition(value('planning')), parameters=[*files, use_sim_time],
+            condition=IfCondition(value('planning')), parameters=[*files, *use_sim_time],
             # With several cameras, those of the first.
             remappings=[(name, f'{outputs}/{name}')
                         for name in ('label', 'camera_info', 'confidence')]

@@ -45,6 +45,12 @@ def find_python():
              'or set PYTHON to one')
 
 
+def is_moved():
+    """Whether .venv was made in another place, where its scripts would run that one's code."""
+    with open(os.path.join(VENV, 'pyvenv.cfg')) as file:
+        return not any(line.rstrip().endswith(' ' + VENV) for line in file)
+
+
 def fingerprint(files):
     """Give a hash that changes with the requirement files and the venv's Python."""
     digest = hashlib.sha256(repr(python_version(PYTHON)).encode())
@@ -73,7 +79,7 @@ def main(target):
     files += ['../setup.py']
     stamp = os.path.join(VENV, '.ready-for-' + target)
     version = python_version(PYTHON)
-    if version is None or not SUPPORTED[0] <= version <= SUPPORTED[1]:
+    if version is None or not SUPPORTED[0] <= version <= SUPPORTED[1] or is_moved():
         python = find_python()
         print('lednet_ros: making .venv. To download: about 0.4 GB with a CPU build of torch, '
               'about 3 GB with the CUDA build\nthat pip takes by default (to choose, set '

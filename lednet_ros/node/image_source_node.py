@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import threading
 import time
@@ -187,7 +188,7 @@ def pinhole(height: int, width: int, horizontal_fov_deg: float) -> CameraInfo:
 def load_camera_info(path: str) -> CameraInfo:
     """Read the YAML that camera_calibration writes. Raises ConfigError."""
     try:
-        entries = yaml.safe_load(Path(path).expanduser().read_text(encoding='utf-8'))
+        entries = yaml.safe_load(Path(os.path.expanduser(path)).read_text(encoding='utf-8'))
         info = CameraInfo(
             height=int(entries['image_height']), width=int(entries['image_width']),
             distortion_model=str(entries['distortion_model']),

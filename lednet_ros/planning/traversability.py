@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -57,7 +58,7 @@ class Traversability:
         """Read one of BUILTIN, or a YAML file. Raises ConfigError with file, entry and remedy."""
         try:
             place = (files('lednet_ros') / 'traversability' / f'{name}.yaml' if name in BUILTIN
-                     else Path(name).expanduser())
+                     else Path(os.path.expanduser(name)))
             data = yaml.safe_load(place.read_text(encoding='utf-8'))
         except OSError as error:
             raise ConfigError(f'traversability {name!r}: cannot be read: {error.strerror}: choose '
@@ -77,7 +78,7 @@ class Traversability:
             raise ConfigError(f"{where}: give 'labels', a label set, and a mapping 'classes'")
         given = data['labels']
         labels = builtin_label_set(given) if given in BUILTIN else LabelSet.from_yaml(
-            directory / Path(given).expanduser())
+            directory / Path(os.path.expanduser(given)))
         classes = data['classes']
         for name in classes:
             if name not in labels.names:

