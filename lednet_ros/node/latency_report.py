@@ -147,7 +147,8 @@ def read_bag(path: Path, node: str) -> Record:
                       or (c.topic.endswith('/label') and c.topic.startswith(f'/{node}/'))]
             with Progress(transient=True) as progress:
                 task = progress.add_task(path.name, total=sum(c.msgcount for c in wanted))
-                for connection, received_ns, data in reader.messages(wanted):
+                # Of no topics wanted, rosbags would give all.
+                for connection, received_ns, data in reader.messages(wanted) if wanted else ():
                     message: Any = reader.deserialize(data, connection.msgtype)
                     progress.advance(task)
                     if connection.topic != DIAGNOSTICS:

@@ -107,3 +107,12 @@ def test_a_record_that_cannot_be_drawn_is_one_line(tmp_path, capsys, name, words
     error = capsys.readouterr().err
     assert words in error
     assert error.count('\n') == 1
+
+
+def test_a_bag_with_nothing_of_a_node_is_one_line(tmp_path, capsys) -> None:
+    with Writer(tmp_path / 'bag', version=9) as writer:
+        note = writer.add_connection('/note', 'std_msgs/msg/String', typestore=STORE)
+        writer.write(note, 1, STORE.serialize_cdr(
+            T['std_msgs/msg/String'](data='fine'), note.msgtype))
+    assert main([str(tmp_path / 'bag')]) == 1
+    assert "0 reports of node 'segment' on /diagnostics" in capsys.readouterr().err
