@@ -103,12 +103,13 @@ class VideoFile:
         rate_hz = capture.get(cv2.CAP_PROP_FPS)
         self.count = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))  # about; 0: not known
         capture.release()
+        self.missing = 0  # about; what the end lacked when `frames` came to it
         usable = math.isfinite(rate_hz) and 0.0 < rate_hz <= 1000.0
         self.rate_hz = rate_hz if usable else DEFAULT_RATE_HZ
 
     def frames(self) -> Iterator[np.ndarray]:
         """Decode as asked for. Raises ConfigError if the part turns out to be empty."""
-        capture, index, part = self._open(), 0, self._part
+        capture, index, part, at_s = self._open(), 0, self._part, 0.0
         try:
             # Seeking by number is off by some frames in many containers; grabbing never is, and
             # spares the conversion to BGR (640x272 H.264: 1000 frames a second on one core).
@@ -119,7 +120,9 @@ class VideoFile:
             while index >= part.first and (part.last < 0 or index <= part.last):
                 fetched, frame = capture.read()
                 if not fetched:
+                    self._note_end(index, at_s)
                     break
+                at_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
                 yield frame
                 index += 1
         finally:
@@ -130,6 +133,12 @@ class VideoFile:
         if index <= part.first:
             raise ConfigError(f'{self._path}: has {index} frames, so there is no frame '
                               f'{part.first}: give a first_frame below {index}')
+
+    def _note_end(self, decoded: int, at_s: float) -> None:
+        # Where a container has no count it is estimated, by duration and rate: the sound may be
+        # longer than the pictures, and the rate may vary, so the time reached counts too.
+        missing = self.count - max(decoded, round(at_s * self.rate_hz))
+        self.missing = missing if missing > max(5.0, self.rate_hz) + self.count / 100 else 0
 
     def _open(self) -> cv2.VideoCapture:
         # Absolute, so that no name of a file is taken for an address or a pipeline.

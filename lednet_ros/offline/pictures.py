@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Sequence
 from contextlib import closing
@@ -82,8 +83,10 @@ def segment_video(source: Path, work: Work) -> None:
     if not work.overlay or work.output.is_done(film_name):
         _run_video(video, source, work, film=None)
         return
-    with work.output.making(film_name) as path, closing(_Film(path, video.rate_hz)) as film:
-        _run_video(video, source, work, film)
+    with work.output.making(film_name) as path:
+        with closing(_Film(path, video.rate_hz)) as film:
+            _run_video(video, source, work, film)
+        film.check()
 
 
 def _run_video(video: VideoFile, source: Path, work: Work, film: _Film | None) -> None:
@@ -107,6 +110,9 @@ def _run_video(video: VideoFile, source: Path, work: Work, film: _Film | None) -
             for i, pixels in batch:
                 film.add(work.picture(Frame(pixels, rgb=False), labels[i]))
         work.progress.advance(task, len(batch))
+    if video.missing:
+        work.complain(f'{source}: is cut or damaged: about {video.missing} of its {video.count} '
+                      'frames are missing at its end: give a whole one, or take what there is')
 
 
 class _Film:
@@ -115,6 +121,7 @@ class _Film:
     def __init__(self, path: Path, rate_hz: float) -> None:
         self._path, self._rate_hz = path, rate_hz
         self._writer: cv2.VideoWriter | None = None
+        self._count = 0
 
     def add(self, picture: np.ndarray) -> None:
         """Append a picture, uint8 (H, W, 3) RGB. Raises ConfigError."""
@@ -126,8 +133,17 @@ class _Film:
                 raise ConfigError(f'{self._path}: this OpenCV cannot write MP4 files: leave '
                                   '--overlay away for videos')
         self._writer.write(np.ascontiguousarray(picture[..., ::-1]))
+        self._count += 1
 
     def close(self) -> None:
         """Finish the file."""
         if self._writer is not None:
             self._writer.release()
+
+    def check(self) -> None:
+        """Raise OSError where the file is not whole: of a full disk the writer says nothing."""
+        film = cv2.VideoCapture(str(self._path))
+        count = max(0, int(film.get(cv2.CAP_PROP_FRAME_COUNT)))
+        film.release()
+        if count != self._count:
+            raise OSError(errno.EIO, f'{count} of its {self._count} frames arrived')

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import subprocess
 import sys
@@ -148,6 +149,34 @@ def test_a_video_gives_a_label_per_frame_and_a_film_of_its_pace(tmp_path, segmen
     film = cv2.VideoCapture(str(tmp_path / 'out' / 'overlay' / 'street.mp4'))
     assert film.get(cv2.CAP_PROP_FPS) == 12.0
     assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 7
+
+
+def test_a_film_that_the_disk_had_no_room_for_is_not_kept(tmp_path, segmenter) -> None:
+    make_video(tmp_path / 'street.mp4', 60)
+    words = [sys.executable, '-m', 'lednet_ros.offline.command', str(tmp_path / 'street.mp4'),
+             '--output', str(tmp_path / 'out'), '--overlay', *SMALL]
+    # The network's cache is there, by the fixture; labels are small.
+    done = subprocess.run(
+        words, capture_output=True, text=True, timeout=120,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)))
+    assert done.returncode == 1
+    assert 'overlay/street.mp4: cannot be written: ' in done.stderr
+    assert 'Traceback' not in done.stderr
+    assert len(list((tmp_path / 'out' / 'label' / 'street').iterdir())) == 60
+    assert not list((tmp_path / 'out' / 'overlay').iterdir())
+
+
+def test_a_video_that_is_cut_is_complained_of_and_what_there_is_is_done(tmp_path, capsys) -> None:
+    source = tmp_path / 'street.avi'
+    make_video(source, 100)
+    whole = source.read_bytes()
+    source.write_bytes(whole[:len(whole) // 2])
+    run(source, '--output', tmp_path / 'out', code=1)
+    assert 'street.avi: is cut or damaged: about ' in capsys.readouterr().err
+    assert 20 < len(list((tmp_path / 'out' / 'label' / 'street').iterdir())) < 80
+    source.write_bytes(whole)
+    run(source, '--output', tmp_path / 'out')
+    assert len(list((tmp_path / 'out' / 'label' / 'street').iterdir())) == 100
 
 
 def header(i: int):
