@@ -51,18 +51,19 @@ def segment_bag(source: Path, work: Work) -> None:
     Until it is whole, label images are kept beside it as PNG, so that a second run goes on.
     """
     name = Path(f'{source.name}_labels')
-    if work.output.is_done(name):
-        work.kept += 1
-        return
     target = work.output.directory / name
     partial = target.with_name(f'.partial-{name}')
     held = Path(f'.work-{name}')
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        partial.mkdir()
-        new = partial / name  # its files are named after it
         with Reader(source) as reader:
             cameras = _choose(source, reader, work)
+            if work.output.is_done(name):
+                _check(target, cameras, work)
+                work.kept += 1
+                return
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            new = partial / name  # its files are named after it
             with Writer(new, version=8, storage_plugin=_storage(source)) as writer:
                 _copy(source, reader, writer, cameras, held, work)
         if target.exists():  # --overwrite
@@ -82,9 +83,22 @@ def _storage(source: Path) -> StoragePlugin:
     return StoragePlugin.MCAP if any(source.glob('*.mcap*')) else StoragePlugin.SQLITE3
 
 
+def _check(target: Path, cameras: list[Camera], work: Work) -> None:
+    """Refuse a result of before that has not all topics that are asked for now."""
+    try:
+        with Reader(target) as reader:
+            found = set(reader.topics)
+    except Exception:  # it is no bag, or a damaged one
+        found = set()
+    if lacking := set(_new_topics(cameras, work)) - found:
+        raise ConfigError(f'{target}: lacks {", ".join(sorted(lacking))}: choose another '
+                          '--output, or --overwrite')
+
+
 def _choose(source: Path, reader: Reader, work: Work) -> list[Camera]:
     """Find the topics that show pictures, or those asked for; one for each label topic."""
-    shown = [c for c in reader.connections if c.msgtype in (IMAGE, COMPRESSED) and c.msgcount]
+    shown = [c for c in reader.connections if c.msgtype in (IMAGE, COMPRESSED) and c.msgcount
+             and not c.topic.endswith('/compressedDepth')]
     absent = set(work.topics) - {c.topic for c in shown}
     if absent:
         raise ConfigError(f'{source}: has no images on {", ".join(sorted(absent))}: choose '
@@ -132,8 +146,7 @@ def _copy(
     copies = {c.id: _copy_connection(c, writer) for c in reader.connections}
     by_id = {camera.connection.id: camera for camera in cameras}
     outputs = {topic: writer.add_connection(topic, IMAGE, typestore=_TYPES)
-               for camera in cameras for topic in (
-                   camera.label_topic, *([camera.overlay_topic] if work.overlay else []))}
+               for topic in _new_topics(cameras, work)}
     task = work.progress.add_task(source.name, total=reader.message_count)
     counts = dict.fromkeys(by_id, 0)
     for connection, received_ns, data in reader.messages():
@@ -153,6 +166,11 @@ def _copy(
         labels = _labels(name, frame, work)
         for topic, message in _messages(camera, header, frame, labels, work):
             writer.write(outputs[topic], received_ns, _TYPES.serialize_cdr(message, IMAGE))
+
+
+def _new_topics(cameras: list[Camera], work: Work) -> list[str]:
+    return [topic for camera in cameras for topic in (
+        camera.label_topic, *([camera.overlay_topic] if work.overlay else []))]
 
 
 def _copy_connection(c: Connection, writer: Writer) -> Connection:
@@ -178,6 +196,8 @@ def _labels(name: Path, frame: Frame, work: Work) -> np.ndarray:
 
 def _decode(connection: Connection, data: bytes | memoryview) -> tuple[Any, Frame]:
     message: Any = _TYPES.deserialize_cdr(data, connection.msgtype)
+    if 'compressedDepth' in getattr(message, 'format', ''):
+        raise UnknownEncoding(f'format {message.format[:32]!r}: is depth')
     decode = decode_compressed if connection.msgtype == COMPRESSED else decode_image
     return message.header, decode(message)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import signal
 import subprocess
@@ -87,6 +88,13 @@ def test_a_second_run_does_only_what_is_missing(images, tmp_path, capsys) -> Non
     run(images, '--output', out, '--overwrite')
     assert '3 segmented' in capsys.readouterr().out
     assert (out / 'label' / '10.png').stat().st_mtime_ns > before
+
+
+def tally(capsys) -> tuple[int, int]:
+    """Give how many the last run said it had segmented, and kept."""
+    last = capsys.readouterr().out.splitlines()[-1]
+    said = re.search(r': (\d+) segmented by .*, (\d+) kept', last)
+    return int(said[1]), int(said[2])
 
 
 def test_what_is_foreign_or_of_other_settings_is_not_touched(images, tmp_path, capsys) -> None:
@@ -197,7 +205,7 @@ QOS = Qos(QosHistory.KEEP_LAST, 5, QosReliability.BEST_EFFORT, QosDurability.VOL
 
 
 def make_bag(path: Path, storage: StoragePlugin, images: int = 3) -> None:
-    """Front camera raw and compressed, left one compressed, a depth camera and a text."""
+    """Front camera raw and compressed, left one compressed, depth cameras and a text."""
     with Writer(path, version=9, storage_plugin=storage) as writer:
         def add(topic, type_, **more):
             return writer.add_connection(topic, type_, typestore=STORE, **more)
@@ -207,6 +215,8 @@ def make_bag(path: Path, storage: StoragePlugin, images: int = 3) -> None:
         both = add('/front/image_raw/compressed', packed)
         left = add('/left/image_raw/compressed', packed)
         depth = add('/depth/image', image)
+        depth_packed = add('/depth/image/compressedDepth', packed)
+        depth_renamed = add('/range/image/compressed', packed)
         text = add('/note', 'std_msgs/msg/String')
 
         def write(connection, at, message):
@@ -219,6 +229,10 @@ def make_bag(path: Path, storage: StoragePlugin, images: int = 3) -> None:
             write(both, at, T[packed](header=header(i), format='png', data=png))
             write(left, at, T[packed](header=header(i), format='png', data=png))
             write(depth, at, raw(np.zeros((4, 4), np.float32), i, '32FC1'))
+            for connection in (depth_packed, depth_renamed):  # 12 bytes, then a PNG
+                write(connection, at, T[packed](
+                    header=header(i), format='16UC1; compressedDepth png',
+                    data=np.concatenate((np.zeros(12, np.uint8), png))))
             write(text, at, T['std_msgs/msg/String'](data=f'note {i}'))
 
 
@@ -261,6 +275,25 @@ def test_topics_of_a_bag_can_be_chosen_and_wrong_ones_are_named(tmp_path, capsys
     run(tmp_path / 'drive', '--output', tmp_path / 'b', '--topics', '/left/image_raw/compressed')
     with Reader(tmp_path / 'b' / 'drive_labels') as reader:
         assert {t for t in reader.topics if t.startswith('/segment')} == {'/segment/left/label'}
+
+
+def test_a_bag_that_is_done_has_what_is_asked_for_or_is_refused(tmp_path, capsys) -> None:
+    make_bag(tmp_path / 'drive', StoragePlugin.MCAP)
+    words = (tmp_path / 'drive', '--output', tmp_path / 'out')
+    left = ('--topics', '/left/image_raw/compressed')
+    run(*words, *left)
+    for more, complaint in (
+            ((), 'out/drive_labels: lacks /segment/front/label: choose another --output, or'),
+            ((*left, '--overlay'), 'out/drive_labels: lacks /segment/left/overlay: choose'),
+            (('--topics', '/rear/image'), 'drive: has no images on /rear/image: choose'),
+            (('--topics', '/depth/image/compressedDepth'), 'has no images on /depth/image/comp')):
+        run(*words, *more, code=1)
+        assert complaint in capsys.readouterr().err
+    run(*words, *left)
+    assert tally(capsys) == (0, 1)
+    run(*words, '--overlay', '--overwrite')
+    run(*words)
+    assert tally(capsys) == (0, 1)
 
 
 def test_a_damaged_bag_is_one_line(tmp_path, capsys) -> None:
