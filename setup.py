@@ -26,7 +26,7 @@ setup(
     python_requires='>=3.10',
     # torch is left out on purpose: which build of it fits is the machine's matter (README).
     install_requires=['numpy>=1.21', 'safetensors>=0.4', 'PyYAML>=5.4', 'rich>=12.3',
-                      'rosbags>=0.10', 'matplotlib>=3.5', 'pillow>=9'],
+                      'rosbags>=0.10.11', 'matplotlib>=3.5', 'pillow>=9'],
     extras_require={
         'test': ['pytest', 'pytest-timeout', 'hypothesis'],  # colcon test looks here
         'training': ['tensorboard>=2.10', 'cityscapesscripts>=2.2'],

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lednet_ros.errors import STOPPED, ConfigError, LednetRosError
+from lednet_ros.errors import STOPPED, ConfigError, LednetRosError, first_line
 
 if TYPE_CHECKING:
     from lednet_ros.offline.work import Work
@@ -86,7 +86,12 @@ def _segment(source: Path, work: Work, names: dict[str, Path]) -> None:
     from lednet_ros.offline.pictures import find_pictures, segment_pictures, segment_video
     try:
         if _is_bag(source):
-            from lednet_ros.offline.bags import segment_bag
+            try:
+                from lednet_ros.offline.bags import segment_bag
+            except ImportError as error:
+                raise ConfigError(f'{source}: bags need rosbags 0.10.11 or later '
+                                  f"({first_line(error)}): pip install 'rosbags>=0.10.11'"
+                                  ) from error
             _claim(f'{source.name}_labels', source, names)
             segment_bag(source, work)
         elif source.is_dir() or source.suffix.lower() in IMAGE_SUFFIXES:

@@ -296,6 +296,18 @@ def test_a_bag_that_is_done_has_what_is_asked_for_or_is_refused(tmp_path, capsys
     assert tally(capsys) == (0, 1)
 
 
+@pytest.mark.parametrize('damage', [
+    lambda patch: patch.delattr('rosbags.rosbag2.StoragePlugin'),
+    lambda patch: patch.setitem(sys.modules, 'rosbags.interfaces', None),
+], ids=['too old', 'missing'])
+def test_rosbags_that_will_not_do_is_one_line(tmp_path, capsys, monkeypatch, damage) -> None:
+    make_bag(tmp_path / 'drive', StoragePlugin.MCAP)
+    monkeypatch.delitem(sys.modules, 'lednet_ros.offline.bags')
+    damage(monkeypatch)
+    run(tmp_path / 'drive', '--output', tmp_path / 'out', code=1)
+    assert "pip install 'rosbags>=0.10.11'" in capsys.readouterr().err
+
+
 def test_a_damaged_bag_is_one_line(tmp_path, capsys) -> None:
     make_bag(tmp_path / 'drive', StoragePlugin.MCAP)
     [file] = (tmp_path / 'drive').glob('*.mcap')
