@@ -184,7 +184,7 @@ def _copy_connection(c: Connection, writer: Writer) -> Connection:
 def _labels(name: Path, frame: Frame, work: Work) -> np.ndarray:
     """Take the labels that an interrupted run has left, or make and leave them."""
     path = work.output.directory / name
-    if path.exists():
+    if work.output.is_done(name):
         labels = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         if labels is not None and labels.shape == frame.pixels.shape[:2]:
             work.kept += 1

@@ -25,8 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LednetRosError as error:
         print(f'lednet_segment: {error}', file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print('lednet_segment: stopped: the same command goes on from here', file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        again = str(stop) or 'the same command'
+        print(f'lednet_segment: stopped: {again} goes on from here', file=sys.stderr)
         return STOPPED
 
 
@@ -69,18 +70,22 @@ def _run(args: argparse.Namespace) -> int:
         height, width = segmenter.input_size
         output = Output(args.output, {
             'checkpoint': segmenter.checkpoint.sha256, 'input': f'{width}x{height}',
-            'fit': config.fit, 'min_confidence': config.min_confidence}, args.overwrite)
+            'fit': config.fit, 'min_confidence': config.min_confidence}, args.sources,
+            args.overwrite)
         with progress_bar() as progress:
             work = Work(segmenter, output, progress, args.max_batch, args.overlay, args.topics)
-            names: dict[str, Path] = {}
-            for source in args.sources:
-                _segment(source, work, names)
+            names: dict[Path, Path] = {}
+            try:
+                for source in args.sources:
+                    _segment(source, work, names)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(output.again) from None
     print(f'{args.output}: {work.segmented} segmented by {segmenter.backend}, {work.kept} kept '
           f'from before, {len(work.problems)} left out')
     return 1 if work.problems else 0
 
 
-def _segment(source: Path, work: Work, names: dict[str, Path]) -> None:
+def _segment(source: Path, work: Work, names: dict[Path, Path]) -> None:
     """Handle one source by its kind; what is wrong with it is no reason to leave out the rest."""
     from lednet_ros.frame_sources import IMAGE_SUFFIXES
     from lednet_ros.offline.pictures import find_pictures, segment_pictures, segment_video
@@ -92,15 +97,16 @@ def _segment(source: Path, work: Work, names: dict[str, Path]) -> None:
                 raise ConfigError(f'{source}: bags need rosbags 0.10.11 or later '
                                   f"({first_line(error)}): pip install 'rosbags>=0.10.11'"
                                   ) from error
-            _claim(f'{source.name}_labels', source, names)
+            work.output.begin(source, {Path(f'{source.name}_labels'): source})
             segment_bag(source, work)
         elif source.is_dir() or source.suffix.lower() in IMAGE_SUFFIXES:
-            pictures = find_pictures(source)
+            pictures = find_pictures(source, work.output)
             for picture in pictures:
-                _claim(str(picture.label), picture.path, names)
+                _claim(picture.label, picture.path, names)
+            work.output.begin(source, {p.label.parent: p.path.parent for p in pictures})
             segment_pictures(pictures, work)
         else:
-            _claim(f'label/{source.stem}', source, names)
+            work.output.begin(source, {Path('label', source.stem): source})
             segment_video(source, work)
     except LednetRosError as error:
         work.complain(str(error))
@@ -110,8 +116,8 @@ def _is_bag(source: Path) -> bool:
     return (source / 'metadata.yaml').is_file()
 
 
-def _claim(name: str, source: Path, names: dict[str, Path]) -> None:
-    """Refuse what would write over another source's results."""
+def _claim(name: Path, source: Path, names: dict[Path, Path]) -> None:
+    """Refuse what would write over another picture's results."""
     other = names.setdefault(name, source)
     if other != source:
         raise ConfigError(f'{source} and {other}: would share {name}: give each its own --output')

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,27 +16,43 @@ import numpy as np
 from lednet_ros.errors import ConfigError
 from lednet_ros.whole_file import whole_file
 
-RECORD = 'lednet_segment.json'  # what the directory's results were made with
+RECORD = 'lednet_segment.json'  # what the directory's results were made with, and of
 
 
 class Output:
     """A directory begun by this command with these settings, so that a second run goes on.
 
     Raises ConfigError where it holds something else, or results of other settings, unless
-    `overwrite` is set; even then only files of results' names are replaced.
+    `overwrite` is set; even then only files of results' names are replaced. Those are told by
+    their age, from a date in the record: so a run that was stopped goes on without `overwrite`.
     """
 
-    def __init__(self, directory: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
-        self.directory = directory
-        self._overwrite = overwrite
-        self._written: set[Path] = set()
+    def __init__(
+        self, directory: Path, settings: Mapping[str, Any], sources: Sequence[Path],
+        overwrite: bool,
+    ) -> None:
+        self.directory, self._place = directory, directory.resolve()
+        self.again = f'the same command{" without --overwrite" if overwrite else ""}'
+        self._now_ns = 0    # --overwrite's beginning
+        self._since_ns = 0  # what is older is no result of the source at hand
         record = directory / RECORD
         try:
             directory.mkdir(parents=True, exist_ok=True)
             found = json.loads(record.read_text()) if record.exists() else None
-            if not overwrite:
-                self._check(found, dict(settings))
-            record.write_text(json.dumps(dict(settings), indent=1) + '\n')
+            if overwrite:
+                os.utime(directory)
+                self._now_ns = directory.stat().st_mtime_ns  # by the clock that dates the results
+                if _others(found, settings):
+                    found = {'since_ns': self._now_ns}
+            else:
+                self._check(found, settings)
+            self._record: dict[str, Any] = {  # earlier records lack what has a default here
+                'since_ns': 0, 'overwritten_ns': {}, 'origins': {}, **(found or {}), **settings}
+            self._taken: dict[str, str] = {} if overwrite else dict(self._record['origins'])
+            if overwrite:
+                self._record['overwritten_ns'] |= {
+                    str(source.resolve()): self._now_ns for source in sources}
+            self._save()
         except (OSError, json.JSONDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else 'its record is damaged'
             raise ConfigError(f'{directory}: cannot be used: {reason}: choose another '
@@ -45,16 +62,47 @@ class Output:
         if found is None and any(self.directory.iterdir()):
             raise ConfigError(f'{self.directory}: is not empty and not of lednet_segment: choose '
                               'another --output, or --overwrite')
-        if found not in (None, settings):
-            other = [k for k in settings if not isinstance(found, dict)
-                     or found.get(k) != settings[k]]
-            raise ConfigError(f'{self.directory}: was made with another {", ".join(other)}: '
+        if found is not None and (others := _others(found, settings)):
+            raise ConfigError(f'{self.directory}: was made with another {", ".join(others)}: '
                               'choose another --output, or --overwrite')
 
+    def _save(self) -> None:
+        with whole_file(self.directory / RECORD) as path:
+            path.write_text(json.dumps(self._record, indent=1) + '\n')
+
+    def begin(self, source: Path, origins: Mapping[Path, Path]) -> None:
+        """Turn to a source; each directory of its results is of one origin.
+
+        Raises ConfigError where one is another's.
+        """
+        ours = {str(name): str(origin.resolve()) for name, origin in origins.items()}
+        for name, origin in ours.items():
+            if (other := self._taken.get(name, origin)) != origin:
+                raise ConfigError(
+                    f'{source} and {other}: would share {name}: give each its own --output')
+        self._taken |= ours
+        known, dates = self._record['origins'], self._record['overwritten_ns']
+        if not ours.items() <= known.items():
+            # --overwrite: nothing that is there is of the new origin.
+            dates |= {o: self._now_ns for name, o in ours.items() if known.get(name, o) != o}
+            known |= ours
+            with self._explaining(self.directory / RECORD):
+                self._save()
+        self._since_ns = max(self._record['since_ns'], *(
+            dates.get(path, 0) for path in (str(source.resolve()), *ours.values())))
+
     def is_done(self, name: Path) -> bool:
-        """Whether this result is there from before and may stay."""
+        """Whether this result of the source at hand is there from before and may stay."""
         path = self.directory / name
-        return path.exists() and (not self._overwrite or name in self._written)
+        return path.exists() and path.stat().st_mtime_ns >= self._since_ns
+
+    def holds(self, path: Path) -> bool:
+        """Whether a file is, by its place, a result or kept for one."""
+        path = path.resolve()
+        if self._place not in path.parents:
+            return False
+        first = path.relative_to(self._place).parts[0]
+        return first in ('label', 'overlay') or first.startswith('.work-')
 
     def write_png(self, name: Path, pixels: np.ndarray) -> None:
         """Write uint8 (H, W), or (H, W, 3) RGB. Raises ConfigError."""
@@ -67,11 +115,20 @@ class Output:
     def making(self, name: Path) -> Iterator[Path]:
         """Give a path to write to; it gets its name when the block ends well, else it is gone."""
         path = self.directory / name
-        try:
+        with self._explaining(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(path) as partial:
                 yield partial
+
+    @contextmanager
+    def _explaining(self, path: Path) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise ConfigError(f'{path}: cannot be written: {error.strerror}: make room or choose '
-                              'another --output, then go on by the same command') from error
-        self._written.add(name)
+                              f'another --output, then go on by {self.again}') from error
+
+
+def _others(found: Any, settings: Mapping[str, Any]) -> list[str]:
+    """Give the settings that a record does not share."""
+    return [k for k in settings if not isinstance(found, dict) or found.get(k) != settings[k]]

@@ -16,6 +16,7 @@ import numpy as np
 from lednet_ros.errors import ConfigError
 from lednet_ros.frame_sources import IMAGE_SUFFIXES, Part, VideoFile, natural, read_image
 from lednet_ros.image_decoding import Frame
+from lednet_ros.offline.output import Output
 from lednet_ros.offline.work import Work, batches
 
 
@@ -27,12 +28,13 @@ class Picture(NamedTuple):
     overlay: Path
 
 
-def find_pictures(source: Path) -> list[Picture]:
-    """Find an image, or all images below a directory. Raises ConfigError."""
+def find_pictures(source: Path, output: Output) -> list[Picture]:
+    """Find an image, or all images below a directory but results. Raises ConfigError."""
     root, paths = source.parent, [source]
     if source.is_dir():
         root = source
-        paths = sorted((p for p in source.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES),
+        paths = sorted((p for p in source.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES
+                        and not output.holds(p)),
                        key=lambda p: [natural(Path(part)) for part in p.relative_to(root).parts])
         if not paths:
             raise ConfigError(f'{source}: holds no image: put {", ".join(IMAGE_SUFFIXES)} files '
@@ -95,10 +97,10 @@ def _run_video(video: VideoFile, source: Path, work: Work, film: _Film | None) -
     for batch in batches(numbered, work.batch):
         labels: dict[int, np.ndarray] = {}
         names = {i: Path('label', source.stem, f'{i:06}.png') for i, _ in batch}
-        for i, _ in batch:
+        for i, pixels in batch:
             if work.output.is_done(names[i]):
                 found = cv2.imread(str(work.output.directory / names[i]), cv2.IMREAD_GRAYSCALE)
-                if found is not None:
+                if found is not None and found.shape == pixels.shape[:2]:
                     labels[i] = found
                     work.kept += 1
         missing = [(i, pixels) for i, pixels in batch if i not in labels]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import resource
 import signal
@@ -31,6 +32,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from lednet_ros.offline import command
 from lednet_ros.offline.bags import label_topic
+from lednet_ros.offline.work import Work
 from lednet_ros.segmentation import Segmenter, SegmenterConfig
 
 SMALL = ('--input-height', '64', '--input-width', '96')
@@ -97,6 +99,49 @@ def tally(capsys) -> tuple[int, int]:
     return int(said[1]), int(said[2])
 
 
+def stop_after(monkeypatch, count: int) -> None:
+    """Stop the command as by Ctrl-C when it has segmented so many."""
+    segment = Work.segment
+
+    def segment_or_stop(work, frames):
+        if work.segmented >= count:
+            raise KeyboardInterrupt
+        return segment(work, frames)
+
+    monkeypatch.setattr(Work, 'segment', segment_or_stop)
+
+
+@pytest.mark.parametrize('settings', [(), ('--min-confidence', '0.9')], ids=['same', 'other'])
+def test_overwriting_that_was_stopped_goes_on_without_overwrite(
+    images, tmp_path, capsys, monkeypatch, settings
+) -> None:
+    words = (images, '--output', tmp_path / 'out', *settings)
+    run(images, '--output', tmp_path / 'out')
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        run(*words, '--overwrite', code=130)
+    assert 'stopped: the same command without --overwrite goes on from here' in (
+        capsys.readouterr().err)
+    run(*words)
+    assert tally(capsys) == (2, 1)
+    run(*words)
+    assert tally(capsys) == (0, 3)
+
+
+def test_overwriting_one_source_leaves_the_others_done_unless_settings_differ(
+    images, tmp_path, capsys
+) -> None:
+    make_video(tmp_path / 'street.mp4', 4)
+    both = (images, tmp_path / 'street.mp4', '--output', tmp_path / 'out')
+    run(*both)
+    for settings, expected in (
+            ((), (0, 7)),
+            (('--min-confidence', '0.9'), (3, 4))):
+        run(*both[1:], *settings, '--overwrite')
+        run(*both, *settings)
+        assert tally(capsys) == expected
+
+
 def test_what_is_foreign_or_of_other_settings_is_not_touched(images, tmp_path, capsys) -> None:
     foreign = tmp_path / 'foreign'
     foreign.mkdir()
@@ -135,6 +180,13 @@ def test_names_that_would_collide_are_refused(images, tmp_path, capsys) -> None:
     cv2.imwrite(str(images / '2.jpg'), street(2))
     run(images, '--output', tmp_path / 'out', code=1)
     assert 'would share' in capsys.readouterr().err
+
+
+def test_results_below_a_source_are_no_pictures_of_it(images, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(images)
+    for expected in ('3 segmented', '0 segmented'):
+        run('.', '--output', 'out', '--overlay')
+        assert expected in capsys.readouterr().out
 
 
 def make_video(path: Path, frames: int, height: int = 48, width: int = 64) -> None:
@@ -294,6 +346,77 @@ def test_a_bag_that_is_done_has_what_is_asked_for_or_is_refused(tmp_path, capsys
     run(*words, '--overlay', '--overwrite')
     run(*words)
     assert tally(capsys) == (0, 1)
+
+
+def test_labels_held_for_a_bag_are_not_taken_when_overwriting(
+    tmp_path, capsys, monkeypatch
+) -> None:
+    make_bag(tmp_path / 'drive', StoragePlugin.MCAP)
+    words = (tmp_path / 'drive', '--output', tmp_path / 'out')
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        run(*words, code=130)
+    assert len(list((tmp_path / 'out' / '.work-drive_labels').rglob('*.png'))) == 4
+    run(*words, '--min-confidence', '0.9', '--overwrite')
+    assert tally(capsys) == (6, 0)
+
+
+@pytest.mark.parametrize('name', ['0001.png', 'street.mp4', 'drive', 'photos'])
+def test_results_of_another_source_of_the_same_name_are_not_taken(tmp_path, capsys, name) -> None:
+    for day, seed in (('day1', 1), ('day2', 2)):
+        source = tmp_path / day / name
+        source.parent.mkdir()
+        if name == 'drive':
+            make_bag(source, StoragePlugin.MCAP)
+        elif name == 'street.mp4':
+            make_video(source, 3, height=48 * seed)
+        else:
+            source = source / '0001.png' if name == 'photos' else source
+            source.parent.mkdir(exist_ok=True)
+            cv2.imwrite(str(source), street(seed))
+    day1, day2 = tmp_path / 'day1' / name, tmp_path / 'day2' / name
+    out = ('--output', tmp_path / 'out')
+    run(day1, *out)
+    run(day2, *out, code=1)
+    assert f'{day2} and {tmp_path / "day1"}' in (said := capsys.readouterr().err)
+    assert 'would share ' in said
+    run(day1, *out)
+    run(day2, *out, '--overwrite')
+    segmented, kept = tally(capsys)
+    assert segmented > kept == 0
+    run(day2, *out)
+    assert tally(capsys)[0] == 0
+    run(day1, *out, code=1)
+
+
+def test_a_picture_is_not_taken_for_one_of_the_directory_that_it_was_overwritten_by(
+    tmp_path, capsys
+) -> None:
+    for day in ('day1', 'day2'):
+        (tmp_path / day).mkdir()
+        for name in ('1.png', '2.png'):
+            cv2.imwrite(str(tmp_path / day / name), street(len(name)))
+    out = ('--output', tmp_path / 'out')
+    run(tmp_path / 'day1', *out)
+    run(tmp_path / 'day2' / '1.png', *out, '--overwrite')
+    run(tmp_path / 'day2', *out)
+    assert tally(capsys) == (1, 1)
+
+
+def test_a_directory_and_a_video_do_not_share_labels(images, tmp_path, capsys) -> None:
+    make_video(tmp_path / 'deeper.mp4', 2)
+    run(images, tmp_path / 'deeper.mp4', '--output', tmp_path / 'out', code=1)
+    assert 'would share label/deeper: give each its own --output' in capsys.readouterr().err
+
+
+def test_a_record_of_before_origins_were_kept_is_read(images, tmp_path, capsys) -> None:
+    run(images, '--output', tmp_path / 'out')
+    record = tmp_path / 'out' / 'lednet_segment.json'
+    found = json.loads(record.read_text())
+    record.write_text(json.dumps({
+        k: found[k] for k in ('checkpoint', 'input', 'fit', 'min_confidence')}))
+    run(images, '--output', tmp_path / 'out')
+    assert tally(capsys) == (0, 3)
 
 
 @pytest.mark.parametrize('damage', [
