@@ -94,6 +94,7 @@ class ChildBuild:
 
 def needed_build(checkpoint: Checkpoint, config: SegmenterConfig) -> ChildBuild | None:
     """Start building what a Segmenter of this config would spend minutes on; None: nothing."""
+    from lednet_ros.segmentation.backends.cache import EngineCache
     from lednet_ros.segmentation.backends.tensorrt import is_built
     from lednet_ros.segmentation.backends.torch import choose_device
     if config.backend not in ('auto', 'tensorrt'):
@@ -102,6 +103,8 @@ def needed_build(checkpoint: Checkpoint, config: SegmenterConfig) -> ChildBuild 
         if choose_device(config.device).type != 'cuda' or all(
                 is_built(checkpoint, config, confidence) for confidence in (False, True)):
             return None
+        if not EngineCache(config.engine_cache_dir or None).can_keep():
+            return None  # what a child builds would be lost with it
     except BackendUnavailable:
         return None  # the Segmenter says so, or takes another backend
     # Not auto: where TensorRT fails the child would do with another backend, and say it is well.

@@ -80,6 +80,17 @@ def test_the_child_of_an_auto_that_needs_an_engine_builds_just_that(
     assert (state.error or '').startswith('tensorrt: ')
 
 
+def test_no_child_builds_what_cannot_be_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tensorrt, 'is_built', lambda *_: False)
+    monkeypatch.setattr(backends_torch, 'choose_device', lambda _: SimpleNamespace(type='cuda'))
+    (tmp_path / 'file').touch()  # root may write anywhere else
+    assert child_build.needed_build(
+        load_checkpoint(default_checkpoint()),
+        SegmenterConfig(engine_cache_dir=str(tmp_path / 'file' / 'engines'))) is None
+
+
 @pytest.mark.usefixtures('busy')
 def test_a_build_is_watched_without_waiting_and_cancelled_within_two_seconds() -> None:
     build = ChildBuild(None, TORCH)

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -108,6 +109,15 @@ class EngineCache:
             _log.warning('%s: cannot be written to (%s): the engine is built and not kept: give a '
                          'writable engine_cache_dir', self.directory, error)
         return self._build(None, key, build, load)
+
+    def can_keep(self) -> bool:
+        """Whether the directory can be written to."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.directory):
+                return True
+        except OSError:
+            return False
 
     def entries(self) -> list[Entry]:
         """The engines and set-aside files, the last used first."""
