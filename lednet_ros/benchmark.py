@@ -313,6 +313,8 @@ def camera_frames(knobs: Knobs, size: tuple[int, int], count: int) -> list[np.nd
     """BGR frames of the network's size: from the directory, else drawn with a fixed seed."""
     import cv2
     import numpy as np
+
+    from lednet_ros.frame_sources import read_image
     height, width = size
     if knobs.images:
         try:
@@ -328,7 +330,7 @@ def camera_frames(knobs: Knobs, size: tuple[int, int], count: int) -> list[np.nd
         chosen = [paths[i * step % len(paths)] for i in range(count)]
         images = []
         for path in chosen:
-            image = cv2.imread(str(path))
+            image = read_image(path)
             if image is None:
                 raise ConfigError(f'images: {path} is no image that OpenCV can read: remove it')
             images.append(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))

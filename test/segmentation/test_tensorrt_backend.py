@@ -171,31 +171,22 @@ def test_memory_that_runs_out_while_building_is_said_with_sizes(
         make_backend(checkpoint, tmp_path)
 
 
-def test_memory_that_runs_out_while_loading_is_no_fault_of_the_file(
+@pytest.mark.parametrize(('says', 'error', 'match'), [
+    ('[defaultAllocator.cpp] Error Code 1: Cuda Runtime (out of memory)', OutOfMemory, ''),
+    ('CUDA error: out of memory', OutOfMemory, ''),
+    ('CUDA error: unspecified launch failure\nCUDA kernel errors might', BackendUnavailable,
+     r'the GPU failed \(CUDA error: unspec.*\): look'),
+], ids=['memory', 'memory by CUDA', 'failure'])
+def test_what_goes_wrong_with_the_gpu_while_loading_is_no_fault_of_the_file(
     checkpoint: Checkpoint, torch_tensorrt: TorchTensorRT, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch, says: str, error: type[Exception], match: str
 ) -> None:
     make_backend(checkpoint, tmp_path)
 
     def load(file: Any) -> Any:
-        raise RuntimeError('[defaultAllocator.cpp] Error Code 1: Cuda Runtime (out of memory)')
+        raise RuntimeError(says)
 
     monkeypatch.setattr(torch_tensorrt, 'load', load)
-    with pytest.raises(OutOfMemory):
-        make_backend(checkpoint, tmp_path)
-    assert names_in(tmp_path) == ['.engine']
-
-
-def test_a_gpu_that_fails_while_checking_costs_no_engine(
-    checkpoint: Checkpoint, torch_tensorrt: TorchTensorRT, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_backend(checkpoint, tmp_path)
-
-    def load(file: Any) -> Any:
-        raise RuntimeError('CUDA error: unspecified launch failure\nCUDA kernel errors might')
-
-    monkeypatch.setattr(torch_tensorrt, 'load', load)
-    with pytest.raises(BackendUnavailable, match=r'the GPU failed \(CUDA error: unspec.*\): look'):
+    with pytest.raises(error, match=match):
         make_backend(checkpoint, tmp_path)
     assert names_in(tmp_path) == ['.engine']

@@ -266,22 +266,22 @@ class TensorRTBackend:
     def _check(self, saved: bytes) -> bytes:
         """Run a saved program once against torch. What this raises makes the cache build anew."""
         _log.info('%s: checking the engine', self.name)
-        with (out_of_memory_explained(self._what, self._device),
-              torch.cuda.device(self._device), torch.no_grad()):
-            def labels(frames: np.ndarray) -> np.ndarray:
-                return program(torch.from_numpy(frames).to(self._device))[0].cpu().numpy()
-
-            try:
+        try:
+            with (out_of_memory_explained(self._what, self._device),
+                  torch.cuda.device(self._device), torch.no_grad()):
                 program = self._load(saved)
+
+                def labels(frames: np.ndarray) -> np.ndarray:
+                    return program(torch.from_numpy(frames).to(self._device))[0].cpu().numpy()
+
                 found = self_check(self._checkpoint, labels, *self._size, self._device)
-            except RuntimeError as error:
-                text = str(error).lower()
-                if 'cuda error' not in text or 'out of memory' in text:
-                    raise
-                # It says something of the machine, not of the engine, which took minutes.
-                raise BackendUnavailable(
-                    f'{self._what}: the GPU failed ({first_line(error)}): look at dmesg, restart '
-                    'the machine') from error
+        except RuntimeError as error:
+            if 'cuda error' not in str(error).lower():
+                raise
+            # It says something of the machine, not of the engine, which took minutes.
+            raise BackendUnavailable(
+                f'{self._what}: the GPU failed ({first_line(error)}): look at dmesg, restart the '
+                'machine') from error
         if found.refusal:
             raise _Refused(found.refusal)
         self.self_check = found
