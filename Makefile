@@ -14,9 +14,9 @@ demo: venv-demo
 test: lint
 	.venv/bin/python -m pytest -m 'not full and not gpu'
 
-# The full counts and matrices.
+# The full counts and matrices, and the promised times: on a machine with nothing else to do.
 test-full: lint
-	.venv/bin/python -m pytest -m 'not gpu'
+	.venv/bin/python -m pytest -m 'not gpu' --time-limits
 
 # On a machine with a CUDA GPU.
 test-gpu: venv-test

@@ -4,13 +4,61 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from ros_graph import Graph
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --time-limits: how long something takes is judged only where it is given."""
+    parser.addoption('--time-limits', action='store_true',
+                     help='hold the promised times too, on a machine with nothing else to do')
+
+
+def load_average() -> str:
+    """Return how many processes wanted a core in the last 1, 5 and 15 minutes."""
+    return 'load average ' + ' '.join(f'{load:.1f}' for load in os.getloadavg())
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Return what the machine had to do beside, before the run."""
+    held = 'judged' if config.getoption('--time-limits') else 'not judged'
+    return f'{load_average()} on {os.cpu_count()} cores; promised times are {held}'
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Write the same after the run."""
+    terminalreporter.write_line(f'{load_average()} on {os.cpu_count()} cores')
+
+
+@pytest.fixture
+def times_are_held(request: pytest.FixtureRequest) -> bool:
+    """Return whether promised times are judged: --time-limits is given."""
+    return bool(request.config.getoption('--time-limits'))
+
+
+@pytest.fixture
+def within(times_are_held: bool) -> Callable[[float], AbstractContextManager[None]]:
+    """Hold a block to a promised time in s, where --time-limits is given.
+
+    Elsewhere it may take as long as a busy machine makes it: only the test's own deadlines, which
+    tell that something hangs, end it.
+    """
+    @contextmanager
+    def within(limit_s: float) -> Iterator[None]:
+        began_s = time.monotonic()
+        yield
+        took_s = time.monotonic() - began_s
+        if times_are_held:
+            assert took_s <= limit_s, f'took {took_s:.2f} s; {load_average()}'
+
+    return within
 
 
 @pytest.fixture(scope='session', autouse=True)

@@ -213,10 +213,10 @@ def raw_safetensors(dtype: str = 'F32', record: str = '{}') -> bytes:
     ('deep.safetensors', lambda p: p.write_bytes(raw_safetensors('U8', 100_000 * '[')),
      "its 'lednet_ros' record is not usable"),
     ('evil.pth', lambda p: torch.save({'state_dict': Evil(p.with_name('left'))}, p),
-     'holds io.open, not only tensors, and is not unpickled'),
+     r'holds _?io\.open, not only tensors, and is not unpickled'),
     ('evil.pkl',
      lambda p: p.write_bytes(pickle.dumps(Evil(p.with_name('left')), 2)),
-     'holds io.open, not only tensors'),
+     r'holds _?io\.open, not only tensors'),
 ], ids=lambda v: v if isinstance(v, str) and '.' in v and ' ' not in v else '')
 def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path, name, write, words) -> None:
     path = tmp_path / name

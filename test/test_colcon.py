@@ -20,7 +20,7 @@ def run(*command: str, cwd: Path) -> str:
     # Empty, the variable would make ament's packages unfindable; here they are in the venv.
     environment = {**os.environ,
                    'AMENT_PREFIX_PATH': os.environ.get('AMENT_PREFIX_PATH') or sys.prefix}
-    done = subprocess.run(command, cwd=cwd, env=environment, text=True, timeout=250,
+    done = subprocess.run(command, cwd=cwd, env=environment, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 0, done.stdout
     return done.stdout

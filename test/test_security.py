@@ -55,14 +55,14 @@ def wait_for_policy(graph, node: str) -> None:
                 graph.node, f'get_{which}_names_and_types_by_node')(node, '/')} <= names
             for which, names in allowed.items())
 
-    graph.wait_until(is_listed, 20.0, f'the policy and the graph differ for {node}')
+    graph.wait_until(is_listed, 300.0, f'the policy and the graph differ for {node}')
 
 
 def test_the_sros2_policy_lists_what_the_segment_node_has_in_the_graph(graph) -> None:
     from sensor_msgs.msg import CameraInfo
     node = graph.start('lednet_ros.node.segment_node', {
         'input_height': 64, 'input_width': 96, 'lazy': False, 'use_sim_time': True})
-    graph.wait_for_output(node, 'ready: ', 60.0)
+    graph.wait_for_output(node, 'ready: ')
     graph.subscribe('/segment/camera_info', CameraInfo)
     wait_for_policy(graph, 'segment')
 
@@ -73,6 +73,6 @@ def test_the_sros2_policy_lists_what_the_ground_node_has_in_the_graph(graph) -> 
         'label', 'confidence', 'camera_info', 'label_info')}
     node = graph.start('lednet_ros.node.ground_node', {
         'min_confidence': 0.5, 'camera.height': 1.0, 'use_sim_time': True}, remaps)
-    graph.wait_for_output(node, 'ready: ', 60.0)
+    graph.wait_for_output(node, 'ready: ')
     graph.subscribe('/ground/free_space', LaserScan)
     wait_for_policy(graph, 'ground')

@@ -19,13 +19,13 @@ from lifecycle_msgs.msg import Transition
 from rcl_interfaces.msg import Parameter
 from rcl_interfaces.srv import SetParameters
 from rclpy.serialization import serialize_message
+from ros_graph import WITHIN_S
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from test_segment_node import (
     BEST_EFFORT,
     NODE,
     SMALL,
-    START_S,
     change_state,
     feeding,
     make_image,
@@ -51,6 +51,7 @@ def test_good_images_among_corrupt_ones_are_all_segmented(graph, count) -> None:
     outlet = graph.publisher('image', Image)
     inbox = graph.subscribe('/segment/label', Image)
     graph.exchange(outlet, make_image(stamp=(1, 0)), inbox)
+    before = wait_for_camera(diagnostics, lambda c: int(c['segmented']) > 0)
     empty, short, strange = Image(), make_image(), make_image(encoding='32FC1')
     short.data = short.data[:100]
     sent = []
@@ -61,7 +62,7 @@ def test_good_images_among_corrupt_ones_are_all_segmented(graph, count) -> None:
             outlet.publish(sent[-1])
             inbox.wait_for(lambda m, i=i: m.header.stamp.sec == 100 + i)
     camera = wait_for_camera(diagnostics, lambda c: int(c['rejected']) == count)
-    assert camera['dropped'] == '0'
+    assert camera['dropped'] == before['dropped']
     assert "encoding '32FC1'" in camera['last_rejection']  # every third and the last
     assert int(camera['received']) == int(camera['segmented']) + count
     assert [m.header.stamp.sec for m in inbox.messages if m.header.stamp.sec >= 100] == [
@@ -97,7 +98,7 @@ def test_parameters_of_no_type_and_times_below_0_end_nothing(graph) -> None:
     outlet, inbox = graph.publisher('image', Image), graph.subscribe('/segment/label', Image)
     graph.exchange(outlet, make_image(stamp=(1, 0)), inbox)
     client = graph.node.create_client(SetParameters, '/segment/set_parameters')
-    assert client.wait_for_service(20.0)
+    assert client.wait_for_service(WITHIN_S)
     request = SetParameters.Request(parameters=[Parameter(name='lazy')])
     request.parameters[0].value.type = 42
     client.call_async(request)
@@ -141,7 +142,7 @@ def test_a_checkpoint_replaced_by_rubbish_is_named_and_the_next_good_one_works(
     assert change_state(graph, Transition.TRANSITION_CONFIGURE)
     graph.wait_until(lambda: any(
         (engine := values(a, 'segment: engine')).get('state') == 'ready' and engine['level'] == '0'
-        for a in diagnostics.messages[seen:]), 20.0, 'the good checkpoint is not told of')
+        for a in diagnostics.messages[seen:]), WITHIN_S, 'the good checkpoint is not told of')
     assert change_state(graph, Transition.TRANSITION_ACTIVATE)
     graph.exchange(outlet, make_image(stamp=(2, 0)), inbox)
 
@@ -170,7 +171,7 @@ def test_on_a_full_disk_the_node_works_all_the_same(graph, tmp_path) -> None:
     cache = tmp_path / 'cache'
     node = graph.start([sys.executable, '-c', FULL_DISK],
                        {**SMALL, 'engine_cache_dir': str(cache)})
-    graph.wait_for_output(node, 'ready: ', START_S)
+    graph.wait_for_output(node, 'ready: ')
     graph.exchange(graph.publisher('image', Image), make_image(),
                    graph.subscribe('/segment/label', Image))
     graph.wait_for_output(node, 'cannot be written')
@@ -184,7 +185,7 @@ def test_two_nodes_may_start_at_once_on_a_cold_cache(graph, tmp_path) -> None:
     nodes = [graph.start(NODE, {**SMALL, 'engine_cache_dir': str(tmp_path / 'cache')},
                          {'__node': name}) for name in names]
     for node in nodes:
-        graph.wait_for_output(node, 'ready: ', START_S)
+        graph.wait_for_output(node, 'ready: ')
     inboxes = [graph.subscribe(f'/{name}/label', Image) for name in names]
     outlet = graph.publisher('image', Image)
     for inbox in inboxes:
@@ -225,7 +226,7 @@ def test_ended_under_load_it_leaves_nothing_and_starts_again(graph, number, coun
         for _ in range(count):
             inbox = graph.subscribe('/segment/label', Image)
             node = graph.start(NODE, SMALL)
-            inbox.wait(2, START_S)
+            inbox.wait(2)
             mapped = shared_memory(node.pid)
             code = node.stop(number)
             graph.node.destroy_subscription(inbox._subscription)
@@ -238,19 +239,22 @@ def test_ended_under_load_it_leaves_nothing_and_starts_again(graph, number, coun
             assert code == 0, node.describe()
             assert 'Traceback' not in node.output
             assert mapped
-            graph.wait_until(lambda mapped=mapped: not left_alone(mapped), 5.0,
+            graph.wait_until(lambda mapped=mapped: not left_alone(mapped), WITHIN_S,
                              lambda mapped=mapped: f'left in place: {left_alone(mapped)}')
 
 
-def test_diagnostics_go_on_and_name_what_is_wrong_while_nothing_comes(graph) -> None:
+def test_diagnostics_go_on_and_name_what_is_wrong_while_nothing_comes(
+    graph, times_are_held
+) -> None:
     start(graph, {'lazy': False, 'diagnostics.stale_after_s': 1.0})
     diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
     outlet = graph.publisher('image', Image, BEST_EFFORT)
     with feeding(outlet, hz=10):
         wait_for_camera(diagnostics, lambda c: c['state'] == 'active')
     camera = wait_for_camera(diagnostics, lambda c: c['state'] == 'stale')
-    # stale_after_s and a period; the rest is a busy machine's
-    assert 1000 <= float(camera['image_age_ms']) < 1000 + 1000 + 500
+    assert float(camera['image_age_ms']) >= 1000
+    if times_are_held:  # stale_after_s and a period
+        assert float(camera['image_age_ms']) < 1000 + 1000 + 500
     assert 'no image came for' in camera['message']
     seen = len(diagnostics.messages)
     diagnostics.wait(seen + 2)
@@ -283,7 +287,7 @@ def test_simulated_time_may_stand_still_and_jump_back(graph) -> None:
         for second in (5000, 5000 - CLOCK_JUMP_S):
             now.clock.sec = second
             graph.wait_until(lambda: node.returncode is None and any(
-                a.header.stamp.sec == now.clock.sec for a in diagnostics.messages), 20.0,
+                a.header.stamp.sec == now.clock.sec for a in diagnostics.messages), WITHIN_S,
                 'the node does not follow /clock')
             graph.exchange(outlet, make_image(stamp=(second - 1, 500_000_000)), inbox)
         camera = wait_for_camera(diagnostics, lambda c: 'before the last' in c['last_odd_stamp'])
@@ -309,7 +313,7 @@ class Slow(Segmenter):
 def test_a_node_whose_network_hangs_ends_all_the_same_and_leaves_nothing(graph) -> None:
     """The node's own code, with a Segmenter that does not come back, as a GPU that hangs."""
     node = graph.start(node_with('Slow', SLOW), SMALL)
-    graph.wait_for_output(node, 'ready: ', START_S)
+    graph.wait_for_output(node, 'ready: ')
     diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
     graph.subscribe('/segment/label', Image)
     with feeding(graph.publisher('image', Image), hz=10):
@@ -317,5 +321,5 @@ def test_a_node_whose_network_hangs_ends_all_the_same_and_leaves_nothing(graph) 
     mapped = shared_memory(node.pid)
     assert mapped
     assert node.stop(signal.SIGINT) == 0, node.describe()
-    graph.wait_until(lambda: not left_alone(mapped), 5.0,
+    graph.wait_until(lambda: not left_alone(mapped), WITHIN_S,
                      lambda: f'left in place: {left_alone(mapped)}')

@@ -23,10 +23,15 @@ from lednet_ros.node.image_codec import decode_image
 from lednet_ros.node.image_source_node import PARAMETERS, load_camera_info, pinhole, scaled
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from ros_graph import Graph
 
+    Within = Callable[[float], AbstractContextManager[None]]
+
 NODE = 'lednet_ros.node.image_source_node'
-ENDED_S = 5.0  # after a signal; 2 are promised, the rest is for a machine under full load
+ENDED_S = 2.0  # after a signal
 CALIBRATION = """\
 image_width: 96
 image_height: 48
@@ -120,14 +125,15 @@ def test_a_calibration_is_scaled_to_the_published_size(
 
 
 def test_frames_keep_to_the_rate(
-    graph: Graph, tmp_path: Path, images: dict[str, np.ndarray],
+    graph: Graph, tmp_path: Path, images: dict[str, np.ndarray], times_are_held: bool,
 ) -> None:
-    """By the stamps, the median of 40 gaps is the period: no drift, and a busy machine may
-    delay some frames."""
+    """By the stamps, the median of 40 gaps is the period, or a busy machine's longer one."""
     inbox = graph.subscribe('image', Image)
     graph.start(NODE, {'source': str(tmp_path / 'images'), 'rate_hz': 20.0})
     gaps = np.diff([stamp_s(message) for message in inbox.wait(41)])
-    assert 0.035 < float(np.median(gaps)) < 0.075
+    assert float(np.median(gaps)) > 0.035
+    if times_are_held:
+        assert float(np.median(gaps)) < 0.075
 
 
 def test_an_unreadable_image_is_one_warning(
@@ -166,27 +172,29 @@ def test_an_error_is_one_line_and_exit_code_1(
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
 @pytest.mark.parametrize('rate_hz', [5.0, 1000.0])
 def test_a_signal_ends_it_with_exit_code_0(
-    graph: Graph, tmp_path: Path, images: dict[str, np.ndarray], number: signal.Signals,
-    rate_hz: float,
+    graph: Graph, tmp_path: Path, images: dict[str, np.ndarray], within: Within,
+    number: signal.Signals, rate_hz: float,
 ) -> None:
     inbox = graph.subscribe('image', Image)
     node = graph.start(NODE, {'source': str(tmp_path / 'images'), 'rate_hz': rate_hz})
     inbox.wait(2)
     node.send(number)
     node.send(number)  # as launch does
-    assert node.wait(within_s=ENDED_S) == 0
+    with within(ENDED_S):
+        assert node.wait() == 0
     assert len(node.output.splitlines()) == 1  # 'playing'
 
 
 def test_a_signal_ends_it_while_it_waits_for_a_subscriber(
-    graph: Graph, tmp_path: Path, images: dict[str, np.ndarray],
+    graph: Graph, tmp_path: Path, images: dict[str, np.ndarray], within: Within,
 ) -> None:
     node = graph.start(NODE, {'source': str(tmp_path / 'images'), 'wait_for_subscriber': True})
     graph.wait_for_output(node, 'waiting for a subscriber to /image')
-    assert node.stop(signal.SIGINT, within_s=ENDED_S) == 0
+    with within(ENDED_S):
+        assert node.stop(signal.SIGINT) == 0
 
 
-def test_a_signal_ends_it_while_a_webcam_blocks(graph: Graph) -> None:
+def test_a_signal_ends_it_while_a_webcam_blocks(graph: Graph, within: Within) -> None:
     program = (
         'import cv2, sys, time\n'
         'class Stuck:\n'
@@ -199,7 +207,8 @@ def test_a_signal_ends_it_while_a_webcam_blocks(graph: Graph) -> None:
         'sys.exit(main())\n')
     node = graph.start([sys.executable, '-c', program], {'source': '0'})
     graph.wait_for_output(node, 'reading')
-    assert node.stop(signal.SIGTERM, within_s=ENDED_S) == 0
+    with within(ENDED_S):
+        assert node.stop(signal.SIGTERM) == 0
 
 
 def test_parameters_are_described_and_read_only(

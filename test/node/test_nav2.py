@@ -67,11 +67,11 @@ def test_mask_confidence_points_and_labels_are_as_the_layer_needs_them(graph, ou
     source = layer()
     segment = graph.start([sys.executable, '-c', SEGMENT], {
         'input_height': 64, 'input_width': 128, 'output_size': output_size})
-    graph.wait_for_output(segment, 'ready: ', 60.0)
+    graph.wait_for_output(segment, 'ready: ')
     ground = graph.start('lednet_ros.node.ground_node', {
         'pose_source': 'parameters', 'camera.height': 1.0},
         remaps={name: f'segment/{name}' for name in ('label', 'camera_info')})
-    graph.wait_for_output(ground, 'ready: ', 60.0)
+    graph.wait_for_output(ground, 'ready: ')
     # By the topics of the configuration, with the layer's QoS, after the nodes have started.
     inboxes = {
         'mask': graph.subscribe(source['segmentation_topic'], Image, SENSOR_DATA),
@@ -83,7 +83,7 @@ def test_mask_confidence_points_and_labels_are_as_the_layer_needs_them(graph, ou
     images.wait_matched()
     infos.wait_matched()
     together: dict[int, dict[str, Any]] = {}
-    for stamp in range(1, 100):
+    for stamp in range(1, 1000):
         image, info = frame(stamp)
         infos.publish(info)
         images.publish(image)

@@ -217,7 +217,7 @@ def test_a_film_that_the_disk_had_no_room_for_is_not_kept(tmp_path, segmenter) -
              '--output', str(tmp_path / 'out'), '--overlay', *SMALL]
     # The network's cache is there, by the fixture; labels are small.
     done = subprocess.run(
-        words, capture_output=True, text=True, timeout=120,
+        words, capture_output=True, text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)))
     assert done.returncode == 1
     assert 'overlay/street.mp4: cannot be written: ' in done.stderr
@@ -455,7 +455,7 @@ def heed_sigint() -> None:
 
 @pytest.mark.parametrize(('kind', 'number'), [
     ('video', signal.SIGINT), ('bag', signal.SIGINT), ('bag', signal.SIGTERM)])
-def test_a_signal_ends_it_and_the_same_command_goes_on(tmp_path, kind, number) -> None:
+def test_a_signal_ends_it_and_the_same_command_goes_on(tmp_path, within, kind, number) -> None:
     source = tmp_path / 'street.mp4'
     if kind == 'bag':
         source = tmp_path / 'drive'
@@ -465,19 +465,18 @@ def test_a_signal_ends_it_and_the_same_command_goes_on(tmp_path, kind, number) -
     words = [sys.executable, '-m', 'lednet_ros.offline.command', str(source), '--output',
              str(tmp_path / 'out'), *SMALL]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, preexec_fn=heed_sigint)
-    until_s = time.monotonic() + 60
     while len(list((tmp_path / 'out').rglob('*.png'))) < 5:
-        assert time.monotonic() < until_s
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(number)
-    _, said = process.communicate(timeout=2.0)
+    with within(2.0):
+        _, said = process.communicate()
     assert process.returncode == 130
     assert 'stopped: the same command goes on from here' in said
     kept = len(list((tmp_path / 'out').rglob('*.png')))
     assert kept < 300
     assert not list((tmp_path / 'out').rglob('.partial*'))
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     total = 300 if kind == 'video' else 600  # front and left
     assert f'{total - kept} segmented' in done.stdout

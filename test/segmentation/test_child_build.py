@@ -26,7 +26,7 @@ import json, sys, threading, time
 from lednet_ros.segmentation.compile import _end_with_parent
 threading.Thread(target=_end_with_parent, daemon=True).start()
 print(json.dumps({'stage': 'building the engine'}), flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -35,7 +35,7 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child_build, '_command', lambda *_: [sys.executable, '-c', BUSY])
 
 
-def wait_for_stage(build: ChildBuild, stage: str, within_s: float = 60.0) -> None:
+def wait_for_stage(build: ChildBuild, stage: str, within_s: float = 300.0) -> None:
     until_s = time.monotonic() + within_s
     while build.state.stage != stage:
         assert time.monotonic() < until_s, build.state
@@ -51,7 +51,7 @@ def is_running(pid: int) -> bool:
 
 
 def test_a_build_ends_with_what_is_ready(tmp_path: Path) -> None:
-    state = ChildBuild(None, TORCH).wait(timeout_s=120)
+    state = ChildBuild(None, TORCH).wait(timeout_s=300)
     assert state.is_done
     assert state.error is None
     assert state.result == 'torch cpu fp32 (asked for)'
@@ -59,7 +59,7 @@ def test_a_build_ends_with_what_is_ready(tmp_path: Path) -> None:
 
 
 def test_an_error_of_the_child_is_its_one_line() -> None:
-    state = ChildBuild('/nowhere/net.safetensors', TORCH).wait(timeout_s=120)
+    state = ChildBuild('/nowhere/net.safetensors', TORCH).wait(timeout_s=300)
     assert state.is_done
     assert state.result is None
     assert state.error is not None
@@ -75,7 +75,7 @@ def test_the_child_of_an_auto_that_needs_an_engine_builds_just_that(
     build = child_build.needed_build(
         load_checkpoint(default_checkpoint()), SegmenterConfig(engine_cache_dir=str(tmp_path)))
     assert build is not None
-    state = build.wait(timeout_s=120)
+    state = build.wait(timeout_s=300)
     assert state.result is None
     assert (state.error or '').startswith('tensorrt: ')
 
@@ -92,14 +92,13 @@ def test_no_child_builds_what_cannot_be_kept(
 
 
 @pytest.mark.usefixtures('busy')
-def test_a_build_is_watched_without_waiting_and_cancelled_within_two_seconds() -> None:
+def test_a_build_is_watched_without_waiting_and_cancelled_within_two_seconds(within) -> None:
     build = ChildBuild(None, TORCH)
     wait_for_stage(build, 'building the engine')
     first = build.state.elapsed_s
     assert build.wait(timeout_s=0.05).elapsed_s > first
-    from_s = time.monotonic()
-    build.cancel()
-    assert time.monotonic() - from_s < 2
+    with within(2.0):
+        build.cancel()
     assert build.state.is_done
     assert build.state.error is not None
     assert not is_running(build._process.pid)
@@ -111,12 +110,12 @@ def test_a_child_that_dies_is_an_error_naming_the_signal() -> None:
     build = ChildBuild(None, TORCH)
     wait_for_stage(build, 'building the engine')
     os.kill(build._process.pid, signal.SIGKILL)
-    state = build.wait(timeout_s=10)
+    state = build.wait(timeout_s=300)
     assert state.error is not None
     assert 'signal 9' in state.error
 
 
-def test_the_child_ends_when_its_parent_is_killed() -> None:
+def test_the_child_ends_when_its_parent_is_killed(within) -> None:
     """SIGKILL leaves the parent no time to cancel anything."""
     parent = subprocess.Popen(
         [sys.executable, '-c', f"""
@@ -127,7 +126,7 @@ child_build._command = lambda *_: [sys.executable, '-c', {BUSY!r}]
 build = child_build.ChildBuild(None, SegmenterConfig())
 while build.state.stage != 'building the engine': time.sleep(0.02)
 print(build._process.pid, flush=True)
-time.sleep(60)
+time.sleep(600)
 """], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
@@ -135,10 +134,11 @@ time.sleep(60)
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    until_s = time.monotonic() + 2
-    while is_running(child):
-        assert time.monotonic() < until_s, 'the child outlives its parent'
-        time.sleep(0.02)
+    until_s = time.monotonic() + 300
+    with within(2.0):
+        while is_running(child):
+            assert time.monotonic() < until_s, 'the child outlives its parent'
+            time.sleep(0.02)
 
 
 @pytest.mark.parametrize('line', [
@@ -150,7 +150,7 @@ def test_lines_of_libraries_do_not_disturb(
     said = json.dumps({'result': 'ready'}).encode()
     (tmp_path / 'lines').write_bytes(line + b'\n' + said + b'\n')
     monkeypatch.setattr(child_build, '_command', lambda *_: ['cat', str(tmp_path / 'lines')])
-    state = ChildBuild(None, TORCH).wait(timeout_s=30)
+    state = ChildBuild(None, TORCH).wait(timeout_s=300)
     assert state.is_done
     assert state.result == 'ready'
     assert state.error is None
@@ -163,7 +163,7 @@ def test_a_build_ends_whatever_becomes_of_its_reader(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(child_build, '_command', lambda *_: ['yes', 'a line'])  # for ever
     monkeypatch.setattr(child_build, 'json', SimpleNamespace(loads=fail))
-    state = ChildBuild(None, TORCH).wait(timeout_s=10)
+    state = ChildBuild(None, TORCH).wait(timeout_s=300)
     assert state.is_done
     assert state.error is not None
 
