@@ -23,7 +23,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lednet_ros.errors import STOPPED, BackendUnavailable, ConfigError, LednetRosError
+from lednet_ros.cli import command
+from lednet_ros.errors import BackendUnavailable, ConfigError
 from lednet_ros.whole_file import write_json
 
 if TYPE_CHECKING:
@@ -480,7 +481,8 @@ def _size(text: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError(f'{text!r}: give WIDTHxHEIGHT') from None
 
 
-def main(argv: list[str] | None = None) -> int:
+@command('lednet_benchmark')
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Gives its exit code."""
     default = Knobs()
     parser = argparse.ArgumentParser('lednet_benchmark', description=__doc__.partition(': ')[2])
@@ -503,18 +505,12 @@ def main(argv: list[str] | None = None) -> int:
         tuple(args.backends or (('tensorrt', 'torch') if on_gpu else default.backends)),
         tuple(args.sizes), tuple(args.batches), args.rounds, args.device, args.classes,
         args.checkpoint, args.images)
-    try:
-        if args.probe:
-            _probe(knobs, args.probe)
-            return 0
-        report = benchmark(knobs, not args.no_footprints, _show)
-        if args.json:
-            write_json(args.json, asdict(report))
-    except LednetRosError as error:
-        print(f'lednet_benchmark: {error}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return STOPPED
+    if args.probe:
+        _probe(knobs, args.probe)
+        return 0
+    report = benchmark(knobs, not args.no_footprints, _show)
+    if args.json:
+        write_json(args.json, asdict(report))
     print(report.markdown())
     return 0
 

@@ -8,9 +8,12 @@ STOPPED = 130  # the exit code of a command that Ctrl-C ended, as a shell says o
 
 
 class LednetRosError(Exception):
-    """Base of the family; commands print its text and exit with 1."""
+    """Base of the family, made with one line, or some; commands print them and exit with 1."""
 
     is_said_elsewhere = False  # by the first of several processes, whose error it is
+
+    def __str__(self) -> str:
+        return '\n'.join(map(str, self.args))
 
 
 class ConfigError(LednetRosError):
@@ -37,3 +40,8 @@ def first_line(error: BaseException) -> str:
     """Give the first line of what an error says, at most 200 characters; its class if nothing."""
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Return the text as one line: what cannot be printed, as a file's name may hold, escaped."""
+    return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)

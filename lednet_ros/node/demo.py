@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from lednet_ros.album import Album
 from lednet_ros.birds_eye import birds_eye
+from lednet_ros.cli import command
 from lednet_ros.errors import LednetRosError
 from lednet_ros.node.child_process import ChildProcess, stop_all
 from lednet_ros.node.demo_table import DemoTable, Figures
@@ -56,6 +57,7 @@ class Stopped(Exception):
         self.number = number
 
 
+@command('lednet_demo')
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; the process's exit code."""
     options = _parse(argv)
@@ -69,13 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         demo = Demo(options, signals)
         demo.run()
     except Stopped as stop:
-        code = 0 if demo is not None and demo.frames else 128 + stop.number
-    except LednetRosError as error:
-        print(f'lednet_demo: {error}', file=sys.stderr)
-        code = 1
-    else:
-        code = 0
-    return code
+        return 0 if demo is not None and demo.frames else 128 + stop.number
+    return 0
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

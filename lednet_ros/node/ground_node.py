@@ -21,6 +21,7 @@ from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2
 from std_msgs.msg import Header
 
+from lednet_ros.cli import command
 from lednet_ros.errors import ConfigError, LednetRosError
 from lednet_ros.node.camera_geometry import BadCameraInfo, camera_of
 from lednet_ros.node.diagnostics import make_status, reporter
@@ -330,6 +331,7 @@ def _stamp_ns(header: Header) -> int:
     return int(header.stamp.sec * 1_000_000_000 + header.stamp.nanosec)
 
 
+@command('ground_node')
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; the process's exit code."""
     return run('ground', lambda stop: GroundNode(), args)

@@ -23,6 +23,7 @@ from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
+from lednet_ros.cli import command
 from lednet_ros.errors import ConfigError, first_line
 from lednet_ros.frame_sources import (
     FrameSource,
@@ -233,6 +234,7 @@ def _declared(node: Node) -> dict[str, Any]:
     return {row.name: value_of(node, row) for row in PARAMETERS}
 
 
+@command('image_source_node')
 def main(args: Sequence[str] | None = None) -> int:
     """Play until the end, SIGINT or SIGTERM: 0; or until an error, in one line: 1."""
     quieten_opencv()

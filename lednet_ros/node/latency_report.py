@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.progress import Progress
 
-from lednet_ros.errors import STOPPED, ConfigError, LednetRosError, first_line
+from lednet_ros.cli import command
+from lednet_ros.errors import ConfigError, LednetRosError, first_line
 from lednet_ros.node.node_report import NodeReport, read_reports, stage_quantiles
 
 if TYPE_CHECKING:
@@ -243,6 +244,7 @@ def write(record: Record, path: Path) -> None:
                           '--output') from error
 
 
+@command('lednet_latency_report')
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw the report; the process's exit code."""
     parser = argparse.ArgumentParser(
@@ -256,15 +258,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--output', type=Path, default=Path('latency_report.png'),
                         help='.png or .html (default: %(default)s)')
     options = parser.parse_args(argv)
-    try:
-        record = (read_bag(options.bag, options.node) if options.bag
-                  else listen(options.seconds, options.node))
-        write(record, options.output)
-    except LednetRosError as error:
-        print(f'lednet_latency_report: {error}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return STOPPED
+    record = (read_bag(options.bag, options.node) if options.bag
+              else listen(options.seconds, options.node))
+    write(record, options.output)
     print(f'{options.output}: {_words(record)}')
     return 0
 

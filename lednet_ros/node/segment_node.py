@@ -24,6 +24,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from lednet_ros.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
+from lednet_ros.cli import command
 from lednet_ros.errors import BackendUnavailable, ConfigError, LednetRosError
 from lednet_ros.node.camera import Camera
 from lednet_ros.node.camera_geometry import (
@@ -555,6 +556,7 @@ def _words(error: Exception) -> str:
     return str(error) if isinstance(error, LednetRosError) else f'{type(error).__name__}: {error}'
 
 
+@command('segment_node')
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; the process's exit code."""
     return run('segment', lambda stop: SegmentNode(), args)

@@ -18,6 +18,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from lednet_ros.cli import command
 from lednet_ros.node.node_report import (
     QUANTILES,
     NodeReport,
@@ -102,6 +103,7 @@ class Board:
         return Group(*(show(report, now_s - at_s) for report, at_s in self._reports.values()))
 
 
+@command('lednet_top')
 def main(argv: Sequence[str] | None = None) -> int:
     """Watch until Ctrl-C; the process's exit code."""
     parser = argparse.ArgumentParser(

@@ -10,24 +10,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lednet_ros.cli import command, say
 from lednet_ros.errors import STOPPED, ConfigError, LednetRosError, first_line
 
 if TYPE_CHECKING:
     from lednet_ros.offline.work import Work
 
 
+@command('lednet_segment')
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command: 0, 1 where something could not be read or written, 130 when stopped."""
     args = _parse(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _run(args)
-    except LednetRosError as error:
-        print(f'lednet_segment: {error}', file=sys.stderr)
-        return 1
     except KeyboardInterrupt as stop:
         again = str(stop) or 'the same command'
-        print(f'lednet_segment: stopped: {again} goes on from here', file=sys.stderr)
+        say('lednet_segment', f'stopped: {again} goes on from here')
         return STOPPED
 
 

@@ -11,12 +11,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 
 from lednet_ros.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
-from lednet_ros.errors import STOPPED, LednetRosError
+from lednet_ros.cli import command
+from lednet_ros.errors import LednetRosError
 from lednet_ros.segmentation.backends.cache import EngineCache
 from lednet_ros.segmentation.command_line import add_segmenter_arguments, segmenter_config
 from lednet_ros.segmentation.config import SegmenterConfig
@@ -66,30 +67,25 @@ def partition_report(
     return PartitionReport(inside + len(fallbacks), len(engines), fallbacks)
 
 
-def main(argv: list[str] | None = None) -> int:
+@command('lednet_compile')
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Gives its exit code."""
     args = _parse(argv)
-    try:
-        config = segmenter_config(args)
-        cache = EngineCache(config.engine_cache_dir or None)
-        if args.list:
-            return _list(cache)
-        if args.prune is not None:
-            return _prune(cache, args.prune)
-        if args.progress_lines:
-            return _build_for_parent(args, config)
-        checkpoint = load_checkpoint(args.checkpoint or default_checkpoint())
-        if args.dry_run:
-            return _dry_run(checkpoint, config, args.confidence)
-        return _build_for_people(checkpoint, config)
-    except LednetRosError as error:
-        print(f'lednet_compile: {error}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return STOPPED
+    config = segmenter_config(args)
+    cache = EngineCache(config.engine_cache_dir or None)
+    if args.list:
+        return _list(cache)
+    if args.prune is not None:
+        return _prune(cache, args.prune)
+    if args.progress_lines:
+        return _build_for_parent(args, config)
+    checkpoint = load_checkpoint(args.checkpoint or default_checkpoint())
+    if args.dry_run:
+        return _dry_run(checkpoint, config, args.confidence)
+    return _build_for_people(checkpoint, config)
 
 
-def _parse(argv: list[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser('lednet_compile', description=__doc__.partition(': ')[2])
     add_segmenter_arguments(parser)
     parser.add_argument('--max-batch', type=int, default=SegmenterConfig().max_batch, metavar='N',

@@ -46,9 +46,9 @@ class DataReport:
         """Raise DataError naming the bad pairs, if there are any, or where nothing is labelled."""
         if self.faults:
             more = len(self.faults) - _NAMED
-            rest = f'\n... and {more} more' if more > 0 else ''
-            raise DataError(f'{len(self.faults)} of {len(self.data)} pairs cannot be used:\n'
-                            + '\n'.join(self.faults[:_NAMED]) + rest)
+            rest = [f'... and {more} more'] if more > 0 else []
+            raise DataError(f'{len(self.faults)} of {len(self.data)} pairs cannot be used:',
+                            *self.faults[:_NAMED], *rest)
         if not self.frequencies.any():
             raise DataError(f'{self.data.root} {self.data.split}: no pixel has a class that '
                             'counts: label some')

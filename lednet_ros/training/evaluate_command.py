@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lednet_ros.errors import STOPPED, LednetRosError
+from lednet_ros.cli import command
 from lednet_ros.whole_file import write_json
 
 if TYPE_CHECKING:
@@ -19,16 +19,10 @@ if TYPE_CHECKING:
     from lednet_ros.training.evaluate import Evaluation
 
 
+@command('lednet_evaluate')
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; its exit code."""
-    args = _parse(argv)
-    try:
-        return _run(args)
-    except LednetRosError as error:
-        print(f'lednet_evaluate: {error}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return STOPPED
+    return _run(_parse(argv))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

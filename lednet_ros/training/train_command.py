@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lednet_ros.cli import command, say
 from lednet_ros.errors import STOPPED, ConfigError, LednetRosError
 
 if TYPE_CHECKING:
@@ -24,23 +25,21 @@ if TYPE_CHECKING:
     from lednet_ros.training.train import Listener, Training
 
 
+@command('lednet_train')
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command: 0 also when stopped by Ctrl-C, as all is saved then; 130 before."""
     args = _parse(argv)
-    try:
-        return _check(args) if args.check_data else _train(args)
-    except (LednetRosError, KeyboardInterrupt) as error:
-        return _say(error)
+    return _check(args) if args.check_data else _train(args)
 
 
 def _say(error: BaseException) -> int:
-    """Print what ended the command; give the exit code."""
+    """Print what ended one of several processes; give the exit code."""
     if isinstance(error, KeyboardInterrupt):  # before the first step, or the second time
         return STOPPED
     if not isinstance(error, LednetRosError):
         traceback.print_exception(type(error), error, error.__traceback__)
     elif not error.is_said_elsewhere:
-        print(f'lednet_train: {error}', file=sys.stderr)
+        say('lednet_train', *error.args)
     return 1
 
 

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all commands share: streams that are closed or full, errors in one line, exit codes."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lednet_ros.cli import command
+from lednet_ros.errors import ConfigError, DataError, LednetRosError
+
+ROOT = Path(__file__).parent.parent
+WORK = """
+import argparse, sys
+from rich.progress import Progress
+from lednet_ros.cli import command
+from lednet_ros.errors import ConfigError
+from lednet_ros.progress_bar import progress_bar
+
+@command('work')
+def main(argv=None):
+    parser = argparse.ArgumentParser()
+    parser.add_argument('what', nargs='?')
+    what = parser.parse_args(argv).what
+    with progress_bar() as progress:
+        progress.console.print('working')
+        for _ in progress.track(range(3)):
+            pass
+    if what == 'error':
+        raise ConfigError('road.png: is none: give one')
+    print('found\\n' * (100_000 if what == 'much' else 1))
+    open(sys.argv[2], 'w').write('done')
+    return 3
+
+sys.exit(main(sys.argv[1:2]))
+"""
+
+
+def work(
+    tmp_path: Path, redirection: str, what: str = 'little', python: str = ''
+) -> tuple[int, str, bool]:
+    """Run a command in a shell: its exit code, what stderr got, whether its work was done."""
+    done = tmp_path / 'done'
+    (tmp_path / 'work.py').write_text(WORK)
+    ran = subprocess.run(
+        ['bash', '-c', f'{sys.executable} {python} {tmp_path}/work.py {what} {done} '
+         f'{redirection}; exit ${{PIPESTATUS[0]}}'],
+        cwd=ROOT, env={'PYTHONPATH': str(ROOT)}, capture_output=True, text=True, timeout=120)
+    return ran.returncode, ran.stderr, done.exists()
+
+
+@pytest.mark.parametrize('redirection', [
+    '>&-', '2>&-', '>&- 2>&-', '<&- >&- 2>&-', '2>/dev/full', '2> >(exit)', '>&- 2>/dev/full'])
+def test_a_closed_stdout_and_a_stderr_that_fails_do_not_hinder_the_work(
+    tmp_path, redirection
+) -> None:
+    code, said, is_done = work(tmp_path, redirection)
+    assert (code, is_done) == (3, True)
+    assert 'Traceback' not in said
+
+
+@pytest.mark.parametrize('python', ['', '-u'], ids=['buffered', 'unbuffered'])
+@pytest.mark.parametrize('what', ['little', 'much', '--help'])
+def test_a_full_stdout_is_one_line_and_exit_1(tmp_path, what, python) -> None:
+    code, said, _ = work(tmp_path, '>/dev/full', what, python)
+    assert code == 1
+    assert said.splitlines()[-1] == (
+        'work: standard output: cannot be written: No space left on device: make room, or send '
+        'it elsewhere')
+    assert 'Traceback' not in said
+    assert 'Exception ignored' not in said
+
+
+@pytest.mark.parametrize('python', ['', '-u'], ids=['buffered', 'unbuffered'])
+@pytest.mark.parametrize('what', ['little', 'much', '--help'])
+def test_a_reader_that_has_gone_ends_it_silently_as_sigpipe_would(tmp_path, what, python) -> None:
+    code, said, _ = work(tmp_path, '| sleep 0', what, python)
+    if what == 'much':  # the rest may have found room in the pipe
+        assert code == 141
+    assert code in (0, 3, 141)
+    assert 'Broken' not in said
+    assert 'Traceback' not in said
+
+
+@pytest.mark.parametrize(('redirection', 'expected'), [
+    ('', 'work: road.png: is none: give one'), ('2>&-', ''), ('2>/dev/full', ''),
+    ('>/dev/full', 'work: road.png: is none: give one')])
+def test_an_error_is_one_line_wherever_it_can_be_said(tmp_path, redirection, expected) -> None:
+    code, said, _ = work(tmp_path, redirection, 'error')
+    assert code == 1
+    assert said.splitlines()[-1:] == ([expected] if expected else [])
+
+
+def test_an_error_stays_one_line_whatever_characters_it_has(capsys) -> None:
+    @command('work')
+    def main(argv=None) -> int:
+        raise ConfigError('a\nb\x1b[2Jé\udce9.png: is none')
+
+    assert main() == 1
+    assert capsys.readouterr().err == 'work: a\\nb\\x1b[2Jé\\udce9.png: is none\n'
+
+
+def test_an_error_of_several_lines_has_them(capsys) -> None:
+    error = DataError('2 pairs cannot be used:', 'a.png: is none', 'b.png: is none')
+    assert str(error) == '2 pairs cannot be used:\na.png: is none\nb.png: is none'
+
+    @command('work')
+    def main(argv=None) -> int:
+        raise error
+
+    assert main() == 1
+    assert capsys.readouterr().err == f'work: {error}\n'
+
+
+@pytest.mark.parametrize(('raised', 'code'), [
+    (KeyboardInterrupt(), 130), (LednetRosError('no'), 1), (SystemExit(2), None)])
+def test_exit_codes(raised, code) -> None:
+    @command('work')
+    def main(argv=None) -> int:
+        raise raised
+
+    if code is None:
+        with pytest.raises(SystemExit):
+            main()
+    else:
+        assert main() == code
+
+
+def test_what_is_no_user_s_error_keeps_its_traceback() -> None:
+    @command('work')
+    def main(argv=None) -> int:
+        raise OSError('a bug')
+
+    with pytest.raises(OSError, match='a bug'):
+        main()
+
+
+def console_scripts() -> list[str]:
+    """Read the entry points of setup.py."""
+    [scripts] = [ast.literal_eval(value) for node in ast.walk(
+        ast.parse((ROOT / 'setup.py').read_text())) if isinstance(node, ast.Dict)
+        for key, value in zip(node.keys, node.values, strict=True)
+        if isinstance(key, ast.Constant) and key.value == 'console_scripts']
+    return scripts
+
+
+@pytest.mark.parametrize('script', console_scripts())
+def test_every_command_shares_it(script) -> None:
+    name, _, place = script.partition(' = ')
+    module, _, function = place.partition(':')
+    try:
+        main = getattr(importlib.import_module(module), function)
+    except ImportError as error:
+        pytest.skip(f'{name} cannot be imported here: {error}')
+    assert main.__wrapped__.__module__ == module
