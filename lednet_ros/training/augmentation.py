@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random views of a labelled image: scale, crop, flip, shift and colour, as a recipe says."""
+"""Random views of a labelled image: another place, lens, light and camera, as a recipe says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def augment(
     image: np.ndarray, labels: np.ndarray, recipe: Recipe, crop: tuple[int, int] | None,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give a view of `crop`'s (height, width), or of the resized image's size without.
+    """Return a view of `crop`'s (height, width), or of the resized image's size without.
 
     Image uint8 (H, W, 3) RGB, labels uint8 (H, W). Beside the image its edge is repeated and
     nothing is labelled. The same state of `rng` gives the same view.
@@ -37,11 +37,19 @@ def augment(
     from_left = (width * scale if flip else 0.0) + across / 2 - 0.5 - left
     matrix = np.array([[across, 0, from_left], [0, scale, scale / 2 - 0.5 - top]])
     size = (out_width, out_height)
-    image = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR,
-                           borderMode=cv2.BORDER_REPLICATE)
-    labels = cv2.warpAffine(labels, matrix, size, flags=cv2.INTER_NEAREST,
-                            borderMode=cv2.BORDER_CONSTANT, borderValue=UNLABELLED)
-    return (_recolor(image, recipe.color, rng) if recipe.color else image), labels
+    if recipe.rotation or recipe.perspective:
+        matrix = _other_camera(size, recipe, rng) @ np.vstack([matrix, [0, 0, 1]])
+    warp = cv2.warpAffine if len(matrix) == 2 else cv2.warpPerspective
+    image = warp(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    labels = warp(labels, matrix, size, flags=cv2.INTER_NEAREST,
+                  borderMode=cv2.BORDER_CONSTANT, borderValue=UNLABELLED)
+    for changed, strength in (
+            (_white_balance, recipe.white_balance), (_hue, recipe.hue), (_recolor, recipe.color),
+            (_grey, recipe.grey), (_shading, recipe.shading), (_blur, recipe.blur),
+            (_noise, recipe.noise), (_jpeg, recipe.jpeg)):
+        if strength:
+            image = changed(image, strength, rng)
+    return image, labels
 
 
 def resized(recipe: Recipe, size: tuple[int, int]) -> tuple[int, int]:
@@ -66,6 +74,90 @@ def _offset(room: float, rng: np.random.Generator) -> int:
     """Give where a crop begins: anywhere inside, or the image anywhere inside the crop."""
     low, high = sorted((0, round(room)))
     return int(rng.integers(low, high + 1))
+
+
+def _other_camera(
+    size: tuple[int, int], recipe: Recipe, rng: np.random.Generator
+) -> np.ndarray:
+    """Return a homography of a view, (width, height), to that of a camera held otherwise."""
+    width, height = size
+    matrix = np.eye(3)
+    if recipe.rotation:
+        degrees = rng.uniform(-recipe.rotation, recipe.rotation)
+        centre = ((width - 1) / 2, (height - 1) / 2)
+        matrix[:2] = cv2.getRotationMatrix2D(centre, degrees, 1.0)
+    if recipe.perspective:
+        corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+        moves = rng.uniform(-recipe.perspective, recipe.perspective, (4, 2)) * size
+        matrix = cv2.getPerspectiveTransform(
+            corners, (corners + moves).astype(np.float32)) @ matrix
+    return matrix
+
+
+def _white_balance(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Multiply each channel by e^N(0, strength), their mean brightness kept."""
+    gains = np.exp(rng.normal(0, strength, 3))
+    gains /= gains.mean()
+    ramps = (np.arange(256)[:, None] * gains).clip(0, 255).round().astype(np.uint8)
+    return cv2.LUT(image, ramps[:, None])
+
+
+def _hue(image: np.ndarray, degrees: float, rng: np.random.Generator) -> np.ndarray:
+    """Turn the hue by up to so many degrees either way."""
+    shift = rng.uniform(-degrees, degrees) / 360 * 256
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+    hsv[..., 0] += np.uint8(round(shift) % 256)  # wraps round
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+
+
+def _grey(image: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Take the colour from a share of the images."""
+    if rng.random() >= share:
+        return image
+    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+
+
+def _shading(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Multiply by a smooth field of e^(up to `strength` either way): shadow, glare, vignette."""
+    height, width = image.shape[:2]
+    coarse = np.exp(rng.uniform(-strength, strength, (3, 3))).astype(np.float32)
+    coarse /= coarse.mean()  # the whole brightness is another knob's
+    field = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    return cv2.multiply(image, cv2.merge([field] * 3), dtype=cv2.CV_8U)
+
+
+def _blur(image: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
+    """Blur a third of the images by up to `sigma` pixels, and move as many while they expose."""
+    kind, amount, angle = rng.random(3)
+    if kind < 1 / 3:
+        return cv2.GaussianBlur(image, (0, 0), max(0.1, amount * sigma))
+    if kind < 2 / 3:
+        length = 1 + round(3 * amount * sigma)
+        centre = (length - 1) / 2
+        step = centre * np.array([np.cos(np.pi * angle), np.sin(np.pi * angle)])
+        from_, to = np.round(centre - step).astype(int), np.round(centre + step).astype(int)
+        kernel = cv2.line(np.zeros((length, length), np.float32), from_.tolist(), to.tolist(), 1.0)
+        return cv2.filter2D(image, -1, kernel / kernel.sum())
+    return image
+
+
+def _noise(image: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
+    """Add a sensor's noise of up to `sigma` of 255 to half of the images."""
+    is_noisy, amount = rng.random(2)
+    if is_noisy >= 0.5:
+        return image
+    noise = rng.standard_normal(image.shape, np.float32) * np.float32(amount * sigma)
+    return cv2.add(image, noise, dtype=cv2.CV_8U)
+
+
+def _jpeg(image: np.ndarray, quality: float, rng: np.random.Generator) -> np.ndarray:
+    """Store half of the images as a JPEG of at least this quality, and read them back."""
+    is_stored, amount = rng.random(2)
+    if is_stored >= 0.5:
+        return image
+    chosen = round(quality + amount * (100 - quality))
+    data = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, chosen])[1]
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
 
 
 def _recolor(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:

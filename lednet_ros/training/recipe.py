@@ -40,7 +40,17 @@ class Recipe:
     scale: tuple[float, float] = (1.0, 1.0)  # random, before the crop
     flip: bool = True                # half of the images, left to right
     shift: int = 0                   # at random up to so many pixels either way
+    rotation: float = 0.0            # up to so many degrees either way
+    perspective: float = 0.0         # how far each corner moves, as a share of the view's side:
+    #                                  other heights, tilts and lenses
     color: float = 0.0               # how far brightness, contrast, saturation and gamma go
+    white_balance: float = 0.0       # each channel is multiplied by e^N(0, this)
+    hue: float = 0.0                 # turned by up to so many degrees either way
+    grey: float = 0.0                # the share of images that lose their colour
+    shading: float = 0.0             # smooth shadows and glare, up to e^(this) either way
+    blur: float = 0.0                # up to so many pixels, out of focus or moved
+    noise: float = 0.0               # its standard deviation goes up to so many of 255
+    jpeg: int = 0                    # lowest quality that half of the images pass through; 0: none
     optimizer: str = 'adamw'
     learning_rate: float = 1e-3      # falls to 0 by (1 - done / all) ** poly_power
     poly_power: float = 0.9
@@ -73,7 +83,16 @@ class Recipe:
              'give [from share, height, width] each, the first from 0, rising, sizes from 32'),
             ('scale', 0 < self.scale[0] <= self.scale[1], 'give [from, to] above 0'),
             ('shift', self.shift >= 0, 'give 0 or more'),
+            ('rotation', 0 <= self.rotation <= 45, 'give 0 to 45 degrees'),
+            ('perspective', 0 <= self.perspective <= 0.25, 'give 0 to 0.25'),
             ('color', 0 <= self.color < 1, 'give 0 to below 1'),
+            ('white_balance', 0 <= self.white_balance <= 1, 'give 0 to 1'),
+            ('hue', 0 <= self.hue <= 180, 'give 0 to 180 degrees'),
+            ('grey', 0 <= self.grey <= 1, 'give 0 to 1'),
+            ('shading', 0 <= self.shading <= 2, 'give 0 to 2'),
+            ('blur', 0 <= self.blur <= 10, 'give 0 to 10 pixels'),
+            ('noise', 0 <= self.noise <= 100, 'give 0 to 100'),
+            ('jpeg', 0 <= self.jpeg <= 100, 'give 0 to 100'),
             ('optimizer', self.optimizer in OPTIMIZERS, f'choose {", ".join(OPTIMIZERS)}'),
             ('learning_rate', self.learning_rate > 0, 'give more than 0'),
             ('warm_up', self.warm_up >= 0, 'give 0 or more'),

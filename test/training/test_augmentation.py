@@ -74,3 +74,64 @@ def test_images_are_brought_to_a_height_first_if_asked() -> None:
     image, labels = view(resize_height=96)
     assert image.shape == (96, 128, 3)
     assert (labels[::2, ::2] == pair()[1]).all()
+
+
+def test_at_twice_the_scale_each_pixel_is_there_twice() -> None:
+    """Half a pixel off, labels would lie beside what they name."""
+    _, labels = view(crop=(96, 128), scale=[2.0, 2.0])
+    assert (labels == pair()[1].repeat(2, 0).repeat(2, 1)).all()
+
+
+@pytest.mark.parametrize('knobs', [
+    {'rotation': 20.0}, {'perspective': 0.2}, {'rotation': 20.0, 'perspective': 0.2}], ids=str)
+@pytest.mark.parametrize('seed', range(4))
+def test_another_pose_of_the_camera_moves_labels_with_their_pixels(seed, knobs) -> None:
+    image, labels = view(seed, crop=(48, 64), flip=True, **knobs)
+    assert (labels != pair()[1]).any()
+    known = labels != 255
+    same = np.abs(image[known][:, 0].astype(int) - labels[known].astype(int) * 5) <= 3
+    assert same.mean() > 0.6
+    assert known.mean() > 0.5
+
+
+LIGHT = {'white_balance': 0.3, 'hue': 90.0, 'grey': 1.0, 'shading': 0.5, 'blur': 3.0,
+         'noise': 30.0, 'jpeg': 20}
+
+
+@pytest.mark.parametrize('knob', LIGHT)
+def test_another_light_or_camera_changes_the_image_alone_and_by_the_seed(knob) -> None:
+    views = [view(seed, **{knob: LIGHT[knob]}) for seed in range(8)]
+    image, labels = pair()
+    assert all((seen == labels).all() for _, seen in views)
+    assert any((seen != image).any() for seen, _ in views)
+    assert all(seen.dtype == np.uint8 and seen.shape == image.shape for seen, _ in views)
+    again = [view(seed, **{knob: LIGHT[knob]})[0] for seed in range(8)]
+    assert all((one == two).all() for (one, _), two in zip(views, again, strict=True))
+
+
+def test_what_is_grey_has_no_colour_and_white_balance_keeps_channels_apart() -> None:
+    grey, _ = view(grey=1.0)
+    assert (np.ptp(grey, axis=2) == 0).all()
+    balanced, _ = view(1, white_balance=0.3)
+    gains = balanced.mean((0, 1)) / pair()[0].mean((0, 1))
+    assert len(set(gains.round(2))) == 3
+
+
+def test_the_mean_of_a_noisy_and_of_a_blurred_image_stays() -> None:
+    for knobs in ({'noise': 20.0}, {'blur': 3.0}):
+        for seed in range(6):
+            image, _ = view(seed, **knobs)
+            assert image.mean() == pytest.approx(pair()[0].mean(), abs=3.0)
+
+
+def test_a_whole_turn_of_the_hue_is_none() -> None:
+    from lednet_ros.training.augmentation import _hue
+
+    class Whole:
+        def uniform(self, low, high):
+            return high
+
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    half = _hue(image, 180.0, Whole())
+    assert np.abs(_hue(half, 180.0, Whole()).astype(int) - image).max() <= 12
+    assert np.abs(half.astype(int) - image).mean() > 20
