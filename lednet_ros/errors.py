@@ -33,7 +33,7 @@ class BackendUnavailable(LednetRosError):
 
 
 class OutOfMemory(LednetRosError):
-    """The GPU's memory does not hold what was asked for."""
+    """The memory, the GPU's or the computer's, does not hold what was asked for."""
 
 
 def first_line(error: BaseException) -> str:

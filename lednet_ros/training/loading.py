@@ -3,18 +3,25 @@
 
 from __future__ import annotations
 
+import errno
+import multiprocessing
 import os
 import signal
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+import traceback
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from itertools import cycle, islice
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkProcess
+from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
 
 from lednet_ros.errors import DataError, first_line
 from lednet_ros.training.augmentation import augment
@@ -23,6 +30,9 @@ from lednet_ros.training.processes import Processes
 from lednet_ros.training.recipe import Recipe
 
 Key = tuple[int, int]  # epoch, index of the pair
+Batch = tuple[np.ndarray, np.ndarray]  # images uint8 (N, H, W, 3) RGB, labels uint8 (N, H, W)
+
+_AHEAD = 2  # batches received before they are asked for: no step waits for the copying
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ class Schedule:
         return self.epochs * self.steps_per_epoch
 
     def batches(self, from_step: int, processes: Processes) -> Iterator[list[Key]]:
-        """Give this process's part of each batch from a step on."""
+        """Return this process's part of each batch from a step on."""
         first, skipped = divmod(from_step, self.steps_per_epoch)
         for epoch in range(first, self.epochs):
             order = np.random.default_rng([self.recipe.seed, epoch]).permutation(self.images)
@@ -59,79 +69,177 @@ class Schedule:
             skipped = 0
 
 
-class AugmentedPairs(Dataset[tuple[Tensor, Tensor] | DataError]):
-    """Views of a data set's pairs: image uint8 (H, W, 3) RGB, labels uint8 (H, W)."""
+class Views:
+    """Batches of a data set's pairs as the network sees them: a function of seed and step."""
 
     def __init__(self, data: DataSet, schedule: Schedule) -> None:
         self._data = data
         self._schedule = schedule
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor] | DataError:
-        epoch, index = key
+    def batch(self, keys: list[Key]) -> Batch:
+        """Return a batch.
+
+        Raises DataError naming a pair that cannot be read any more, or what there is too little
+        of. Whatever else is raised is a bug.
+        """
+        with _explained(self.describe(keys)):
+            views = [self._view(*key) for key in keys]
+            return np.stack([v[0] for v in views]), np.stack([v[1] for v in views])
+
+    def _view(self, epoch: int, index: int) -> Batch:
         recipe = self._schedule.recipe
         rng = np.random.default_rng([recipe.seed, epoch, index])
         crop = recipe.crop_at(epoch / self._schedule.epochs)
-        try:
-            image, labels = augment(*self._data.read(index), recipe, crop, rng)
-        except DataError as error:
-            return error  # raised, it would come with the worker's traceback in its text
-        return torch.from_numpy(image), torch.from_numpy(labels)
+        with _explained(str(self._data.pairs[index].image)):
+            return augment(*self._data.read(index), recipe, crop, rng)
 
-
-def load_batches(
-    data: DataSet, schedule: Schedule, from_step: int, processes: Processes
-) -> Generator[tuple[Tensor, Tensor], None, None]:
-    """Give images, uint8 (N, H, W, 3) RGB, and labels, uint8 (N, H, W), step by step.
-
-    Raises DataError naming a file that cannot be read any more. Close it, else the workers of one
-    that an error's traceback holds keep Python from ending.
-    """
-    workers = schedule.recipe.workers
-    if workers < 0:
-        workers = min(8, len(os.sched_getaffinity(0)))
-    loader = DataLoader(
-        AugmentedPairs(data, schedule),
-        batch_sampler=_Batches(schedule, from_step, processes), collate_fn=_together,
-        num_workers=workers, worker_init_fn=_quiet_worker, pin_memory=torch.cuda.is_available())
-    for batch in loader:
-        if isinstance(batch, DataError):
-            raise batch
-        yield batch
+    def describe(self, keys: list[Key]) -> str:
+        """Return which images a batch holds, for people."""
+        first = self._data.pairs[keys[0][1]].image
+        return f'{first} and {len(keys) - 1} more' if len(keys) > 1 else str(first)
 
 
 @contextmanager
-def ended_workers_named() -> Iterator[None]:
-    """Turn what PyTorch raises when a worker was killed, anywhere in a step, into DataError."""
+def load_batches(
+    data: DataSet, schedule: Schedule, from_step: int, processes: Processes
+) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
+    """Yield an iterator over images, uint8 (N, H, W, 3) RGB, and labels, uint8 (N, H, W), by step.
+
+    It raises DataError for a pair that cannot be read any more, and for a worker that has ended.
+    The workers are gone when the block is left, however that comes.
+    """
+    views = Views(data, schedule)
+    count = schedule.recipe.workers
+    if count < 0:
+        count = min(8, len(os.sched_getaffinity(0)))
+    if not count:
+        yield map(_to_tensors, map(views.batch, schedule.batches(from_step, processes)))
+        return
+    workers = _Workers(views)
+    try:
+        for first in range(count):
+            workers.start(islice(schedule.batches(from_step, processes), first, None, count))
+        yield map(_to_tensors, workers.receive(schedule.batches(from_step, processes)))
+    finally:
+        workers.close()
+
+
+class _Workers:
+    """Processes that make batches in turn, each sending its own through a pipe.
+
+    Not torch's DataLoader: that keeps batches in /dev/shm, of which containers have little, needs
+    file descriptors for each, and waits for ever for one that its worker could not send. A pipe
+    ends with the process at its other end, even in the middle of a batch.
+    """
+
+    def __init__(self, views: Views) -> None:
+        self._views = views
+        self._workers: list[tuple[ForkProcess, Connection]] = []
+        self._receiver = ThreadPoolExecutor(1)
+
+    def start(self, batches: Iterator[list[Key]]) -> None:
+        """Start one more, which makes these. Raises DataError."""
+        context = multiprocessing.get_context('fork')  # at once, with all that is there
+        ours: list[Connection] = [connection for _, connection in self._workers]
+        try:
+            receiving, sending = context.Pipe(duplex=False)
+            ours.append(receiving)
+            with sending:  # closed here, the worker's end alone is left, and its death is seen
+                process = context.Process(
+                    target=_serve, args=(self._views, batches, sending, ours), daemon=True)
+                process.start()
+        except OSError as error:
+            raise DataError(
+                f'worker {len(self._workers) + 1}, which reads images, cannot be started '
+                f'({error.strerror}): lower workers') from error
+        self._workers.append((process, receiving))
+
+    def receive(self, batches: Iterator[list[Key]]) -> Iterator[Batch]:
+        """Yield batch after batch, received ahead: no step waits for the copying."""
+        waiting: deque[Future[Batch]] = deque()
+        for keys, worker in zip(batches, cycle(self._workers)):
+            waiting.append(self._receiver.submit(self._receive, *worker, keys))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    def _receive(self, process: ForkProcess, connection: Connection, keys: list[Key]) -> Batch:
+        try:
+            batch: Batch | DataError = connection.recv()
+        except (EOFError, OSError) as error:
+            process.join()
+            raise DataError(
+                f'{self._views.describe(keys)}: the worker that read them was ended by '
+                f'{_cause(process.exitcode)}') from error
+        if isinstance(batch, DataError):
+            raise batch
+        return batch
+
+    def close(self) -> None:
+        """End all."""
+        for process, _ in self._workers:  # before all else, so that nothing waits for them
+            process.kill()
+        self._receiver.shutdown(cancel_futures=True)
+        for process, connection in self._workers:
+            process.join()
+            connection.close()
+
+
+def _serve(
+    views: Views, batches: Iterator[list[Key]], sending: Connection, inherited: list[Connection]
+) -> None:
+    """Make and send batches, in a process of its own, until whoever reads them is gone."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal sends them to all: the process
+        signal.signal(number, signal.SIG_IGN)       # that trains decides, and ends this one
+    for connection in inherited:  # else this process would keep its own pipe's reader alive
+        connection.close()
+    cv2.setNumThreads(0)
+    with suppress(OSError):
+        for keys in batches:
+            try:
+                with _explained(views.describe(keys)):
+                    sending.send(views.batch(keys))
+            except DataError as error:
+                sending.send(error)  # as a value: a traceback would come with it otherwise
+                return
+
+
+def _to_tensors(batch: Batch) -> tuple[Tensor, Tensor]:
+    images, labels = (torch.from_numpy(array) for array in batch)
+    if torch.cuda.is_available():
+        return images.pin_memory(), labels.pin_memory()
+    return images, labels
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Turn whatever goes wrong with images into a DataError of one line."""
     try:
         yield
-    except RuntimeError as error:
-        if not str(error).startswith('DataLoader worker'):
-            raise
-        raise DataError(f'a worker that reads images was ended ({first_line(error)}): lower '
-                        'workers, or give the container more --shm-size') from error
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f'{what}: cannot be made into a batch: {_reason(error)}') from error
 
 
-@dataclass(frozen=True)
-class _Batches:
-    """What a DataLoader iterates over; as a list it took 0.8 GB for the paper's epochs."""
-
-    schedule: Schedule
-    from_step: int
-    processes: Processes
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        return self.schedule.batches(self.from_step, self.processes)
-
-
-def _together(views: list[tuple[Tensor, Tensor] | DataError]) -> Any:
-    for view in views:
-        if isinstance(view, DataError):
-            return view
-    return default_collate(views)
+def _reason(error: Exception) -> str:
+    text = getattr(error, 'err', '') or first_line(error)  # OpenCV's text begins with a path
+    said = f'{type(error).__name__}: {text}'
+    if isinstance(error, MemoryError) or getattr(error, 'code', None) == cv2.Error.StsNoMem:
+        return f'there is too little memory ({said}): lower workers, or batch'
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return f'too many files are open ({said}): lower workers, or raise ulimit -n'
+    if isinstance(error, OSError):
+        return f'{error.strerror or said}: mend the disk or the network it lies on'
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f'{said} ({Path(place.filename).name}:{place.lineno}): replace it, or take it out'
 
 
-def _quiet_worker(_: int) -> None:
-    """Leave signals, which a terminal sends to all, to the process that trains."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    cv2.setNumThreads(0)
+def _cause(exit_code: int | None) -> str:
+    """Return what ended a process, and what to do."""
+    if exit_code == -signal.SIGKILL:
+        return ('SIGKILL, as Linux does where memory runs out: lower workers, or batch, or give '
+                'the computer or the container more memory')
+    name = signal.Signals(-exit_code).name if exit_code and exit_code < 0 else 'an error'
+    return f'{name}: take them out one by one to find the one that does it'

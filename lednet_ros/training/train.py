@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -23,7 +22,7 @@ from lednet_ros.segmentation.fit import Fit, place_all
 from lednet_ros.training.augmentation import resized
 from lednet_ros.training.data_check import DataReport
 from lednet_ros.training.datasets import DataSet
-from lednet_ros.training.loading import Schedule, ended_workers_named, load_batches
+from lednet_ros.training.loading import Schedule, load_batches
 from lednet_ros.training.losses import PixelLoss, enet_weights
 from lednet_ros.training.metrics import Confusion, Scores
 from lednet_ros.training.processes import Processes, synchronise_batch_norm
@@ -129,9 +128,12 @@ class Training:
                 state = None
             try:
                 loop.run()
-            except torch.cuda.OutOfMemoryError as error:
+            except (RuntimeError, MemoryError) as error:
+                if not _is_of_memory(error):
+                    raise
+                whose = "the GPU's" if self._job.device.type == 'cuda' else "the computer's"
                 raise OutOfMemory(
-                    f"the GPU's memory does not hold a batch of {recipe.batch} "
+                    f'{whose} memory does not hold a batch of {recipe.batch} '
                     f'({first_line(error)}): lower batch, or crops; the same command with these '
                     'and another --output begins anew') from error
             if position.step < loop.schedule.steps:
@@ -196,8 +198,8 @@ class _Loop:
     def run(self) -> None:
         """Train to the stage's end or until stopped."""
         job = self._job
-        with ended_workers_named(), closing(load_batches(
-                job.train.data, self.schedule, self._position.step, job.processes)) as batches:
+        with load_batches(
+                job.train.data, self.schedule, self._position.step, job.processes) as batches:
             self._run(batches)
 
     def _run(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
@@ -331,6 +333,12 @@ class _Loop:
 def _diverged(what: str, epoch: int) -> DataError:
     return DataError(f'{what} in epoch {epoch + 1}: lower learning_rate; the best checkpoint is '
                      'kept')
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Whether memory ran out; on the CPU torch says so with a RuntimeError."""
+    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or (
+        'DefaultCPUAllocator' in str(error))
 
 
 def _is_finite(network: nn.Module) -> bool:
