@@ -6,11 +6,14 @@ cityscapes  leftImg8bit/SPLIT/CITY/*_leftImg8bit.png  gtFine/SPLIT/CITY/*_gtFine
 camvid      SPLIT/*.png  SPLITannot/*.png (0 to 10; 11 is void), SPLIT being train, val or test
 folders     images/SPLIT/*  labels/SPLIT/*.png  labels.yaml, for one's own: label images hold
             class ids, 255 what is not labelled, and are named as their images
+
+A labels.yaml in the first two means classes of one's own there too, with ids in its order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +23,18 @@ from PIL import Image
 from lednet_ros.errors import DataError
 from lednet_ros.frame_sources import IMAGE_SUFFIXES, natural, read_image
 from lednet_ros.labels import UNLABELLED, LabelSet, builtin_label_set
+from lednet_ros.training.faults import faults_named
 
+LABELS = 'labels.yaml'
 UNKNOWN = 254  # in DataSet.to_id: a value that a label image may not hold
+
+# Names in lists of classes, by their letters: what is no class, and what only the list of CamVid's
+# 32 classes has, which its arrangement of 11 joins.
+_NO_CLASS = ('void', 'unlabelled', 'unlabeled')
+_OF_CAMVIDS_32 = {'columnpole', 'lanemkgsdriv', 'suvpickuptruck'}
+
+
+Meaning = tuple[LabelSet, np.ndarray, str]  # of values: see DataSet's labels, to_id, labels_from
 
 
 @dataclass(frozen=True)
@@ -41,31 +54,40 @@ class DataSet:
     labels: LabelSet
     pairs: tuple[Pair, ...]
     to_id: np.ndarray  # uint8 (256,): file value -> class id, 255: not scored, 254: unknown
+    labels_from: str   # where the label set comes from, for people
+    left_out: tuple[str, ...] = ()  # what lies beside the pairs, likewise
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Give the image, uint8 (H, W, 3) RGB, and its labels, uint8 (H, W), 255 not scored.
+        """Return the image, uint8 (H, W, 3) RGB, and its labels, uint8 (H, W), 255 not scored.
 
         Raises DataError naming the file.
         """
+        image, values = self.read_values(index)
+        return image, self.to_id[values]
+
+    def read_values(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the image and what its label image's file holds, for `to_id`, likewise."""
         pair = self.pairs[index]
-        image = read_image(pair.image)
+        with faults_named(str(pair.image)):
+            image = read_image(pair.image)
         if image is None:
             raise DataError(f'{pair.image}: cannot be read as an image: replace it')
-        values = read_label(pair.label)
+        with faults_named(str(pair.label)):
+            values = read_label(pair.label)
         if image.shape[:2] != values.shape:
             raise DataError(
                 f'{pair.label}: is {values.shape[1]}x{values.shape[0]} but its image '
                 f'{image.shape[1]}x{image.shape[0]}: give both the same size')
-        ids = self.to_id[values]
-        if (ids == UNKNOWN).any():
-            strange = sorted(set(values[ids == UNKNOWN].tolist()))
+        unknown = self.to_id[values] == UNKNOWN
+        if unknown.any():
+            strange = sorted(set(values[unknown].tolist()))
             raise DataError(
                 f'{pair.label}: holds {", ".join(map(str, strange[:8]))}, which label set '
                 f'{self.labels.name!r} does not know: relabel it, or name the class')
-        return np.ascontiguousarray(image[..., ::-1]), ids
+        return np.ascontiguousarray(image[..., ::-1]), values
 
 
 def read_label(path: Path) -> np.ndarray:
@@ -111,19 +133,59 @@ def open_data_set(root: Path, split: str, coarse: bool = False) -> DataSet:
 
 
 def _camvid(root: Path, split: str, coarse: bool) -> DataSet:
-    labels = builtin_label_set('camvid')
-    to_id = _identity(labels)
-    to_id[len(labels)] = UNLABELLED
-    return _paired(root, split, labels, to_id, root / split, root / f'{split}annot')
+    meaning = _own_labels(root)
+    if not meaning:
+        labels = builtin_label_set('camvid')
+        _refuse_other_colors(root / 'label_colors.txt', labels)
+        to_id = _identity(labels)
+        to_id[len(labels)] = UNLABELLED
+        meaning = labels, to_id, f"CamVid's own, as there is no {LABELS}"
+    return _paired(root, split, meaning, root / split, root / f'{split}annot')
+
+
+def _refuse_other_colors(path: Path, labels: LabelSet) -> None:
+    """Raise DataError where a file that lists classes, as CVAT writes it, lists others."""
+    try:
+        lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise DataError(f'{path}: cannot be read: {error.strerror}: mend it, or write '
+                        f'{path.parent / LABELS}') from error
+    found = [' '.join(word for word in line.split() if not word.isdigit())
+             for line in lines if line.strip() and not line.startswith('#')]
+    listed = [name for name in map(_letters, found) if name not in _NO_CLASS]
+    if listed != [_letters(name) for name in labels.names] and not set(listed) >= _OF_CAMVIDS_32:
+        raise DataError(
+            f"{path}: lists {', '.join(found[:8])}, but without a {LABELS} the label images' "
+            f"values would be taken for CamVid's {len(labels)} classes: write "
+            f'{path.parent / LABELS}, with your classes in the order of their ids')
+
+
+def _letters(name: str) -> str:
+    return ''.join(c for c in name.casefold() if c.isalnum())
 
 
 def _folders(root: Path, split: str, coarse: bool) -> DataSet:
-    labels = LabelSet.from_yaml(root / 'labels.yaml')
-    return _paired(root, split, labels, _identity(labels),
-                   root / 'images' / split, root / 'labels' / split)
+    meaning = _own_labels(root)
+    if not meaning:
+        raise DataError(
+            f'{root / LABELS}: does not exist, and as {root} holds images/ it was taken for '
+            f'images/{split}/, labels/{split}/ and that file: write into it "classes:" and then, '
+            'in the order of the ids, a line "  - {name: road, color: [128, 64, 128]}" for each')
+    return _paired(root, split, meaning, root / 'images' / split, root / 'labels' / split)
 
 
 def _cityscapes(root: Path, split: str, coarse: bool) -> DataSet:
+    labels, to_id, labels_from = _own_labels(root) or _cityscapes_labels(root)
+    pairs, left_out = _cityscapes_pairs(root, split, 'gtFine')
+    if coarse and split == 'train':
+        more_pairs, more_left_out = _cityscapes_pairs(root, 'train_extra', 'gtCoarse')
+        pairs, left_out = pairs + more_pairs, left_out + more_left_out
+    return DataSet(root, split, labels, tuple(pairs), to_id, labels_from, left_out)
+
+
+def _cityscapes_labels(root: Path) -> Meaning:
     try:
         from cityscapesscripts.helpers.labels import labels as theirs
     except ImportError as error:
@@ -133,34 +195,82 @@ def _cityscapes(root: Path, split: str, coarse: bool) -> DataSet:
     for label in theirs:
         if label.id >= 0:
             to_id[label.id] = UNLABELLED if label.ignoreInEval else label.trainId
-    pairs = _cityscapes_pairs(root, split, 'gtFine')
-    if coarse and split == 'train':
-        pairs += _cityscapes_pairs(root, 'train_extra', 'gtCoarse')
-    return DataSet(root, split, builtin_label_set('cityscapes'), tuple(pairs), to_id)
+    return (builtin_label_set('cityscapes'), to_id,
+            f"Cityscapes' own, as there is no {LABELS}")
 
 
-def _cityscapes_pairs(root: Path, split: str, kind: str) -> list[Pair]:
-    images = sorted((root / 'leftImg8bit' / split).glob('*/*_leftImg8bit.png'))
+def _cityscapes_pairs(root: Path, split: str, kind: str) -> tuple[list[Pair], tuple[str, ...]]:
+    directory, ending = root / 'leftImg8bit' / split, '_leftImg8bit.png'
+    found = sorted(path for city in directory.glob('*') for path in city.glob('*'))
+    images = [path for path in found if path.name.lower().endswith(ending.lower())]
     if not images:
-        raise DataError(f'{root / "leftImg8bit" / split}: holds no CITY/*_leftImg8bit.png: unpack '
-                        'the images there')
-    return [Pair(image, root / kind / split / image.parent.name / image.name.replace(
-        '_leftImg8bit.png', f'_{kind}_labelIds.png')) for image in images]
+        raise DataError(f'{directory}: holds no CITY/*{ending}: unpack the images there')
+    others = len(found) - len(images)
+    return ([Pair(image, root / kind / split / image.parent.name
+                  / f'{image.name[:-len(ending)]}_{kind}_labelIds.png') for image in images],
+            (f'{others} files in {directory} that are no *{ending}',) if others else ())
 
 
-def _paired(root: Path, split: str, labels: LabelSet, to_id: np.ndarray, images: Path,
-            label_images: Path) -> DataSet:
-    files = sorted((p for p in images.glob('*') if p.suffix.lower() in IMAGE_SUFFIXES),
-                   key=natural)
+def _own_labels(root: Path) -> Meaning | None:
+    """Return what a labels.yaml says of files that hold its ids; None where there is none.
+
+    Raises ConfigError, DataError.
+    """
+    found = [path for path in root.iterdir() if path.name.lower() in (LABELS, 'labels.yml')]
+    if not found:
+        return None
+    if len(found) > 1:
+        raise DataError(f'{found[0]} and {found[1].name}: are both there: keep one')
+    labels = LabelSet.from_yaml(found[0])
+    return labels, _identity(labels), found[0].name
+
+
+def _paired(
+    root: Path, split: str, meaning: Meaning, images: Path, label_images: Path
+) -> DataSet:
+    files, no_images = _listed(images, IMAGE_SUFFIXES)
     if not files:
-        raise DataError(f'{images}: holds no image: put {", ".join(IMAGE_SUFFIXES)} files there')
+        raise DataError(f'{images}: holds no image{f" but {no_images}" if no_images else ""}: put '
+                        f'{", ".join(IMAGE_SUFFIXES)} files there')
+    label_files, no_labels = _listed(label_images, ('.png',))
+    _by_stem(files, 'a label image')
+    unused = _by_stem(label_files, 'an image')
+    pairs = tuple(Pair(file, unused.pop(file.stem, label_images / f'{file.stem}.png'))
+                  for file in files)
+    alone = f'{len(unused)} label images without an image' if unused else ''
+    return DataSet(root, split, meaning[0], pairs, meaning[1], meaning[2], tuple(
+        f'{what} in {where}' for what, where in (
+            (no_images, images), (alone, label_images), (no_labels, label_images)) if what))
+
+
+def _by_stem(files: Sequence[Path], shared: str) -> dict[str, Path]:
     stems: dict[str, Path] = {}
     for file in files:
         other = stems.setdefault(file.stem, file)
         if other != file:
-            raise DataError(f'{other} and {file.name}: would share a label image: rename one')
-    return DataSet(root, split, labels, tuple(
-        Pair(file, label_images / f'{file.stem}.png') for file in files), to_id)
+            raise DataError(f'{other} and {file.name}: would share {shared}: rename one')
+    return stems
+
+
+def _listed(directory: Path, suffixes: Sequence[str]) -> tuple[list[Path], str]:
+    """Return the files with these suffixes, in whatever case, and what else is there, in words."""
+    files, others = [], Counter[str]()
+    try:
+        for path in sorted(directory.iterdir(), key=natural):
+            if path.name.startswith('.'):  # as macOS adds to each file of a foreign disk
+                others['hidden'] += 1
+            elif path.is_dir():
+                others['folders'] += 1
+            elif path.suffix.lower() in suffixes:
+                files.append(path)
+            else:
+                others[path.suffix.lower() or 'without a suffix'] += 1
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise DataError(f'{directory}: cannot be read: {error.strerror}: let this user read '
+                        'it') from error
+    return files, ', '.join(f'{count} {kind}' for kind, count in others.most_common())
 
 
 def _identity(labels: LabelSet) -> np.ndarray:

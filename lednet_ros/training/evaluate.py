@@ -11,6 +11,11 @@ import numpy as np
 from lednet_ros.errors import ConfigError
 from lednet_ros.labels import LabelSet
 from lednet_ros.segmentation import Segmenter
+from lednet_ros.training.data_check import (
+    classes_without_pixels,
+    refuse_binary_masks,
+    scored_ids,
+)
 from lednet_ros.training.datasets import DataSet
 from lednet_ros.training.metrics import Confusion, Scores
 
@@ -46,20 +51,36 @@ def evaluate(
             f'{segmenter.checkpoint.name} knows {len(ours)} classes ({ours.name}) but the data '
             f'has {len(theirs)} ({theirs.name}): choose a checkpoint trained on {theirs.name}')
     total = Confusion(len(data.labels))
+    values = np.zeros(256, np.int64)
     frames = []
     for index in range(len(data)):
-        image, truth = data.read(index)
+        image, found = data.read_values(index)
+        values += np.bincount(found.ravel(), minlength=256)
+        truth = data.to_id[found]
         seen = segmenter.segment([image], rgb=True)[0].labels
         one = Confusion(len(data.labels))
         one.add(truth, seen)
         total.counts += one.counts
         present = one.counts.sum(1) > 0
         iou = [v for v, there in zip(one.scores(data.labels).class_iou.values(),
-                                     present[_scored(data.labels)], strict=True) if there]
+                                     present[scored_ids(data.labels)], strict=True) if there]
         frames.append(FrameScore(index, data.pairs[index].image.name,
                                  float(np.mean(iou)) if iou else float('nan')))
         on_frame()
+    refuse_binary_masks(data, values)
     return Evaluation(total.scores(data.labels), total.counts, tuple(frames), segmenter.backend)
+
+
+def left_out(result: Evaluation, labels: LabelSet) -> Iterator[str]:
+    """Say which classes no pixel has, and what became of them in the means."""
+    truth = result.confusion.sum(1)
+    absent = classes_without_pixels(labels, truth)
+    wrongly = [name for name in absent if not np.isnan(result.scores.class_iou[name])]
+    nowhere = [name for name in absent if name not in wrongly]
+    if nowhere:
+        yield f'no pixel is labelled {", ".join(nowhere)}: left out of the mean'
+    if wrongly:
+        yield f'no pixel is labelled {", ".join(wrongly)}, but some are seen as that: counts as 0'
 
 
 def table(scores: Scores) -> Iterator[str]:
@@ -67,11 +88,11 @@ def table(scores: Scores) -> Iterator[str]:
     def rows(values: dict[str, float], means: dict[str, float]) -> Iterator[str]:
         cells = [(_short(name, values), v) for name, v in values.items()] + list(means.items())
         for i in range(0, len(cells), WRAP):
-            part = cells[i:i + WRAP]
-            widths = [max(5, len(name) + 1) for name, _ in part]
-            yield ''.join(f'{name:>{w}}' for (name, _), w in zip(part, widths, strict=True))
-            yield ''.join(f'{"-" if np.isnan(v) else f"{100 * v:.1f}":>{w}}'
-                          for (_, v), w in zip(part, widths, strict=True))
+            part = [(name, '-' if np.isnan(v) else f'{100 * v:.1f}')
+                    for name, v in cells[i:i + WRAP]]
+            widths = [max(4, len(name), len(value)) + 1 for name, value in part]
+            for row in zip(*part, strict=True):
+                yield ''.join(f'{cell:>{w}}' for cell, w in zip(row, widths, strict=True))
 
     yield from rows(scores.class_iou, {'Cla': scores.miou, 'Cat': scores.category_miou})
     yield ''
@@ -79,10 +100,6 @@ def table(scores: Scores) -> Iterator[str]:
     yield ''
     yield (f'class mIoU {100 * scores.miou:.2f}, category mIoU {100 * scores.category_miou:.2f}, '
            f'pixel accuracy {100 * scores.pixel_accuracy:.2f}, of {scores.pixels} pixels')
-
-
-def _scored(labels: LabelSet) -> list[int]:
-    return [i for i in range(len(labels)) if i not in labels.void_ids]
 
 
 def _short(name: str, names: dict[str, float]) -> str:

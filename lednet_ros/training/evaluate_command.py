@@ -48,7 +48,7 @@ def _run(args: argparse.Namespace) -> int:
     from lednet_ros.segmentation import Segmenter
     from lednet_ros.segmentation.command_line import segmenter_config
     from lednet_ros.training.datasets import open_data_set
-    from lednet_ros.training.evaluate import evaluate, table
+    from lednet_ros.training.evaluate import evaluate, left_out, table
     data = open_data_set(args.data, args.split)
     with Segmenter(args.checkpoint or None, segmenter_config(args)) as segmenter:
         with progress_bar() as progress:
@@ -57,8 +57,9 @@ def _run(args: argparse.Namespace) -> int:
         if args.json:  # first: whoever reads the table may close the pipe
             _write_json(args.json, result, segmenter, data)
         print(f'{segmenter.checkpoint.name}, {args.split} of {args.data.name} ({len(data)} '
-              f'images), by {result.backend}\n')
-        print('\n'.join(table(result.scores)))
+              f'images; label set {data.labels.name!r}: {data.labels_from}), by '
+              f'{result.backend}\n')
+        print('\n'.join([*table(result.scores), *left_out(result, data.labels)]))
         if args.output:
             from lednet_ros.training.evaluation_pictures import write_pictures
             for path in write_pictures(result, segmenter, data, args.output, args.pictures):
@@ -67,12 +68,15 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _write_json(path: Path, result: Evaluation, segmenter: Segmenter, data: DataSet) -> None:
+    from lednet_ros.training.data_check import classes_without_pixels
     height, width = segmenter.input_size
+    absent = classes_without_pixels(data.labels, result.confusion.sum(1))
     record: dict[str, Any] = {
         'checkpoint': segmenter.checkpoint.name, 'sha256': segmenter.checkpoint.sha256,
         'data': data.root.name, 'split': data.split, 'images': len(data),
         'backend': result.backend, 'input': [height, width], 'scores': result.scores.to_dict(),
         'confusion': result.confusion.tolist(), 'classes': data.labels.names,
+        'classes_without_pixels': absent, 'left_out': data.left_out,
         'frames': {frame.name: None if math.isnan(frame.miou) else round(frame.miou, 6)
                    for frame in result.frames}}
     write_json(path, record)

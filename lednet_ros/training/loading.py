@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import errno
 import multiprocessing
 import os
 import signal
-import traceback
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,16 +14,16 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from lednet_ros.errors import DataError, first_line
+from lednet_ros.errors import DataError
 from lednet_ros.training.augmentation import augment
 from lednet_ros.training.datasets import DataSet
+from lednet_ros.training.faults import faults_named
 from lednet_ros.training.processes import Processes
 from lednet_ros.training.recipe import Recipe
 
@@ -82,7 +80,7 @@ class Views:
         Raises DataError naming a pair that cannot be read any more, or what there is too little
         of. Whatever else is raised is a bug.
         """
-        with _explained(self.describe(keys)):
+        with faults_named(self.describe(keys)):
             views = [self._view(*key) for key in keys]
             return np.stack([v[0] for v in views]), np.stack([v[1] for v in views])
 
@@ -90,7 +88,7 @@ class Views:
         recipe = self._schedule.recipe
         rng = np.random.default_rng([recipe.seed, epoch, index])
         crop = recipe.crop_at(epoch / self._schedule.epochs)
-        with _explained(str(self._data.pairs[index].image)):
+        with faults_named(str(self._data.pairs[index].image)):
             return augment(*self._data.read(index), recipe, crop, rng)
 
     def describe(self, keys: list[Key]) -> str:
@@ -147,7 +145,12 @@ class _Workers:
             with sending:  # closed here, the worker's end alone is left, and its death is seen
                 process = context.Process(
                     target=_serve, args=(self._views, batches, sending, ours), daemon=True)
-                process.start()
+                # A terminal sends them to all; the process that trains decides when to end.
+                mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+                try:
+                    process.start()
+                finally:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         except OSError as error:
             raise DataError(
                 f'worker {len(self._workers) + 1}, which reads images, cannot be started '
@@ -190,15 +193,13 @@ def _serve(
     views: Views, batches: Iterator[list[Key]], sending: Connection, inherited: list[Connection]
 ) -> None:
     """Make and send batches, in a process of its own, until whoever reads them is gone."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal sends them to all: the process
-        signal.signal(number, signal.SIG_IGN)       # that trains decides, and ends this one
     for connection in inherited:  # else this process would keep its own pipe's reader alive
         connection.close()
     cv2.setNumThreads(0)
     with suppress(OSError):
         for keys in batches:
             try:
-                with _explained(views.describe(keys)):
+                with faults_named(views.describe(keys)):
                     sending.send(views.batch(keys))
             except DataError as error:
                 sending.send(error)  # as a value: a traceback would come with it otherwise
@@ -210,30 +211,6 @@ def _to_tensors(batch: Batch) -> tuple[Tensor, Tensor]:
     if torch.cuda.is_available():
         return images.pin_memory(), labels.pin_memory()
     return images, labels
-
-
-@contextmanager
-def _explained(what: str) -> Iterator[None]:
-    """Turn whatever goes wrong with images into a DataError of one line."""
-    try:
-        yield
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(f'{what}: cannot be made into a batch: {_reason(error)}') from error
-
-
-def _reason(error: Exception) -> str:
-    text = getattr(error, 'err', '') or first_line(error)  # OpenCV's text begins with a path
-    said = f'{type(error).__name__}: {text}'
-    if isinstance(error, MemoryError) or getattr(error, 'code', None) == cv2.Error.StsNoMem:
-        return f'there is too little memory ({said}): lower workers, or batch'
-    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-        return f'too many files are open ({said}): lower workers, or raise ulimit -n'
-    if isinstance(error, OSError):
-        return f'{error.strerror or said}: mend the disk or the network it lies on'
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return f'{said} ({Path(place.filename).name}:{place.lineno}): replace it, or take it out'
 
 
 def _cause(exit_code: int | None) -> str:

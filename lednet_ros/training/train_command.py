@@ -77,13 +77,22 @@ def _open(args: argparse.Namespace) -> tuple[Any, DataSet, DataSet]:
 
 
 def _check(args: argparse.Namespace) -> int:
-    _, *splits = _open(args)
-    reports = [_read_all(data) for data in splits]
+    _, train, val = _open(args)
+    reports = _read_all(train), _read_all(val)
     for report in reports:
         print('\n'.join(report.lines()))
-    for report in reports:
-        report.refuse_faults()
+    for warning in _judge(*reports):
+        say('lednet_train', f'warning: {warning}')
     return 0
+
+
+def _judge(train: DataReport, val: DataReport) -> list[str]:
+    """Return what to warn of. Raises DataError where the data cannot be used."""
+    from lednet_ros.training.data_check import shared_images
+    for report in (train, val):
+        report.refuse_faults()
+    train.refuse_single_class()
+    return [*train.warnings(), *val.warnings(), *shared_images(train, val)]
 
 
 def _read_all(data: DataSet) -> DataReport:
@@ -154,19 +163,17 @@ def _train_among(processes: Processes, device: torch.device, args: argparse.Name
             **{name: [str(p.image.relative_to(data.root)) for p in data.pairs]
                for name, data in (('data', train), ('val data', val))}})
 
-    def read_all() -> tuple[DataReport, DataReport]:
-        reports = _read_all(train), _read_all(val)
-        for report in reports:
-            report.refuse_faults()
-        return reports
+    def read_all() -> tuple[DataReport, list[str]]:
+        report, val_report = _read_all(train), _read_all(val)
+        return report, [*report.lines(), *(f'warning: {w}' for w in _judge(report, val_report))]
 
     try:
         processes.share(open_output)
-        report, _ = processes.share(read_all)
+        report, notes = processes.share(read_all)
         with show_progress(processes.is_first) as listener:
             if output:
                 output.begin(recipe.to_dict())
-                listener.on_note('\n'.join(report.lines()))
+                listener.on_note('\n'.join(notes))
             training = Training(Job(
                 recipe, report, val, output, init, device, processes, listener))
             with _stopped_by_signals(training, listener):

@@ -105,6 +105,7 @@ def test_the_check_counts_sizes_and_classes(orchard) -> None:
     data = open_data_set(orchard, 'train')
     report = check_data(data)
     assert report.sizes == {(48, 64): 8}
+    assert not list(report.warnings())
     drawn = [draw(i)[1] for i in range(8)]
     grass, trunk = (sum(int((d == i).sum()) for d in drawn) for i in (0, 1))
     assert report.pixels[:2].tolist() == [grass, trunk]
@@ -130,6 +131,135 @@ def test_two_images_of_one_name_are_refused(orchard) -> None:
     (orchard / 'images' / 'train' / '0.jpg').write_bytes(b'')
     with pytest.raises(DataError, match='would share a label image'):
         open_data_set(orchard, 'train')
+
+
+def test_suffixes_are_taken_in_any_case(orchard) -> None:
+    for kind in ('images', 'labels'):
+        (orchard / kind / 'train' / '0.png').rename(orchard / kind / 'train' / '0.PNG')
+    data = open_data_set(orchard, 'train')
+    assert (data.read(0)[0] == draw(0)[0]).all()
+    (orchard / 'labels' / 'train' / '0.png').write_bytes(b'')
+    with pytest.raises(DataError, match=r'labels/train/0.png: would share an image: rename one|'
+                                        r'labels/train/0.PNG and 0.png: would share an image'):
+        open_data_set(orchard, 'train')
+
+
+def test_what_is_no_pair_is_left_out_and_counted(orchard) -> None:
+    images, labels = (orchard / kind / 'train' for kind in ('images', 'labels'))
+    for name in ('._0.png', '.hidden.png', 'a.gif', 'b.GIF', 'notes'):
+        (images / name).write_bytes(b'')
+    (images / 'more.png').mkdir()
+    (labels / '99.png').write_bytes(b'')
+    (labels / '0.json').write_bytes(b'')
+    data = open_data_set(orchard, 'train')
+    assert len(data) == 8
+    assert data.left_out == (
+        f'2 hidden, 2 .gif, 1 folders, 1 without a suffix in {images}',
+        f'1 label images without an image in {labels}', f'1 .json in {labels}')
+    assert f'left out: {"; ".join(data.left_out)}' in '\n'.join(check_data(data).lines())
+
+
+def test_links_are_followed(orchard, tmp_path) -> None:
+    linked = tmp_path / 'linked'
+    for kind in ('images', 'labels'):
+        (linked / kind / 'train').mkdir(parents=True)
+        (linked / kind / 'train' / '0.png').symlink_to(orchard / kind / 'train' / '0.png')
+        (linked / kind / 'val').symlink_to(orchard / kind / 'val')
+    (linked / 'labels.yaml').symlink_to(orchard / 'labels.yaml')
+    assert len(open_data_set(linked, 'train')) == 1
+    assert len(open_data_set(linked, 'val')) == 3
+    (linked / 'images' / 'train' / 'gone.png').symlink_to(tmp_path / 'nowhere')
+    assert len(check_data(open_data_set(linked, 'train')).faults) == 1
+
+
+OWN = 'name: own\nclasses: [{name: road, color: [1, 2, 3]}, {name: grass, color: [4, 5, 6]}]\n'
+
+
+def as_camvid(root, value: int = 1) -> None:
+    for place in ('train', 'trainannot'):
+        (root / place).mkdir()
+    cv2.imwrite(str(root / 'train' / 'a.png'), np.zeros((2, 3, 3), np.uint8))
+    cv2.imwrite(str(root / 'trainannot' / 'a.png'), np.full((2, 3), value, np.uint8))
+
+
+@pytest.mark.parametrize('name', ['labels.yaml', 'labels.yml', 'Labels.YAML'])
+def test_a_label_set_of_ones_own_wins_in_camvids_folders(tmp_path, name) -> None:
+    as_camvid(tmp_path)
+    camvid = open_data_set(tmp_path, 'train')
+    assert camvid.labels.names[1] == 'building'
+    assert ("label set 'camvid': CamVid's own, as there is no labels.yaml"
+            in next(check_data(camvid).lines()))
+    (tmp_path / name).write_text(OWN)
+    own = open_data_set(tmp_path, 'train')
+    assert own.labels.names == ['road', 'grass']
+    assert own.read(0)[1].max() == 1
+    assert f"label set 'own': {name}" in next(check_data(own).lines())
+    as_wrong = tmp_path / 'wrong'
+    as_wrong.mkdir()
+    as_camvid(as_wrong, value=5)  # a tree in CamVid
+    (as_wrong / name).write_text(OWN)
+    with pytest.raises(DataError, match="holds 5, which label set 'own' does not know"):
+        open_data_set(as_wrong, 'train').read(0)
+
+
+def test_a_label_set_of_ones_own_wins_in_cityscapes_folders(tmp_path) -> None:
+    """Without cityscapesscripts."""
+    cityscapes(tmp_path)
+    for file in (tmp_path / 'gtFine').glob('*/*/*.png'):
+        cv2.imwrite(str(file), np.ones((4, 6), np.uint8))
+    (tmp_path / 'labels.yaml').write_text(OWN)
+    data = open_data_set(tmp_path, 'train')
+    assert data.labels.names == ['road', 'grass']
+    assert (data.read(0)[1] == 1).all()
+
+
+def test_two_label_sets_are_refused(tmp_path) -> None:
+    as_camvid(tmp_path)
+    for name in ('labels.yaml', 'labels.yml'):
+        (tmp_path / name).write_text(OWN)
+    with pytest.raises(DataError, match='are both there: keep one'):
+        open_data_set(tmp_path, 'train')
+
+
+SEGNETS = ('Sky', 'Building', 'Pole', 'Road', 'Pavement', 'Tree', 'SignSymbol', 'Fence', 'Car',
+           'Pedestrian', 'Bicyclist', 'Unlabelled')
+
+
+@pytest.mark.parametrize(('names', 'contradicts'), [
+    (SEGNETS, False), (SEGNETS[:-1], False),
+    (('Animal', 'Column_Pole', 'LaneMkgsDriv', 'SUVPickupTruck', 'Sky'), False),
+    (('Void', 'drivable', 'sky', 'pole'), True), (('Road', 'Car', 'Tree'), True),
+    (tuple(reversed(SEGNETS)), True), ((), True),
+], ids=["SegNet's", 'without void', 'the 32', 'own', 'some of them', 'another order', 'none'])
+def test_a_list_of_colours_that_contradicts_camvids_classes_is_refused(
+    tmp_path, names, contradicts
+) -> None:
+    """As CVAT writes it beside these folders."""
+    as_camvid(tmp_path)
+    (tmp_path / 'label_colors.txt').write_text('# color_rgb label\n' + ''.join(
+        f'{i} {2 * i} 7\t\t{name}\n' for i, name in enumerate(names)))
+    if not contradicts:
+        assert open_data_set(tmp_path, 'train').labels.name == 'camvid'
+        return
+    with pytest.raises(DataError, match=r'label_colors\.txt: lists .*labels\.yaml'):
+        open_data_set(tmp_path, 'train')
+    (tmp_path / 'labels.yaml').write_text(OWN)
+    assert open_data_set(tmp_path, 'train').labels.name == 'own'
+
+
+def test_a_missing_labels_yaml_says_what_it_holds_and_what_was_guessed(tmp_path) -> None:
+    for kind in ('images', 'labels'):
+        (tmp_path / kind / 'train').mkdir(parents=True)
+    with pytest.raises(DataError) as error:
+        open_data_set(tmp_path, 'train')
+    text = str(error.value)
+    assert text.startswith(f'{tmp_path}/labels.yaml: does not exist, and as {tmp_path} holds '
+                           'images/ it was taken for images/train/, labels/train/ and that file: ')
+    import yaml
+
+    from lednet_ros.labels import LabelSet
+    entry = text[text.index('{name'):text.index('}') + 1]
+    assert LabelSet.from_dict({'classes': [yaml.safe_load(entry)]}).names == ['road']
 
 
 def test_only_cityscapes_has_coarse_labels(orchard) -> None:

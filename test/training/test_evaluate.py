@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import cv2
+import numpy as np
 import pytest
 
-from lednet_ros.training.evaluate import table
+from lednet_ros.labels import LabelSet
+from lednet_ros.training.evaluate import Evaluation, left_out, table
 from lednet_ros.training.evaluate_command import main
-from lednet_ros.training.metrics import Scores
+from lednet_ros.training.metrics import Confusion, Scores
 
 
 @pytest.fixture(scope='module')
@@ -88,3 +91,56 @@ def test_the_table_is_the_papers() -> None:
                      'bus': float('nan')}, {'flat': 0.9}, 0.9, 10)
     assert list(table(scores))[:2] == ['  Roa  TLi  TSi  Bus  Cla  Cat',
                                        ' 97.1 60.4 71.1    - 76.2 90.0']
+
+
+def test_no_column_of_the_table_touches_another() -> None:
+    scores = Scores({'road': 1.0, 'sky': float('nan'), 'tree': 1.0, 'bus': 0.05},
+                    {'a': 1.0, 'b': 1.0}, 1.0, 10)
+    rows = list(table(scores))
+    assert [row.split() for row in rows[:2]] == [
+        ['Roa', 'Sky', 'Tre', 'Bus', 'Cla', 'Cat'],
+        ['100.0', '-', '100.0', '5.0', '68.3', '100.0']]
+    assert [row.split() for row in rows[3:5]] == [['A', 'B', 'Cat'], ['100.0', '100.0', '100.0']]
+    assert len(rows[0]) == len(rows[1])
+
+
+def test_it_says_which_classes_no_pixel_has(trained, tmp_path, capsys) -> None:
+    data, checkpoint = trained
+    only_grass = tmp_path / 'grass'
+    shutil.copytree(data, only_grass)
+    for file in (only_grass / 'labels' / 'val').iterdir():
+        cv2.imwrite(str(file), np.zeros((48, 64), np.uint8))
+    assert run((only_grass, checkpoint), '--json', str(tmp_path / 'scores.json')) == 0
+    assert '\nno pixel is labelled trunk' in capsys.readouterr().out
+    record = json.loads((tmp_path / 'scores.json').read_text())
+    assert record['classes_without_pixels'] == ['trunk']
+
+
+@pytest.mark.parametrize(('counts', 'said'), [
+    ([[5, 0, 0, 0], [0, 5, 0, 0], [0, 0, 0, 0]], []),
+    ([[5, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]],
+     ['no pixel is labelled trunk: left out of the mean']),
+    ([[5, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]],
+     ['no pixel is labelled trunk, but some are seen as that: counts as 0']),
+], ids=['all', 'not seen', 'seen'])
+def test_what_a_class_without_pixels_does_to_the_mean_is_said(orchard, counts, said) -> None:
+    labels = LabelSet.from_yaml(orchard / 'labels.yaml')
+    confusion = Confusion(3)
+    confusion.counts += np.array(counts)
+    result = Evaluation(confusion.scores(labels), confusion.counts, (), 'none')
+    assert list(left_out(result, labels)) == said
+
+
+def test_masks_of_0_and_255_are_no_truth(trained, tmp_path, capsys) -> None:
+    """What sees grass everywhere would score 100 %."""
+    data, checkpoint = trained
+    binary = tmp_path / 'binary'
+    shutil.copytree(data, binary)
+    for file in (binary / 'labels' / 'val').iterdir():
+        mask = np.zeros((48, 64), np.uint8)
+        mask[:20] = 255
+        cv2.imwrite(str(file), mask)
+    assert run((binary, checkpoint)) == 1
+    captured = capsys.readouterr()
+    assert 'binary val: the label images hold 0 and 255 only' in captured.err.splitlines()[-1]
+    assert 'mIoU' not in captured.out
