@@ -3,8 +3,10 @@ PYTHON ?= python3
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
 MINUTES ?= 30
+# Whose wheels: jazzy, kilted or none.
+ROS ?= jazzy
 
-.PHONY: demo test test-full test-gpu soak lint venv-demo venv-test
+.PHONY: demo test test-full test-matrix test-gpu soak lint venv-demo venv-test
 
 # make demo [SOURCE=<file, directory or webcam>] [CHECKPOINT=<file>] [PLANNING=1]
 demo: venv-demo
@@ -17,6 +19,10 @@ test: lint
 # The full counts and matrices, and the promised times: on a machine with nothing else to do.
 test-full: lint
 	.venv/bin/python -m pytest -m 'not gpu' --time-limits
+
+# Every pair of Python and ROS that this machine can have, each with a venv of its own: some GB and 10 minutes a pair.
+test-matrix:
+	$(PYTHON) tools/test_matrix.py
 
 # On a machine with a CUDA GPU.
 test-gpu: venv-test
@@ -32,4 +38,4 @@ lint: venv-test
 	.venv/bin/mypy
 
 venv-demo venv-test: venv-%:
-	@$(PYTHON) requirements/venv.py $*
+	@$(PYTHON) tools/make_venv.py $* --ros $(ROS)

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from lednet_ros.errors import ConfigError
+from lednet_ros.resizing import resize_image
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.ppm', '.pgm', '.pnm', '.tif', '.tiff',
                   '.webp')
@@ -240,8 +241,8 @@ def resized(frames: Iterable[np.ndarray], height: int, width: int) -> Iterator[n
     for frame in frames:
         if frame.shape[:2] != (height, width):
             shrinks = height <= frame.shape[0] and width <= frame.shape[1]
-            frame = cv2.resize(frame, (width, height),
-                               interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+            frame = resize_image(frame, width, height,
+                                 cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
         yield frame
 
 

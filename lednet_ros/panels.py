@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from lednet_ros.labels import UNLABELLED, LabelSet
+from lednet_ros.resizing import resize_image
 
 PANEL_WIDTH = 640        # of one of the four, in pixels; text is sized for it
 PANEL_MAX_HEIGHT = 640   # a portrait camera's panels become narrower instead
@@ -179,7 +180,7 @@ def _fitted(image: np.ndarray, height: int, width: int, shrink: int) -> np.ndarr
              height if height - inner[1] <= 2 else inner[1])
     grow = cv2.INTER_NEAREST if shrink == cv2.INTER_NEAREST else cv2.INTER_CUBIC
     if inner != (image.shape[1], image.shape[0]):
-        image = cv2.resize(image, inner, interpolation=shrink if scale < 1 else grow)
+        image = resize_image(image, *inner, shrink if scale < 1 else grow)
     panel = np.zeros((height, width, 3), np.uint8)
     top, left = (height - inner[1]) // 2, (width - inner[0]) // 2
     panel[top:top + inner[1], left:left + inner[0]] = image

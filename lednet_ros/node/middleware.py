@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,6 +38,17 @@ def large_image_environment(environment: Mapping[str, str]) -> dict[str, str]:
         return {}
     if any(environment.get(v) for v in (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS')):
         return {}
-    # Humble's and Jazzy's Fast DDS 2 know the older name only; Kilted's complains about it.
-    variable = PROFILE_VARIABLES[environment.get('ROS_DISTRO') in ('humble', 'iron', 'jazzy')]
-    return {variable: str(config_file(PROFILE))}
+    return {PROFILE_VARIABLES[_is_fast_dds_2(environment)]: str(config_file(PROFILE))}
+
+
+def _is_fast_dds_2(environment: Mapping[str, str]) -> bool:
+    """Whether it is Humble's or Jazzy's, which know the older name only; Kilted's complains of it.
+
+    ROS 2 from wheels does not set ROS_DISTRO; there, Jazzy's rclpy has the major version 7.
+    """
+    if environment.get('ROS_DISTRO'):
+        return environment['ROS_DISTRO'] in ('humble', 'iron', 'jazzy')
+    try:
+        return int(importlib.metadata.version('ros-rclpy').split('.')[0]) <= 7
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return False

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from lednet_ros.resizing import resize_image
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -47,10 +49,10 @@ class Fit:
         if self.height * 2 < height or self.width * 2 < width:
             # Averaging when shrinking by more than two, where linear sampling would skip pixels.
             # OpenCV does so only if neither side grows.
-            frame = cv2.resize(frame, (min(self.width, width), min(self.height, height)),
-                               interpolation=cv2.INTER_AREA)
+            frame = resize_image(frame, min(self.width, width), min(self.height, height),
+                                 cv2.INTER_AREA)
         if frame.shape[:2] != (self.height, self.width):
-            frame = cv2.resize(frame, (self.width, self.height), interpolation=cv2.INTER_LINEAR)
+            frame = resize_image(frame, self.width, self.height, cv2.INTER_LINEAR)
         if rgb:
             inside[:] = frame
         else:

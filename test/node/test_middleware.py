@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import importlib.metadata
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -7,11 +8,17 @@ from lednet_ros.node.middleware import PROFILE, config_file, large_image_environ
 
 
 @pytest.mark.parametrize(('distro', 'variable'), [
-    (None, 'FASTDDS_DEFAULT_PROFILES_FILE'), ('kilted', 'FASTDDS_DEFAULT_PROFILES_FILE'),
+    ('lyrical', 'FASTDDS_DEFAULT_PROFILES_FILE'), ('kilted', 'FASTDDS_DEFAULT_PROFILES_FILE'),
     ('jazzy', 'FASTRTPS_DEFAULT_PROFILES_FILE'), ('humble', 'FASTRTPS_DEFAULT_PROFILES_FILE')])
 def test_the_profile_is_set_by_the_name_that_the_distribution_knows(distro, variable) -> None:
-    environment = {'ROS_DISTRO': distro} if distro else {}
-    assert large_image_environment(environment) == {variable: str(config_file(PROFILE))}
+    assert large_image_environment({'ROS_DISTRO': distro}) == {variable: str(config_file(PROFILE))}
+
+
+@pytest.mark.parametrize(('rclpy', 'variable'), [
+    ('7.1.6', 'FASTRTPS_DEFAULT_PROFILES_FILE'), ('9.1.2', 'FASTDDS_DEFAULT_PROFILES_FILE')])
+def test_ros_from_wheels_is_told_by_its_version(monkeypatch, rclpy, variable) -> None:
+    monkeypatch.setattr(importlib.metadata, 'version', {'ros-rclpy': rclpy}.__getitem__)
+    assert list(large_image_environment({})) == [variable]
 
 
 @pytest.mark.parametrize('chosen', [

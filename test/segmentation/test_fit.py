@@ -70,14 +70,24 @@ def test_a_downscaled_frame_is_averaged_not_skipped() -> None:
     assert np.abs(out.astype(int) - 32).max() <= 1
 
 
+@pytest.mark.parametrize('turned', [False, True], ids=['above and below', 'left and right'])
 @pytest.mark.parametrize('rgb', [False, True])
-def test_the_network_s_picture_is_rgb_and_black_beside_the_frame(rgb) -> None:
-    frame = np.full((32, 64, 3), (10, 20, 30), np.uint8)
-    picture = Fit.make((32, 64), (64, 64), 'letterbox').picture(frame, rgb)
+def test_the_network_s_picture_is_rgb_and_black_beside_the_frame(rgb, turned) -> None:
+    size = (64, 32) if turned else (32, 64)
+    frame = np.full((*size, 3), (10, 20, 30), np.uint8)
+    picture = Fit.make(size, (64, 64), 'letterbox').picture(frame, rgb)
     assert picture.shape == (64, 64, 3)
+    picture = picture.transpose(1, 0, 2) if turned else picture
     assert (picture[16:48] == ((10, 20, 30) if rgb else (30, 20, 10))).all()
     assert not picture[:16].any()
     assert not picture[48:].any()
+
+
+def test_a_single_pixel_fills_the_network_s_input() -> None:
+    """Which OpenCV 4.5.4, Humble's, would not resize."""
+    out = np.empty((8, 12, 3), np.uint8)
+    Fit.make((1, 1), (8, 12), 'stretch').place(np.full((1, 1, 3), 77, np.uint8), True, out)
+    assert (out == 77).all()
 
 
 @pytest.mark.parametrize('turned', [False, True])
