@@ -396,7 +396,8 @@ def footprint(knobs: Knobs, name: str) -> Footprint:
             arguments += [option, value]
     for _ in range(2):
         from_s = time.time()
-        done = subprocess.run(arguments, capture_output=True, text=True)
+        done = subprocess.run(arguments, capture_output=True, encoding='utf-8',
+                              errors='replace')
         if done.returncode:
             said = (done.stderr.strip().splitlines() or [f'exit code {done.returncode}'])[-1]
             raise BackendUnavailable(f'{name}, in a process of its own: {said}')
@@ -414,7 +415,7 @@ def _probe(knobs: Knobs, name: str) -> None:
     ready_at_s = time.time()
     for _ in range(10):
         backend(frames)
-    lines = Path('/proc/self/status').read_text().splitlines()
+    lines = Path('/proc/self/status').read_text(encoding='utf-8').splitlines()
     status = dict(line.split(':', 1) for line in lines)
     gpu_mb = None
     if knobs.device.startswith('cuda'):
@@ -434,7 +435,7 @@ def machine(device: str) -> str:
         return f'{torch.cuda.get_device_name(device)}, torch {torch.__version__}'
     model = platform.processor() or platform.machine()
     try:
-        for line in Path('/proc/cpuinfo').read_text().splitlines():
+        for line in Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines():
             if line.startswith('model name'):
                 model = line.partition(':')[2].strip()
                 break

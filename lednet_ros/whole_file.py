@@ -38,7 +38,7 @@ def write_json(path: Path, record: Any) -> None:
     """Write what a command found. Raises ConfigError."""
     try:
         with whole_file(path) as partial:
-            partial.write_text(json.dumps(record, indent=1) + '\n')
+            partial.write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
     except OSError as error:
         raise ConfigError(
             f'{path}: cannot be written: {error.strerror}: choose another file') from error

@@ -158,3 +158,20 @@ def test_every_command_shares_it(script) -> None:
     except ImportError as error:
         pytest.skip(f'{name} cannot be imported here: {error}')
     assert main.__wrapped__.__module__ == module
+
+
+def test_text_files_are_utf_8_whatever_the_locale() -> None:
+    """Where it is not said, Python takes the locale's encoding, which in a container is ASCII."""
+    unsaid = []
+    for file in sorted((ROOT / 'lednet_ros').rglob('*.py')):
+        for node in ast.walk(ast.parse(file.read_text(encoding='utf-8'))):
+            if isinstance(node, ast.Call) and not any(k.arg == 'encoding' for k in node.keywords):
+                name = getattr(node.func, 'attr', getattr(node.func, 'id', ''))
+                modes = [a.value for a in node.args if isinstance(a, ast.Constant)
+                         and isinstance(a.value, str) and set(a.value) <= set('rwax+t')]
+                if (name in ('read_text', 'write_text') or (name in ('open', 'fdopen') and modes)
+                        or (isinstance(node.func, ast.Name) and name == 'open'
+                            and len(node.args) == 1)
+                        or any(k.arg == 'text' for k in node.keywords)):
+                    unsaid.append(f'{file.relative_to(ROOT)}:{node.lineno}')
+    assert not unsaid

@@ -235,8 +235,10 @@ def write(record: Record, path: Path) -> None:
     try:
         if path.suffix == '.html':
             path.write_text(
-                f'<!DOCTYPE html><title>{record.node}: latency</title><img alt="{_words(record)}" '
-                f'src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}">\n')
+                f'<!DOCTYPE html><meta charset="utf-8"><title>{record.node}: latency</title>'
+                f'<img alt="{_words(record)}" '
+                f'src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}">\n',
+                encoding='utf-8')
         else:
             path.write_bytes(png.getvalue())
     except OSError as error:

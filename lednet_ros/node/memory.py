@@ -36,7 +36,7 @@ def _mallopt(option: int, value: int) -> None:
 def resident_mb() -> float | None:
     """Give the resident memory of this process in MB; None where /proc does not tell."""
     try:
-        pages = int(Path('/proc/self/statm').read_text().split()[1])
+        pages = int(Path('/proc/self/statm').read_text(encoding='utf-8').split()[1])
     except OSError:
         return None
     return pages * os.sysconf('SC_PAGE_SIZE') / 1e6

@@ -38,7 +38,7 @@ class Output:
         record = directory / RECORD
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            found = json.loads(record.read_text()) if record.exists() else None
+            found = json.loads(record.read_text(encoding='utf-8')) if record.exists() else None
             if overwrite:
                 os.utime(directory)
                 self._now_ns = directory.stat().st_mtime_ns  # by the clock that dates the results
@@ -68,7 +68,7 @@ class Output:
 
     def _save(self) -> None:
         with whole_file(self.directory / RECORD) as path:
-            path.write_text(json.dumps(self._record, indent=1) + '\n')
+            path.write_text(json.dumps(self._record, indent=1) + '\n', encoding='utf-8')
 
     def begin(self, source: Path, origins: Mapping[Path, Path]) -> None:
         """Turn to a source; each directory of its results is of one origin.

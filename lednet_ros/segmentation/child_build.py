@@ -43,7 +43,7 @@ class ChildBuild:
         self._from_s = monotonic()
         self._process = subprocess.Popen(
             _command(checkpoint, config), stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, text=True, errors='replace',
+            stdout=subprocess.PIPE, text=True, encoding='utf-8', errors='replace',
             start_new_session=True)  # a Ctrl-C in the terminal is for the parent to act on
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

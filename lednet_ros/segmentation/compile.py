@@ -165,7 +165,7 @@ def _build_for_people(checkpoint: Checkpoint, config: SegmenterConfig) -> int:
 
 def _build_for_parent(args: argparse.Namespace, config: SegmenterConfig) -> int:
     """Build as the child of a process that reads JSON lines (child_build.py)."""
-    lines = os.fdopen(os.dup(1), 'w', buffering=1)
+    lines = os.fdopen(os.dup(1), 'w', buffering=1, encoding='utf-8')
     os.dup2(2, 1)  # what libraries print goes to the console, not between the lines
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

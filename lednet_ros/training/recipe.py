@@ -146,8 +146,8 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     shipped = files('lednet_ros.training') / 'recipes'
     names = sorted(Path(str(p)).stem for p in shipped.iterdir() if str(p).endswith('.yaml'))
     try:
-        text = ((shipped / f'{name}.yaml') if name in names else Path(name)).read_text()
-        knobs = yaml.safe_load(text)
+        file = shipped / f'{name}.yaml' if name in names else Path(name)
+        knobs = yaml.safe_load(file.read_text(encoding='utf-8'))
     except OSError as error:
         raise ConfigError(f'recipe {name}: cannot be read: {error.strerror}: give a YAML file or '
                           f'one of {", ".join(names)}') from error

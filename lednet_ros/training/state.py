@@ -68,7 +68,7 @@ class Output:
     def begin(self, recipe: Mapping[str, Any]) -> None:
         """Write the recipe."""
         with _writing(self.directory / RECIPE) as path:
-            path.write_text(yaml.safe_dump(dict(recipe), sort_keys=False))
+            path.write_text(yaml.safe_dump(dict(recipe), sort_keys=False), encoding='utf-8')
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Write the state, whole or not at all. Raises DataError."""
@@ -79,7 +79,8 @@ class Output:
 
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write all epochs' figures. Raises DataError."""
-        with _writing(self.directory / HISTORY) as path, path.open('w', newline='') as file:
+        with _writing(self.directory / HISTORY) as path, \
+                path.open('w', newline='', encoding='utf-8') as file:
             table = csv.DictWriter(file, list(rows[-1]), restval='')
             table.writeheader()
             table.writerows(rows)

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import locale
+
 import pytest
 import yaml
 
@@ -19,6 +21,17 @@ def test_the_papers_recipe_is_section_3_1() -> None:
 def test_a_recipe_survives_the_way_to_yaml_and_back(name) -> None:
     recipe = load_recipe(name)
     assert Recipe.from_dict(yaml.safe_load(yaml.safe_dump(recipe.to_dict()))) == recipe
+
+
+def test_a_recipe_is_read_as_utf_8_whatever_the_locale(tmp_path) -> None:
+    path = tmp_path / 'mine.yaml'
+    path.write_text('# Größe der Äpfel\n' + yaml.safe_dump(LEAST), encoding='utf-8')
+    before = locale.setlocale(locale.LC_CTYPE)
+    try:
+        locale.setlocale(locale.LC_CTYPE, 'C')
+        assert load_recipe(str(path)).epochs == 1
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)
 
 
 @pytest.mark.parametrize(('knobs', 'said'), [
