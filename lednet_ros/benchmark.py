@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lednet_ros.cli import command
+from lednet_ros.cpu import usable_cores
 from lednet_ros.errors import BackendUnavailable, ConfigError
 from lednet_ros.whole_file import write_json
 
@@ -196,10 +197,11 @@ class _PlainOnnx:
     def __init__(self, checkpoint: Checkpoint, size: tuple[int, int], batch: int) -> None:
         import warnings
 
-        import onnxruntime
         import torch
 
+        from lednet_ros.segmentation.backends.onnxruntime import import_onnxruntime
         from lednet_ros.segmentation.graph import LabelGraph
+        onnxruntime = import_onnxruntime()
         graph = LabelGraph(checkpoint.network, checkpoint.preprocessing).eval()
         pixels = torch.zeros(batch, *size, 3, dtype=torch.uint8)
         with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings():
@@ -207,7 +209,7 @@ class _PlainOnnx:
             path = os.path.join(directory, 'plain.onnx')
             torch.onnx.export(graph, (pixels,), path, opset_version=17, dynamo=False)
             options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = len(os.sched_getaffinity(0))
+            options.intra_op_num_threads = usable_cores()
             options.log_severity_level = 3
             self._session = onnxruntime.InferenceSession(
                 path, options, providers=['CPUExecutionProvider'])
@@ -441,7 +443,7 @@ def machine(device: str) -> str:
                 break
     except OSError:
         pass  # not Linux
-    return f'{model}, {len(os.sched_getaffinity(0))} cores'
+    return f'{model}, {usable_cores()} cores'
 
 
 def _contenders(

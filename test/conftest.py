@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import lednet_ros  # noqa: F401  (before onnxruntime, so that it reports to nobody)
+
 if TYPE_CHECKING:
     from ros_graph import Graph
 

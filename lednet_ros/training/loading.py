@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections import deque
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lednet_ros.cpu import usable_cores
 from lednet_ros.errors import DataError
 from lednet_ros.training.augmentation import augment
 from lednet_ros.training.datasets import DataSet
@@ -109,7 +109,7 @@ def load_batches(
     views = Views(data, schedule)
     count = schedule.recipe.workers
     if count < 0:
-        count = min(8, len(os.sched_getaffinity(0)))
+        count = min(8, usable_cores())
     if not count:
         yield map(_to_tensors, map(views.batch, schedule.batches(from_step, processes)))
         return

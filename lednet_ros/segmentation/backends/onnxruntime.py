@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from time import perf_counter
 from types import ModuleType
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 
 from lednet_ros.checkpoint import Checkpoint
+from lednet_ros.cpu import usable_cores
 from lednet_ros.errors import BackendUnavailable, ConfigError
 from lednet_ros.segmentation.backends import BackendResult
 from lednet_ros.segmentation.backends.cache import EngineCache, EngineKey
@@ -22,6 +22,8 @@ from lednet_ros.segmentation.fit import Fit, place_all
 from lednet_ros.segmentation.graph import GRAPH_VERSION
 from lednet_ros.segmentation.self_check import self_check
 from lednet_ros.segmentation.upsampling import Upsampling
+
+SPIN_US = 20
 
 _INSTALL = 'pip install onnxruntime onnx'
 
@@ -36,7 +38,7 @@ class OnnxRuntimeBackend:
             raise ConfigError(f'device is {config.device} but backend onnxruntime runs on the '
                               'CPU: choose device auto or cpu, or backend tensorrt or torch')
         choose_precision(config, torch.device('cpu'))
-        runtime = _import_onnxruntime()
+        runtime = import_onnxruntime()
         size = config.input_size(checkpoint)
         key = EngineKey(
             kind='onnx', weights_sha256=checkpoint.sha256, graph_version=GRAPH_VERSION,
@@ -90,7 +92,8 @@ class OnnxRuntimeBackend:
         del self._binding, self._session
 
 
-def _import_onnxruntime() -> ModuleType:
+def import_onnxruntime() -> ModuleType:
+    """Return the module. Raise BackendUnavailable."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -112,11 +115,13 @@ def _build(checkpoint: Checkpoint, size: tuple[int, int]) -> bytes:
 
 def _load(runtime: ModuleType, model: bytes) -> Any:
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0))  # what this process may use
+    options.intra_op_num_threads = usable_cores()
     options.inter_op_num_threads = 1
-    # Threads wait busily within a frame, where work comes every few microseconds, and not between
-    # frames, where they would only take the CPU from the rest of the robot.
+    # Threads wait busily for the microseconds between two layers, and neither between frames nor
+    # for one whose core another process has: they would only take the CPU from the rest of the
+    # robot (benchmarks/busy.py). Versions that do not know the duration ignore it.
     options.add_session_config_entry('session.force_spinning_stop', '1')
+    options.add_session_config_entry('session.intra_op.spin_duration_us', str(SPIN_US))
     options.enable_mem_pattern = False  # takes as much again from the second run on, no faster
     options.log_severity_level = 3  # errors only
     return runtime.InferenceSession(model, options, providers=['CPUExecutionProvider'])
