@@ -16,10 +16,15 @@ from rich.progress import (
 )
 
 
-def progress_bar(rate_over_s: float = 30.0) -> Progress:
-    """Give a bar on stderr with counts, the time gone and, by the rate of late, the time left."""
-    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
+def progress_bar(rate_over_s: float = 30.0, transient: bool = False) -> Progress:
+    """Give a bar on stderr with counts, the time gone and, by the rate of late, the time left.
+
+    Nothing is left of a transient one.
+    """
+    columns = (TextColumn('{task.description}', markup=False), BarColumn(), MofNCompleteColumn(),
                TimeElapsedColumn(), TextColumn('left'), TimeRemainingColumn())
+    console = Console(stderr=True)
     return Progress(
-        *columns, console=Console(stderr=True), speed_estimate_period=rate_over_s,
+        *columns, console=console, speed_estimate_period=rate_over_s, transient=transient,
+        disable=transient and not console.is_terminal,
         redirect_stdout=sys.stdout.isatty())  # else what is printed would not reach a pipe

@@ -13,17 +13,18 @@ import queue
 import sys
 import textwrap
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import Progress
-
-from lednet_ros.cli import command
-from lednet_ros.errors import ConfigError, LednetRosError, first_line
+from lednet_ros.bags.files import is_bag, without_rosbags
+from lednet_ros.cli import command, say
+from lednet_ros.errors import ConfigError, printable
 from lednet_ros.node.node_report import NodeReport, read_reports, stage_quantiles
+from lednet_ros.progress_bar import progress_bar
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,6 +45,7 @@ class Record:
     label_ages_ms: list[float] = field(default_factory=list)  # from the stamp to its arrival
     ageless: int = 0  # labels stamped by another clock than that of their arrival
     others: set[str] = field(default_factory=set)  # nodes that reported too
+    faults: list[str] = field(default_factory=list)  # what of a bag is left out, a line each
 
     def take_label(self, stamp: Any, received_ns: int) -> None:
         """Note a label image."""
@@ -131,36 +133,39 @@ def _rates(reports: Sequence[NodeReport], fate: str, seconds: Sequence[float]) -
 
 
 def read_bag(path: Path, node: str) -> Record:
-    """Read what a rosbag2 (sqlite3 or MCAP) holds of a node. Raises ConfigError naming the cause.
+    """Read what a bag holds of a node. Raises ConfigError naming the cause.
 
-    A label's age is at the recorder.
+    A label's age is at the recorder. What is damaged is left out, and named in the record.
     """
+    if not path.exists():
+        raise ConfigError(f"{path}: does not exist: give a bag's directory, or its file")
+    if not is_bag(path):
+        raise ConfigError(f"{path}: is no bag: give a rosbag2's directory, or its file")
     try:
-        from rosbags.highlevel import AnyReader
-        from rosbags.typesys import Stores, get_typestore
+        from lednet_ros.bags.bag import BadMessage, Bag
     except ImportError as error:
-        raise ConfigError(f'{path}: reading bags needs rosbags ({error}): pip install '
-                          'rosbags') from error
+        raise without_rosbags(path, error) from error
     record = Record(node)
-    try:
-        with AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY)) as reader:
-            wanted = [c for c in reader.connections if c.topic == DIAGNOSTICS
-                      or (c.topic.endswith('/label') and c.topic.startswith(f'/{node}/'))]
-            with Progress(transient=True) as progress:
-                task = progress.add_task(path.name, total=sum(c.msgcount for c in wanted))
-                # Of no topics wanted, rosbags would give all.
-                for connection, received_ns, data in reader.messages(wanted) if wanted else ():
-                    message: Any = reader.deserialize(data, connection.msgtype)
-                    progress.advance(task)
-                    if connection.topic != DIAGNOSTICS:
-                        record.take_label(message.header.stamp, received_ns)
-                        continue
-                    record.take_reports(message)
-    except LednetRosError:
-        raise
-    except Exception as error:  # rosbags, sqlite and zstd each have their own
-        raise ConfigError(f'{path}: cannot be read as a rosbag2 ({first_line(error)}): give the '
-                          "bag's directory") from error
+    damaged: Counter[str] = Counter()
+    with Bag(path) as bag, progress_bar(transient=True) as progress:
+        wanted = [c for c in bag.connections if (c.topic, c.msgtype) == (
+            DIAGNOSTICS, 'diagnostic_msgs/msg/DiagnosticArray') or (
+            c.topic.endswith('/label') and c.topic.startswith(f'/{node}/')
+            and c.msgtype == 'sensor_msgs/msg/Image')]
+        task = progress.add_task(path.name, total=sum(c.msgcount for c in wanted))
+        for connection, received_ns, data in bag.messages(wanted):
+            progress.advance(task)
+            try:
+                message = bag.deserialize(connection, data)
+            except BadMessage:
+                damaged[connection.topic] += 1
+                continue
+            if connection.topic == DIAGNOSTICS:
+                record.take_reports(message)
+            else:
+                record.take_label(message.header.stamp, received_ns)
+        record.faults = [f'{path}: {loss}' for loss in bag.losses()]
+    record.faults += [f'{path}: {n} damaged messages on {topic}' for topic, n in damaged.items()]
     return record
 
 
@@ -171,7 +176,8 @@ def listen(seconds: float, node: str) -> Record:
 
     from lednet_ros.node.listen import listening
     record = Record(node)
-    with listening('lednet_latency_report') as listener, Progress(transient=True) as progress:
+    with listening('lednet_latency_report') as listener, progress_bar(
+            transient=True) as progress:
         arrivals = listener.arrivals
         listener.listen_to(DIAGNOSTICS, DiagnosticArray)
         for camera in _cameras(arrivals, node, within_s=10.0):
@@ -248,11 +254,12 @@ def write(record: Record, path: Path) -> None:
 
 @command('lednet_latency_report')
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draw the report; the process's exit code."""
+    """Draw the report: 0, or 1 also where a part of the bag could not be read."""
     parser = argparse.ArgumentParser(
         prog='lednet_latency_report', description=(__doc__ or '').partition(': ')[2])
     parser.add_argument('bag', nargs='?', type=Path,
-                        help='rosbag2 with /diagnostics and label images; left out: listen')
+                        help='with /diagnostics and label images, a directory or a file (else: '
+                        'listen)')
     parser.add_argument('--seconds', type=float, default=60.0,
                         help='how long to listen (default: %(default)s)')
     parser.add_argument('--node', default='segment',
@@ -262,9 +269,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     record = (read_bag(options.bag, options.node) if options.bag
               else listen(options.seconds, options.node))
+    for fault in record.faults:
+        say('lednet_latency_report', f'{fault}: left out')
     write(record, options.output)
-    print(f'{options.output}: {_words(record)}')
-    return 0
+    print(f'{printable(str(options.output))}: {_words(record)}')
+    return 1 if record.faults else 0
 
 
 if __name__ == '__main__':

@@ -99,7 +99,7 @@ def test_a_node_begun_anew_and_another_clock_are_not_taken_for_figures(tmp_path,
 
 @pytest.mark.parametrize(('name', 'words'), [
     ('bag', "0 reports of node 'other' on /diagnostics"),
-    ('absent', 'absent: cannot be read as a rosbag2'),
+    ('absent', 'absent: does not exist: give'),
 ], ids=['another node', 'no bag'])
 def test_a_record_that_cannot_be_drawn_is_one_line(tmp_path, capsys, name, words) -> None:
     make_bag(tmp_path / 'bag', StoragePlugin.MCAP)
