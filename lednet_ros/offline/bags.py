@@ -1,171 +1,164 @@
 # SPDX-License-Identifier: Apache-2.0
-"""rosbag2 (sqlite3 or MCAP): a new bag with all that was there, and labels beside the images."""
+"""Bags: a new one with all that was there, and labels beside the images."""
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import shutil
+import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from rosbags.interfaces import Connection, ConnectionExtRosbag2
-from rosbags.rosbag2 import Reader, StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2.errors import WriterError
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from lednet_ros.errors import ConfigError, LednetRosError, first_line
-from lednet_ros.image_decoding import (
-    BadImage,
-    Frame,
-    UnknownEncoding,
-    decode_compressed,
-    decode_image,
-)
+from lednet_ros.bags.bag import TYPES, Bag
+from lednet_ros.bags.files import files_of
+from lednet_ros.bags.storage import ROS_1, serialization
+from lednet_ros.errors import ConfigError, first_line, printable
+from lednet_ros.image_decoding import BadImage, Frame
+from lednet_ros.offline.cameras import EMPTY, IMAGE, Camera, NoCamera, choose, decode
+from lednet_ros.offline.sources import Item
 from lednet_ros.offline.work import Work
 
-IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
-_TYPES = get_typestore(Stores.ROS2_JAZZY)  # the messages used here are alike since Humble
 _UNKNOWN_HASH = f'RIHS01_{"0" * 64}'
+_NOTE = 'lednet_segment'  # in the new bag's custom_data: (kind, complaint) of what it lacks
 
 
-@dataclass(frozen=True)
-class Camera:
-    """An image topic and what its labels are called."""
-
-    connection: Connection
-    label_topic: str
-    overlay_topic: str
+def result_of(item: Item) -> Path:
+    """Return the name of the bag that is written for one."""
+    return item.name.with_name(f'{item.name.name}_labels')
 
 
-def label_topic(image_topic: str) -> str:
-    """Give the topic on which the node would publish: /front/image_raw -> /segment/front/label."""
-    camera = image_topic.removesuffix('/compressed').rpartition('/')[0]
-    return f'/segment{camera}/label'
-
-
-def segment_bag(source: Path, work: Work) -> None:
-    """Write NAME_labels, a bag of the same kind. Raises ConfigError.
+def segment_bag(item: Item, work: Work) -> None:
+    """Write NAME_labels, a bag of the same kind; of a ROS 1 bag only labels. Raises ConfigError.
 
     Until it is whole, label images are kept beside it as PNG, so that a second run goes on.
     """
-    name = Path(f'{source.name}_labels')
+    name = result_of(item)
     target = work.output.directory / name
-    partial = target.with_name(f'.partial-{name}')
+    # Its files are named after it, in a URI and in YAML.
+    new = target.with_name(f'.partial-{_plain(name.name)}') / _plain(name.name)
     held = Path(f'.work-{name}')
-    try:
-        with Reader(source) as reader:
-            cameras = _choose(source, reader, work)
-            if work.output.is_done(name):
-                _check(target, cameras, work)
-                work.kept += 1
-                return
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            new = partial / name  # its files are named after it
-            with Writer(new, version=8, storage_plugin=_storage(source)) as writer:
-                _copy(source, reader, writer, cameras, held, work)
-        if target.exists():  # --overwrite
-            shutil.rmtree(target)
-        new.rename(target)
-    except (LednetRosError, KeyboardInterrupt):
-        raise
-    except Exception as error:  # rosbags, sqlite, zstd and the disk each have their own
-        raise ConfigError(f'{source}: {first_line(error)}: give a readable rosbag2, and room for '
-                          'another of its size') from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with Bag(item.path) as bag:
+        try:
+            choice = choose(item.path, bag, work.topics)
+        except NoCamera as error:
+            if losses := bag.losses():
+                raise ConfigError(f'{error}; {"; ".join(losses)}') from error
+            raise
+        for kind, topic in choice.skipped:
+            work.skip(kind, f'{item.path}: {topic}', is_said=kind == EMPTY)
+        if work.output.is_done(name):
+            _check(target, choice.cameras, work)
+            work.kept += 1
+            for kind, problem in json.loads(files_of(target).custom.get(_NOTE, '[]')):
+                work.complain(problem, kind)
+            return
+        try:
+            _write(item, bag, choice.cameras, choice.left_out, new, held, work)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists():  # --overwrite
+                shutil.rmtree(target)
+            new.rename(target)
+        except (OSError, sqlite3.Error, WriterError) as error:
+            raise ConfigError(f'{target}: cannot be written: {first_line(error)}: make room or '
+                              f'choose another --output, then go on by {work.output.again}'
+                              ) from error
+        finally:
+            shutil.rmtree(new.parent, ignore_errors=True)
     shutil.rmtree(work.output.directory / held, ignore_errors=True)
+    with suppress(OSError):  # they are not empty
+        os.removedirs((work.output.directory / held).parent)
 
 
-def _storage(source: Path) -> StoragePlugin:
-    return StoragePlugin.MCAP if any(source.glob('*.mcap*')) else StoragePlugin.SQLITE3
+def _plain(name: str) -> str:
+    """Return a name without what a URI or YAML would make something else of."""
+    return re.sub(r'[^\w.,;=+@~() -]', '_', name)
 
 
 def _check(target: Path, cameras: list[Camera], work: Work) -> None:
     """Refuse a result of before that has not all topics that are asked for now."""
     try:
-        with Reader(target) as reader:
-            found = set(reader.topics)
-    except Exception:  # it is no bag, or a damaged one
-        found = set()
-    if lacking := set(_new_topics(cameras, work)) - found:
+        with Bag(target) as found:
+            topics = {c.topic for c in found.connections}
+    except ConfigError:  # it is no bag, or a damaged one
+        topics = set()
+    if lacking := set(_new_topics(cameras, work)) - topics:
         raise ConfigError(f'{target}: lacks {", ".join(sorted(lacking))}: choose another '
                           '--output, or --overwrite')
 
 
-def _choose(source: Path, reader: Reader, work: Work) -> list[Camera]:
-    """Find the topics that show pictures, or those asked for; one for each label topic."""
-    shown = [c for c in reader.connections if c.msgtype in (IMAGE, COMPRESSED) and c.msgcount
-             and not c.topic.endswith('/compressedDepth')]
-    absent = set(work.topics) - {c.topic for c in shown}
-    if absent:
-        raise ConfigError(f'{source}: has no images on {", ".join(sorted(absent))}: choose '
-                          f'--topics among {", ".join(c.topic for c in shown) or "none"}')
-    cameras: dict[str, Camera] = {}
-    for connection in sorted(shown, key=lambda c: c.msgtype == COMPRESSED):
-        if work.topics and connection.topic not in work.topics:
-            continue
-        topic = label_topic(connection.topic)
-        if topic in cameras:
-            if work.topics:
-                raise ConfigError(f'{source}: {connection.topic} and '
-                                  f'{cameras[topic].connection.topic} would share {topic}: choose '
-                                  'one by --topics')
-            continue
-        if not work.topics and not _shows_pictures(reader, connection):
-            continue
-        cameras[topic] = Camera(connection, topic, topic.removesuffix('label') + 'overlay')
-    if not cameras:
-        raise ConfigError(f'{source}: has no topic with pictures in colour or grey: its topics '
-                          f'are {", ".join(sorted(reader.topics))}')
-    taken = {c.topic for c in reader.connections} & set(cameras)
-    if taken:
-        raise ConfigError(f'{source}: has {", ".join(sorted(taken))} already: give a bag without')
-    return list(cameras.values())
+def _write(
+    item: Item, bag: Bag, cameras: list[Camera], left_out: list[str], new: Path, held: Path,
+    work: Work,
+) -> None:
+    """Write the new bag, and into it what it lacks."""
+    problems: list[tuple[str, str]] = []
 
+    def complain(problem: str, kind: str) -> None:
+        problems.append((kind, f'{item.path}: {problem}'))
+        work.complain(problems[-1][1], kind)
 
-def _shows_pictures(reader: Reader, connection: Connection) -> bool:
-    """Whether its first image is of a known encoding: depth, for one, is not."""
-    for _, _, data in reader.messages([connection]):
-        try:
-            _decode(connection, data)
-        except UnknownEncoding:
-            return False
-        except BadImage:
-            return True  # but may get better
-        return True
-    return False
+    storage = StoragePlugin.MCAP if bag.kind == 'mcap' else StoragePlugin.SQLITE3
+    if storage == StoragePlugin.SQLITE3 and set('?#%') & set(str(new)):
+        raise ConfigError(f'{work.output.directory}: a sqlite3 bag cannot be written where a name '
+                          'has ?, # or %: choose another --output')
+    for camera in left_out:
+        complain(camera, 'cameras')
+    shutil.rmtree(new.parent, ignore_errors=True)
+    new.parent.mkdir(parents=True)
+    with Writer(new, version=8, storage_plugin=storage) as writer:
+        for problem in _copy(item, bag, writer, cameras, held, work):
+            complain(problem, 'damaged images')
+        for loss in bag.losses():
+            complain(f'{loss}: give a whole one, or take what there is', 'damaged files of bags')
+        if problems:
+            writer.set_custom_data(_NOTE, json.dumps(problems))
 
 
 def _copy(
-    source: Path, reader: Reader, writer: Writer, cameras: list[Camera], held: Path, work: Work
-) -> None:
-    """Write every message as it is, and behind each image its labels."""
-    copies = {c.id: _copy_connection(c, writer) for c in reader.connections}
+    item: Item, bag: Bag, writer: Writer, cameras: list[Camera], held: Path, work: Work
+) -> Iterator[str]:
+    """Write every message as it is, and behind each image its labels; yield which have none."""
     by_id = {camera.connection.id: camera for camera in cameras}
-    outputs = {topic: writer.add_connection(topic, IMAGE, typestore=_TYPES)
+    copies = {c.id: _copy_connection(c, writer) for c in bag.connections
+              if serialization(c) != ROS_1}
+    for connection in bag.connections:
+        if connection.id not in copies:
+            work.skip('topics of ROS 1, not copied', f'{item.path}: {connection.topic}')
+    outputs = {topic: writer.add_connection(topic, IMAGE, typestore=TYPES)
                for topic in _new_topics(cameras, work)}
-    task = work.progress.add_task(source.name, total=reader.message_count)
+    wanted = [c for c in bag.connections if c.id in copies or c.id in by_id]
+    task = work.progress.add_task(printable(item.path.name), total=sum(c.msgcount for c in wanted))
     counts = dict.fromkeys(by_id, 0)
-    for connection, received_ns, data in reader.messages():
-        writer.write(copies[connection.id], received_ns, data)
+    for connection, received_ns, data in bag.messages(wanted):
+        if connection.id in copies:
+            writer.write(copies[connection.id], received_ns, data)
         work.progress.advance(task)
         camera = by_id.get(connection.id)
         if camera is None:
             continue
-        name = held / connection.topic.strip('/') / f'{counts[connection.id]:06}.png'
+        name = held / str(connection.id) / f'{counts[connection.id]:06}.png'
         counts[connection.id] += 1
         try:
-            header, frame = _decode(connection, data)
+            header, frame = decode(bag, connection, data)
+            header = _header(header)
         except BadImage as error:
-            work.complain(f'{source}: image {counts[connection.id]} on {connection.topic}: '
-                          f'{error}: left without labels')
+            yield (f'image {counts[connection.id]} on {connection.topic}: {error}: left without '
+                   'labels')
             continue
         labels = _labels(name, frame, work)
         for topic, message in _messages(camera, header, frame, labels, work):
-            writer.write(outputs[topic], received_ns, _TYPES.serialize_cdr(message, IMAGE))
+            writer.write(outputs[topic], received_ns, TYPES.serialize_cdr(message, IMAGE))
 
 
 def _new_topics(cameras: list[Camera], work: Work) -> list[str]:
@@ -175,10 +168,26 @@ def _new_topics(cameras: list[Camera], work: Work) -> list[str]:
 
 def _copy_connection(c: Connection, writer: Writer) -> Connection:
     assert isinstance(c.ext, ConnectionExtRosbag2)
+    definition, digest = _definition(c)
     return writer.add_connection(
-        c.topic, c.msgtype, msgdef=c.msgdef.data, rihs01=c.digest or _UNKNOWN_HASH,
+        c.topic, c.msgtype, msgdef=definition, rihs01=digest,
         serialization_format=c.ext.serialization_format,
         offered_qos_profiles=c.ext.offered_qos_profiles)
+
+
+def _definition(c: Connection) -> tuple[str, str]:
+    """Return a type's definition and its hash; before Iron, bags have neither."""
+    if not c.msgdef.data and c.msgtype in TYPES.fielddefs:
+        definition, _ = TYPES.generate_msgdef(c.msgtype, ros_version=2)
+        return definition, TYPES.hash_rihs01(c.msgtype)
+    if c.digest:
+        return c.msgdef.data, c.digest
+    try:
+        types = get_typestore(Stores.EMPTY)
+        types.register(get_types_from_msg(c.msgdef.data, c.msgtype))
+        return c.msgdef.data, types.hash_rihs01(c.msgtype)
+    except Exception:  # of a type that the definition lacks, or in a language not known here
+        return c.msgdef.data, _UNKNOWN_HASH
 
 
 def _labels(name: Path, frame: Frame, work: Work) -> np.ndarray:
@@ -194,12 +203,13 @@ def _labels(name: Path, frame: Frame, work: Work) -> np.ndarray:
     return labels
 
 
-def _decode(connection: Connection, data: bytes | memoryview) -> tuple[Any, Frame]:
-    message: Any = _TYPES.deserialize_cdr(data, connection.msgtype)
-    if 'compressedDepth' in getattr(message, 'format', ''):
-        raise UnknownEncoding(f'format {message.format[:32]!r}: is depth')
-    decode = decode_compressed if connection.msgtype == COMPRESSED else decode_image
-    return message.header, decode(message)
+def _header(header: Any) -> Any:
+    """Return ROS 2's header of a message; ROS 1's has a number, and counts from 0 up."""
+    if header.stamp.sec >= 2**31:
+        raise BadImage(f'stamp {header.stamp.sec} s: is later than ROS 2 can say')
+    return TYPES.types['std_msgs/msg/Header'](
+        stamp=TYPES.types['builtin_interfaces/msg/Time'](
+            sec=header.stamp.sec, nanosec=header.stamp.nanosec), frame_id=header.frame_id)
 
 
 def _messages(
@@ -212,6 +222,6 @@ def _messages(
 
 def _image(pixels: np.ndarray, encoding: str, header: Any) -> Any:
     height, width = pixels.shape[:2]
-    return _TYPES.types[IMAGE](
+    return TYPES.types[IMAGE](
         header=header, height=height, width=width, encoding=encoding, is_bigendian=0,
         step=pixels.size // height, data=np.ascontiguousarray(pixels).ravel())

@@ -6,14 +6,16 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lednet_ros.cli import command, say
-from lednet_ros.errors import STOPPED, ConfigError, LednetRosError, first_line
+from lednet_ros.errors import STOPPED, ConfigError, LednetRosError, printable
 
 if TYPE_CHECKING:
+    from lednet_ros.offline.sources import Item
     from lednet_ros.offline.work import Work
 
 
@@ -34,9 +36,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     from lednet_ros.segmentation.command_line import add_segmenter_arguments
     parser = argparse.ArgumentParser(
         prog='lednet_segment', description='Write label images (8 bit, class ids, 255 unlabelled) '
-        'for recorded images, videos and rosbag2 bags. A second run goes on where one stopped.')
+        'for recorded images, videos and bags. A second run goes on where one stopped.')
     parser.add_argument('sources', nargs='+', type=Path, metavar='SOURCE',
-                        help="an image, a directory of images, a video or a bag's directory")
+                        help='an image, a video, a bag (its directory or file), or a directory of '
+                        'these')
     parser.add_argument('--output', type=Path, required=True, metavar='DIR',
                         help='gets label/ and overlay/, and NAME_labels for a bag')
     parser.add_argument('--overlay', action='store_true',
@@ -48,6 +51,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
                         help='frames segmented at once (default: %(default)s)')
     parser.add_argument('--min-confidence', type=float, default=0.0, metavar='P',
                         help='a less certain pixel becomes 255')
+    parser.add_argument('--json', type=Path, metavar='FILE',
+                        help='write there too what was segmented, left out and skipped')
     add_segmenter_arguments(parser)
     return parser.parse_args(argv)
 
@@ -59,6 +64,7 @@ def _run(args: argparse.Namespace) -> int:
     from lednet_ros.progress_bar import progress_bar
     from lednet_ros.segmentation import Segmenter
     from lednet_ros.segmentation.command_line import segmenter_config
+    from lednet_ros.whole_file import write_json
     quieten_opencv()
     config = segmenter_config(args)
     for source in args.sources:
@@ -79,47 +85,73 @@ def _run(args: argparse.Namespace) -> int:
                     _segment(source, work, names)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(output.again) from None
-    print(f'{args.output}: {work.segmented} segmented by {segmenter.backend}, {work.kept} kept '
-          f'from before, {len(work.problems)} left out')
-    return 1 if work.problems else 0
+    if args.json:
+        write_json(args.json, {
+            'output': str(args.output), 'backend': segmenter.backend,
+            'segmented': work.segmented, 'kept': work.kept,
+            'left_out': work.left_out.to_dict(), 'skipped': work.skipped.to_dict()})
+    print(f'{printable(str(args.output))}: {work.segmented} segmented by {segmenter.backend}, '
+          f'{work.kept} kept from before, {work.left_out} left out, {work.skipped} skipped')
+    return 1 if work.left_out.counts else 0
 
 
 def _segment(source: Path, work: Work, names: dict[Path, Path]) -> None:
-    """Handle one source by its kind; what is wrong with it is no reason to leave out the rest."""
-    from lednet_ros.frame_sources import IMAGE_SUFFIXES
-    from lednet_ros.offline.pictures import find_pictures, segment_pictures, segment_video
+    """Handle one source; what is wrong with a part of it is no reason to leave out the rest."""
+    from lednet_ros.offline.pictures import label_of, segment_pictures, segment_video
+    from lednet_ros.offline.sources import find
+    with _going_on(work, 'sources'):
+        found = find(source, work.output)
+        for kind, path in found.skipped:
+            work.skip(kind, str(path))
+        for problem in found.unreadable:
+            work.complain(problem, 'unreadable files')
+        if found.pictures:
+            with _going_on(work, 'sources'):
+                for picture in found.pictures:
+                    _claim(label_of(picture), picture.path, names)
+                work.output.begin(source, {
+                    label_of(p).parent: p.path.parent for p in found.pictures})
+                segment_pictures(found.pictures, work)
+        for video in found.videos:
+            with _going_on(work, 'videos'):
+                work.output.begin(source, {label_of(video): video.path})
+                segment_video(video, work)
+        for bag in found.bags:
+            with _going_on(work, 'bags'):
+                _segment_bag(source, bag, work)
+
+
+def _segment_bag(source: Path, bag: Item, work: Work) -> None:
+    from lednet_ros.bags.files import without_rosbags
     try:
-        if _is_bag(source):
-            try:
-                from lednet_ros.offline.bags import segment_bag
-            except ImportError as error:
-                raise ConfigError(f'{source}: bags need rosbags 0.10.11 or later '
-                                  f"({first_line(error)}): pip install 'rosbags>=0.10.11'"
-                                  ) from error
-            work.output.begin(source, {Path(f'{source.name}_labels'): source})
-            segment_bag(source, work)
-        elif source.is_dir() or source.suffix.lower() in IMAGE_SUFFIXES:
-            pictures = find_pictures(source, work.output)
-            for picture in pictures:
-                _claim(picture.label, picture.path, names)
-            work.output.begin(source, {p.label.parent: p.path.parent for p in pictures})
-            segment_pictures(pictures, work)
-        else:
-            work.output.begin(source, {Path('label', source.stem): source})
-            segment_video(source, work)
+        from lednet_ros.offline.bags import result_of, segment_bag
+        from lednet_ros.offline.cameras import NoCamera
+    except ImportError as error:
+        raise without_rosbags(bag.path, error) from error
+    try:
+        work.output.begin(source, {result_of(bag): bag.path})
+        segment_bag(bag, work)
+    except NoCamera:
+        if bag.path == source:
+            raise
+        work.skip('bags without a camera', str(bag.path))
+
+
+@contextmanager
+def _going_on(work: Work, kind: str) -> Iterator[None]:
+    """Complain of what is wrong, and go on."""
+    try:
+        yield
     except LednetRosError as error:
-        work.complain(str(error))
+        work.complain(str(error), kind)
 
 
-def _is_bag(source: Path) -> bool:
-    return (source / 'metadata.yaml').is_file()
-
-
-def _claim(name: Path, source: Path, names: dict[Path, Path]) -> None:
+def _claim(label: Path, picture: Path, names: dict[Path, Path]) -> None:
     """Refuse what would write over another picture's results."""
-    other = names.setdefault(name, source)
-    if other != source:
-        raise ConfigError(f'{source} and {other}: would share {name}: give each its own --output')
+    other = names.setdefault(label, picture)
+    if other != picture:
+        raise ConfigError(f'{picture} and {other}: would share the label image {label}.png: '
+                          'rename one, or give each its own --output')
 
 
 if __name__ == '__main__':

@@ -97,12 +97,13 @@ class Output:
         return path.exists() and path.stat().st_mtime_ns >= self._since_ns
 
     def holds(self, path: Path) -> bool:
-        """Whether a file is, by its place, a result or kept for one."""
+        """Whether a path is, by its place, a result or kept for one."""
         path = path.resolve()
         if self._place not in path.parents:
             return False
-        first = path.relative_to(self._place).parts[0]
-        return first in ('label', 'overlay') or first.startswith('.work-')
+        name = path.relative_to(self._place)
+        return (name.parts[0] in ('label', 'overlay', RECORD)
+                or any(str(part) in self._record['origins'] for part in (name, *name.parents)))
 
     def write_png(self, name: Path, pixels: np.ndarray) -> None:
         """Write uint8 (H, W), or (H, W, 3) RGB. Raises ConfigError."""

@@ -8,52 +8,27 @@ import threading
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from lednet_ros.errors import ConfigError
-from lednet_ros.frame_sources import IMAGE_SUFFIXES, Part, VideoFile, natural, read_image
+from lednet_ros.errors import ConfigError, printable
+from lednet_ros.frame_sources import Part, VideoFile, read_image
 from lednet_ros.image_decoding import Frame
-from lednet_ros.offline.output import Output
+from lednet_ros.offline.sources import Item
 from lednet_ros.offline.work import Work, batches
 
 
-class Picture(NamedTuple):
-    """An image file and what its results are called."""
-
-    path: Path
-    label: Path
-    overlay: Path
+def label_of(item: Item) -> Path:
+    """Return where a picture's labels go, or a video's, as a directory."""
+    return 'label' / item.name
 
 
-def find_pictures(source: Path, output: Output) -> list[Picture]:
-    """Find an image, or all images below a directory but results. Raises ConfigError."""
-    root, paths = source.parent, [source]
-    if source.is_dir():
-        root = source
-        paths = sorted((p for p in source.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES
-                        and not output.holds(p)),
-                       key=lambda p: [natural(Path(part)) for part in p.relative_to(root).parts])
-        if not paths:
-            raise ConfigError(f'{source}: holds no image: put {", ".join(IMAGE_SUFFIXES)} files '
-                              'into it')
-    pictures: dict[Path, Picture] = {}
-    for path in paths:
-        name = path.relative_to(root).with_suffix('.png')
-        if name in pictures:
-            raise ConfigError(f'{path} and {pictures[name].path.name}: would share the label '
-                              f'image {name}: rename one')
-        pictures[name] = Picture(path, 'label' / name, 'overlay' / name)
-    return list(pictures.values())
-
-
-def segment_pictures(pictures: Sequence[Picture], work: Work) -> None:
+def segment_pictures(pictures: Sequence[Item], work: Work) -> None:
     """Write what is missing of the pictures' label images, and overlays if asked for."""
-    def is_done(picture: Picture) -> bool:
-        return work.output.is_done(picture.label) and (
-            not work.overlay or work.output.is_done(picture.overlay))
+    def is_done(picture: Item) -> bool:
+        return work.output.is_done(_png('label', picture)) and (
+            not work.overlay or work.output.is_done(_png('overlay', picture)))
 
     missing = [picture for picture in pictures if not is_done(picture)]
     work.kept += len(pictures) - len(missing)
@@ -64,39 +39,44 @@ def segment_pictures(pictures: Sequence[Picture], work: Work) -> None:
         for picture in batch:
             pixels = read_image(picture.path)
             if pixels is None:
-                work.complain(f'{picture.path}: cannot be read as an image: left out')
+                work.complain(f'{picture.path}: cannot be read as an image: left out',
+                              'unreadable pictures')
             else:
                 read.append((picture, Frame(pixels, rgb=False)))
         for (picture, frame), labels in zip(
                 read, work.segment([frame for _, frame in read]), strict=True):
             if work.overlay:
-                work.output.write_png(picture.overlay, work.picture(frame, labels))
-            work.output.write_png(picture.label, labels)
+                work.output.write_png(_png('overlay', picture), work.picture(frame, labels))
+            work.output.write_png(_png('label', picture), labels)
         work.progress.advance(task, len(batch))
 
 
-def segment_video(source: Path, work: Work) -> None:
+def _png(kind: str, item: Item) -> Path:
+    return kind / item.name.with_name(f'{item.name.name}.png')
+
+
+def segment_video(item: Item, work: Work) -> None:
     """Write a label PNG for each frame, and an MP4 of overlays if asked for.
 
     A second run takes the label images that are there; an unfinished MP4 is made anew of them.
     """
-    film_name = Path('overlay', f'{source.stem}.mp4')
-    video = VideoFile(source, Part(), threading.Event())
+    film_name = 'overlay' / item.name.with_name(f'{item.name.name}.mp4')
+    video = VideoFile(item.path, Part(), threading.Event())
     if not work.overlay or work.output.is_done(film_name):
-        _run_video(video, source, work, film=None)
+        _run_video(video, item, work, film=None)
         return
     with work.output.making(film_name) as path:
         with closing(_Film(path, video.rate_hz)) as film:
-            _run_video(video, source, work, film)
+            _run_video(video, item, work, film)
         film.check()
 
 
-def _run_video(video: VideoFile, source: Path, work: Work, film: _Film | None) -> None:
-    task = work.progress.add_task(source.name, total=video.count or None)
+def _run_video(video: VideoFile, item: Item, work: Work, film: _Film | None) -> None:
+    task = work.progress.add_task(printable(item.path.name), total=video.count or None)
     numbered = enumerate(video.frames())
     for batch in batches(numbered, work.batch):
         labels: dict[int, np.ndarray] = {}
-        names = {i: Path('label', source.stem, f'{i:06}.png') for i, _ in batch}
+        names = {i: label_of(item) / f'{i:06}.png' for i, _ in batch}
         for i, pixels in batch:
             if work.output.is_done(names[i]):
                 found = cv2.imread(str(work.output.directory / names[i]), cv2.IMREAD_GRAYSCALE)
@@ -113,8 +93,9 @@ def _run_video(video: VideoFile, source: Path, work: Work, film: _Film | None) -
                 film.add(work.picture(Frame(pixels, rgb=False), labels[i]))
         work.progress.advance(task, len(batch))
     if video.missing:
-        work.complain(f'{source}: is cut or damaged: about {video.missing} of its {video.count} '
-                      'frames are missing at its end: give a whole one, or take what there is')
+        work.complain(f'{item.path}: is cut or damaged: about {video.missing} of its '
+                      f'{video.count} frames are missing at its end: give a whole one, or take '
+                      'what there is', 'frames of videos', video.missing)
 
 
 class _Film:

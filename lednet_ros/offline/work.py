@@ -3,20 +3,46 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from rich.progress import Progress
 
+from lednet_ros.errors import printable
 from lednet_ros.image_decoding import Frame
 from lednet_ros.offline.output import Output
 from lednet_ros.panels import overlay
 from lednet_ros.segmentation import Segmenter
 
 T = TypeVar('T')
+SAID = 20  # complaints of one kind; what comes beyond is counted
+
+
+class Tally:
+    """How many things of which kind, and their names."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._names: dict[str, list[str]] = {}
+
+    def add(self, kind: str, name: str, count: int = 1) -> None:
+        """Count some of a kind."""
+        self.counts[kind] += count
+        self._names.setdefault(kind, []).append(name)
+
+    def __str__(self) -> str:
+        """Say how many, and of which kinds."""
+        kinds = ', '.join(f'{kind}: {count}' for kind, count in self.counts.most_common())
+        return f'{sum(self.counts.values())}' + (f' ({kinds})' if kinds else '')
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return {kind: {count, names}}."""
+        return {kind: {'count': self.counts[kind], 'names': names}
+                for kind, names in self._names.items()}
 
 
 @dataclass
@@ -31,7 +57,8 @@ class Work:
     topics: Sequence[str] = ()     # of bags; empty: each that shows pictures
     segmented: int = 0
     kept: int = 0                  # found from before
-    problems: list[str] = field(default_factory=list)
+    left_out: Tally = field(default_factory=Tally)  # what was asked for; the names are lines
+    skipped: Tally = field(default_factory=Tally)   # what nobody misses
 
     def segment(self, frames: Sequence[Frame]) -> list[np.ndarray]:
         """Give the label images, uint8 (H, W)."""
@@ -45,11 +72,24 @@ class Work:
         rgb = frame.pixels if frame.rgb else frame.pixels[..., ::-1]
         return overlay(np.ascontiguousarray(rgb), self.segmenter.colorize(labels))
 
-    def complain(self, problem: str) -> None:
+    def complain(self, problem: str, kind: str, count: int = 1) -> None:
         """Say what is left out; the run goes on and ends with exit code 1."""
-        self.problems.append(problem)
-        self.progress.console.print(
-            f'lednet_segment: {problem}', highlight=False, markup=False, soft_wrap=True)
+        self.left_out.add(kind, problem, count)
+        said = len(self.left_out.to_dict()[kind]['names'])
+        if said <= SAID:
+            self._print(problem)
+        if said == SAID:
+            self._print(f'more of this kind ({kind}) are only counted; --json has them all')
+
+    def skip(self, kind: str, name: str, is_said: bool = False) -> None:
+        """Note what is left out, as nobody will miss it."""
+        self.skipped.add(kind, name)
+        if is_said:
+            self._print(f'{name}: skipped ({kind})')
+
+    def _print(self, line: str) -> None:
+        self.progress.console.print(f'lednet_segment: {printable(line)}', highlight=False,
+                                    markup=False, soft_wrap=True)
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -18,32 +21,30 @@ import pytest
 
 pytest.importorskip('rosbags', reason='needs rosbags')
 
-from rosbags.highlevel import AnyReader
-from rosbags.interfaces import (
-    Qos,
-    QosDurability,
-    QosHistory,
-    QosLiveliness,
-    QosReliability,
-    QosTime,
+from recordings import (
+    IMAGE,
+    QOS,
+    STORE,
+    file_of,
+    header,
+    make_bag,
+    make_mcap,
+    make_ros1_bag,
+    make_video,
+    note,
+    raw,
+    street,
+    write_bag,
 )
-from rosbags.rosbag2 import Reader, StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
+from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import Reader, StoragePlugin
 
+from lednet_ros.bags.bag import Bag
 from lednet_ros.offline import command
-from lednet_ros.offline.bags import label_topic
 from lednet_ros.offline.work import Work
 from lednet_ros.segmentation import Segmenter, SegmenterConfig
 
 SMALL = ('--input-height', '64', '--input-width', '96')
-STORE = get_typestore(Stores.ROS2_JAZZY)
-T = STORE.types
-
-
-def street(seed: int, height: int = 48, width: int = 64) -> np.ndarray:
-    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
-    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_NEAREST)
-
 
 @pytest.fixture(scope='module')
 def segmenter():
@@ -90,6 +91,70 @@ def test_a_second_run_does_only_what_is_missing(images, tmp_path, capsys) -> Non
     run(images, '--output', out, '--overwrite')
     assert '3 segmented' in capsys.readouterr().out
     assert (out / 'label' / '10.png').stat().st_mtime_ns > before
+
+
+def test_what_is_left_out_and_what_is_skipped_is_counted_by_kind(
+    images, tmp_path, capsys
+) -> None:
+    (images / 'x.heic').write_bytes(b'')
+    (images / 'y.heic').write_bytes(b'')
+    (images / '._2.png').write_bytes(b'')
+    figures = tmp_path / 'figures.json'
+    run(images, '--output', tmp_path / 'out', '--json', figures)
+    assert capsys.readouterr().out.splitlines()[-1].endswith(
+        ': 3 segmented by onnxruntime cpu fp32 (no CUDA GPU), 0 kept from before, 0 left out, '
+        '3 (.heic: 2, hidden: 1) skipped')
+    assert json.loads(figures.read_text()) == {
+        'output': str(tmp_path / 'out'), 'backend': 'onnxruntime cpu fp32 (no CUDA GPU)',
+        'segmented': 3, 'kept': 0, 'left_out': {}, 'skipped': {
+            '.heic': {'count': 2, 'names': [f'{images}/x.heic', f'{images}/y.heic']},
+            'hidden': {'count': 1, 'names': [f'{images}/._2.png']}}}
+    (images / '3.png').write_bytes(b'no picture')
+    (images / 'film.mp4').write_bytes(b'no film')
+    run(images, '--output', tmp_path / 'out', '--json', figures, code=1)
+    assert capsys.readouterr().out.splitlines()[-1].endswith(
+        ', 3 kept from before, 2 (unreadable pictures: 1, videos: 1) left out, '
+        '3 (.heic: 2, hidden: 1) skipped')
+    found = json.loads(figures.read_text())['left_out']
+    assert {kind: entry['count'] for kind, entry in found.items()} == {
+        'unreadable pictures': 1, 'videos': 1}
+    assert '3.png' in found['unreadable pictures']['names'][0]
+
+
+def test_a_directory_s_films_and_bags_are_segmented_under_their_names(
+    images, tmp_path, capsys
+) -> None:
+    make_video(images / 'deeper' / 'street.mp4', 4)
+    make_bag(images / 'deeper' / 'drive', StoragePlugin.MCAP)
+    write_bag(images / 'lidar', {'/note': ('std_msgs/msg/String', [note(0)])})
+    out = tmp_path / 'out'
+    for expected in ((3 + 4 + 6, 0), (0, 3 + 4 + 1)):
+        run(images, '--output', out)
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert f': {expected[0]} segmented ' in last
+        assert f', {expected[1]} kept from before, 0 left out, ' in last
+        assert 'bags without a camera: 1' in last
+    assert len(list((out / 'label' / 'deeper' / 'street').iterdir())) == 4
+    with Reader(out / 'deeper' / 'drive_labels') as reader:
+        assert '/segment/front/label' in reader.topics
+    assert not list(out.rglob('.*'))
+    run(images, '--output', out, '--overwrite')
+    assert ': 13 segmented ' in capsys.readouterr().out
+
+
+def test_many_complaints_of_a_kind_are_counted_and_some_are_said(
+    images, tmp_path, capsys
+) -> None:
+    for i in range(100, 130):
+        (images / f'{i}.png').write_bytes(b'no picture')
+    run(images, '--output', tmp_path / 'out', '--json', tmp_path / 'figures.json', code=1)
+    said = capsys.readouterr()
+    assert said.err.count('cannot be read as an image: left out') == 20
+    assert 'more of this kind (unreadable pictures) are only counted; --json has them all' in (
+        said.err)
+    assert '30 (unreadable pictures: 30) left out' in said.out
+    found = json.loads((tmp_path / 'figures.json').read_text())['left_out']
+    assert len(found['unreadable pictures']['names']) == 30
 
 
 def tally(capsys) -> tuple[int, int]:
@@ -165,13 +230,15 @@ def test_unreadable_images_are_named_and_the_rest_is_done(images, tmp_path, caps
 
 @pytest.mark.parametrize(('make', 'words'), [
     (lambda d: d / 'absent', 'absent: does not exist'),
-    (lambda d: d, 'holds no image'),
+    (lambda d: d / 'empty', 'empty: holds no image, video or bag: put .png, '),
+    (lambda d: d / 'pipe', 'pipe: is no file and no directory: give an image'),
     (lambda d: d / 'rubbish.mp4', 'cannot be opened as a video'),
-], ids=['absent', 'empty', 'no video'])
+], ids=['absent', 'empty', 'no file', 'no video'])
 def test_a_source_that_is_none_is_one_line_and_exit_1(tmp_path, capsys, make, words) -> None:
     sources = tmp_path / 'sources'
-    sources.mkdir()
+    (sources / 'empty').mkdir(parents=True)
     (sources / 'rubbish.mp4').write_bytes(b'rubbish')
+    os.mkfifo(sources / 'pipe')
     run(make(sources), '--output', tmp_path / 'out', code=1)
     assert words in capsys.readouterr().err
 
@@ -187,15 +254,6 @@ def test_results_below_a_source_are_no_pictures_of_it(images, capsys, monkeypatc
     for expected in ('3 segmented', '0 segmented'):
         run('.', '--output', 'out', '--overlay')
         assert expected in capsys.readouterr().out
-
-
-def make_video(path: Path, frames: int, height: int = 48, width: int = 64) -> None:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'mp4v'), 12.0, (width, height))
-    if not writer.isOpened():
-        pytest.skip('this OpenCV cannot write MP4 files')
-    for i in range(frames):
-        writer.write(street(i, height, width))
-    writer.release()
 
 
 def test_a_video_gives_a_label_per_frame_and_a_film_of_its_pace(tmp_path, segmenter) -> None:
@@ -239,55 +297,6 @@ def test_a_video_that_is_cut_is_complained_of_and_what_there_is_is_done(tmp_path
     assert len(list((tmp_path / 'out' / 'label' / 'street').iterdir())) == 100
 
 
-def header(i: int):
-    stamp = T['builtin_interfaces/msg/Time'](sec=100 + i, nanosec=7)
-    return T['std_msgs/msg/Header'](stamp=stamp, frame_id='front')
-
-
-def raw(pixels: np.ndarray, i: int, encoding: str = 'bgr8'):
-    return T['sensor_msgs/msg/Image'](
-        header=header(i), height=pixels.shape[0], width=pixels.shape[1], encoding=encoding,
-        is_bigendian=0, step=pixels.nbytes // pixels.shape[0],
-        data=np.frombuffer(pixels.tobytes(), np.uint8))
-
-
-QOS = Qos(QosHistory.KEEP_LAST, 5, QosReliability.BEST_EFFORT, QosDurability.VOLATILE,
-          QosTime(9223372036, 854775807), QosTime(9223372036, 854775807), QosLiveliness.AUTOMATIC,
-          QosTime(9223372036, 854775807), False)
-
-
-def make_bag(path: Path, storage: StoragePlugin, images: int = 3) -> None:
-    """Front camera raw and compressed, left one compressed, depth cameras and a text."""
-    with Writer(path, version=9, storage_plugin=storage) as writer:
-        def add(topic, type_, **more):
-            return writer.add_connection(topic, type_, typestore=STORE, **more)
-
-        image, packed = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
-        front = add('/front/image_raw', image, offered_qos_profiles=[QOS])
-        both = add('/front/image_raw/compressed', packed)
-        left = add('/left/image_raw/compressed', packed)
-        depth = add('/depth/image', image)
-        depth_packed = add('/depth/image/compressedDepth', packed)
-        depth_renamed = add('/range/image/compressed', packed)
-        text = add('/note', 'std_msgs/msg/String')
-
-        def write(connection, at, message):
-            writer.write(connection, at, STORE.serialize_cdr(message, connection.msgtype))
-
-        for i in range(images):
-            at = (100 + i) * 10**9
-            png = np.frombuffer(cv2.imencode('.png', street(i))[1].tobytes(), np.uint8)
-            write(front, at, raw(street(i), i))
-            write(both, at, T[packed](header=header(i), format='png', data=png))
-            write(left, at, T[packed](header=header(i), format='png', data=png))
-            write(depth, at, raw(np.zeros((4, 4), np.float32), i, '32FC1'))
-            for connection in (depth_packed, depth_renamed):  # 12 bytes, then a PNG
-                write(connection, at, T[packed](
-                    header=header(i), format='16UC1; compressedDepth png',
-                    data=np.concatenate((np.zeros(12, np.uint8), png))))
-            write(text, at, T['std_msgs/msg/String'](data=f'note {i}'))
-
-
 @pytest.mark.parametrize('storage', [StoragePlugin.SQLITE3, StoragePlugin.MCAP])
 def test_a_bag_is_copied_with_labels_beside_its_images(tmp_path, segmenter, storage) -> None:
     make_bag(tmp_path / 'drive', storage)
@@ -318,6 +327,104 @@ def test_a_bag_is_copied_with_labels_beside_its_images(tmp_path, segmenter, stor
             assert message.encoding == 'mono8'
             assert np.array_equal(message.data.reshape(48, 64), expected.labels)
         assert labels[0].msgcount == 3
+
+
+def count_messages(bag: Path) -> Counter[str]:
+    """Count a result's messages by topic, as rosbags reads them."""
+    with AnyReader([bag], default_typestore=STORE) as reader:
+        return Counter(connection.topic for connection, _, _ in reader.messages())
+
+
+@pytest.mark.parametrize('storage', [StoragePlugin.SQLITE3, StoragePlugin.MCAP])
+def test_a_damaged_message_costs_itself_only(tmp_path, capsys, storage) -> None:
+    images = [bytes(STORE.serialize_cdr(raw(street(i), i), IMAGE)) for i in range(4)]
+    write_bag(tmp_path / 'drive', {
+        '/front/image': (IMAGE, [images[0][:60], images[1], b'', images[3]]),
+        '/odd': ('std_msgs/msg/String', [b'', b'\1', b'rubbish', b''])}, storage)
+    for _ in range(2):  # a result that is kept is no better
+        run(tmp_path / 'drive', '--output', tmp_path / 'out', '--json', tmp_path / 'f.json',
+            code=1)
+        said = capsys.readouterr()
+        for number in (1, 3):
+            assert (f'drive: image {number} on /front/image: is no sensor_msgs/msg/Image: '
+                    in said.err)
+        assert '2 (damaged images: 2) left out' in said.out
+    assert count_messages(tmp_path / 'out' / 'drive_labels') == {
+        '/front/image': 4, '/odd': 4, '/segment/front/label': 2}
+
+
+def test_what_a_damaged_bag_lacks_is_said_each_time(tmp_path, capsys) -> None:
+    make_mcap(tmp_path / 'drive.mcap', 6)
+    whole = (tmp_path / 'drive.mcap').read_bytes()
+    (tmp_path / 'drive.mcap').write_bytes(whole[:len(whole) // 2])
+    for _ in range(2):
+        run(tmp_path / 'drive.mcap', '--output', tmp_path / 'out', code=1)
+        said = capsys.readouterr()
+        assert re.search(r'drive.mcap breaks off at byte \d+ of \d+: what was recorded behind '
+                         'that is lost: give a whole one, or take what there is', said.err)
+        assert '1 (damaged files of bags: 1) left out' in said.out
+    assert count_messages(tmp_path / 'out' / 'drive_labels') == {
+        '/front/image_raw': 2, '/segment/front/label': 2}
+
+
+def test_of_a_bag_of_ros_1_labels_are_written_for_ros_2(tmp_path, capsys, segmenter) -> None:
+    make_ros1_bag(tmp_path / 'drive.bag')
+    run(tmp_path / 'drive.bag', '--output', tmp_path / 'out')
+    assert '2 (topics of ROS 1, not copied: 2) skipped' in capsys.readouterr().out
+    with AnyReader([tmp_path / 'out' / 'drive_labels'], default_typestore=STORE) as reader:
+        for i, (connection, at, data) in enumerate(reader.messages()):
+            assert connection.topic == '/segment/front/label'
+            message = reader.deserialize(data, connection.msgtype)
+            [expected] = segmenter.segment([street(i)])
+            assert np.array_equal(message.data.reshape(48, 64), expected.labels)
+            assert at == (100 + i) * 10**9
+            assert str(message.header) == str(header(i))
+        assert i == 2
+
+
+def test_a_bag_of_before_definitions_were_kept_gets_those_that_are_known(tmp_path) -> None:
+    """Humble's: without them nobody could read the result, which has some."""
+    bag = tmp_path / 'drive'
+    write_bag(bag, {'/front/image': (IMAGE, [raw(street(0), 0)]),
+                    '/mine': ('std_msgs/msg/String', [note(0)])})
+    with sqlite3.connect(file_of(bag)) as database:
+        database.execute('DROP TABLE message_definitions')
+        database.execute('ALTER TABLE topics DROP COLUMN type_description_hash')
+        database.execute("UPDATE topics SET type = 'my_msgs/msg/Mine' WHERE name = '/mine'")
+    (bag / 'metadata.yaml').unlink()
+    run(bag, '--output', tmp_path / 'out')
+    assert count_messages(tmp_path / 'out' / 'drive_labels') == {
+        '/front/image': 1, '/mine': 1, '/segment/front/label': 1}
+    with AnyReader([tmp_path / 'out' / 'drive_labels']) as reader:
+        [front] = [c for c in reader.connections if c.topic == '/front/image']
+        [(_, _, data)] = reader.messages([front])
+        assert reader.deserialize(data, front.msgtype).width == 64
+
+
+@pytest.mark.parametrize('storage', [StoragePlugin.SQLITE3, StoragePlugin.MCAP])
+def test_a_bag_of_any_name_and_with_any_topic_stays_in_its_place(tmp_path, storage) -> None:
+    name = os.fsdecode(b'my #1 %41?\n\xe9')
+    write_bag(tmp_path / 'drive', {
+        '/../../../up/image': (IMAGE, [raw(street(0), 0)]),
+        '/a b/\n/image': (IMAGE, [raw(street(1), 1)])}, storage)
+    (tmp_path / 'drive').rename(tmp_path / name)
+    before = set(tmp_path.parent.iterdir())
+    run(tmp_path / name, '--output', tmp_path / 'out')
+    assert set(tmp_path.parent.iterdir()) == before
+    assert {path.name for path in tmp_path.iterdir()} == {name, 'out'}
+    assert {path.name for path in (tmp_path / 'out').iterdir()} == {
+        'lednet_segment.json', f'{name}_labels'}
+    with Bag(tmp_path / 'out' / f'{name}_labels') as result:
+        assert {c.topic: c.msgcount for c in result.connections} == {
+            '/../../../up/image': 1, '/a b/\n/image': 1, '/segment/../../../up/label': 1,
+            '/segment/a b/\n/label': 1}
+
+
+def test_a_place_that_rosbags_cannot_write_to_is_one_line(tmp_path, capsys) -> None:
+    make_bag(tmp_path / 'drive', StoragePlugin.SQLITE3)
+    run(tmp_path / 'drive', '--output', tmp_path / 'out #1', code=1)
+    assert 'out #1: a sqlite3 bag cannot be written where a name has ?, # or %: choose' in (
+        capsys.readouterr().err)
 
 
 def test_topics_of_a_bag_can_be_chosen_and_wrong_ones_are_named(tmp_path, capsys) -> None:
@@ -438,14 +545,6 @@ def test_a_damaged_bag_is_one_line(tmp_path, capsys) -> None:
     run(tmp_path / 'drive', '--output', tmp_path / 'out', code=1)
     assert f'lednet_segment: {tmp_path / "drive"}: ' in capsys.readouterr().err
     assert [p.name for p in (tmp_path / 'out').iterdir()] == ['lednet_segment.json']
-
-
-@pytest.mark.parametrize(('image', 'label'), [
-    ('/image', '/segment/label'), ('/image_raw', '/segment/label'),
-    ('/front/image_raw', '/segment/front/label'),
-    ('/camera/camera/color/image_raw/compressed', '/segment/camera/camera/color/label')])
-def test_label_topics_are_the_node_s(image, label) -> None:
-    assert label_topic(image) == label
 
 
 def heed_sigint() -> None:

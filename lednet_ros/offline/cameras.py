@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which topics of a bag are cameras, and what their labels are called there."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rosbags.interfaces import Connection
+
+from lednet_ros.bags.bag import BadMessage, Bag
+from lednet_ros.errors import ConfigError
+from lednet_ros.image_decoding import (
+    BadImage,
+    Frame,
+    UnknownEncoding,
+    decode_compressed,
+    decode_image,
+)
+
+IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
+# Cameras in forms that are not read here.
+UNREAD = ('theora_image_transport/msg/Packet', 'ffmpeg_image_transport_msgs/msg/FFMPEGPacket',
+          'foxglove_msgs/msg/CompressedVideo', 'foxglove_msgs/msg/CompressedImage',
+          'foxglove_msgs/msg/RawImage')
+TRANSPORTS = ('compressed', 'compressedDepth', 'theora', 'ffmpeg', 'zstd')  # image_transport's
+NODE_OUTPUTS = ('label', 'color', 'overlay', 'confidence')  # of segment_node
+LOOKED_AT = 10  # images of unknown encodings, before a topic is taken to be no camera
+NAMED = 10      # topics, where there may be many
+EMPTY, OTHER_TRANSPORT = 'topics without messages', 'other transports of a camera'
+
+
+class NoCamera(ConfigError):
+    """A bag that shows nothing."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """An image topic and what its labels are called."""
+
+    connection: Connection
+    label_topic: str
+
+    @property
+    def overlay_topic(self) -> str:
+        """What its overlays are called."""
+        return f'{self.label_topic.rpartition("/")[0]}/overlay'
+
+
+@dataclass
+class Choice:
+    """The cameras of a bag, and what other image topics are."""
+
+    cameras: list[Camera] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)  # what it is, topic and more
+    left_out: list[str] = field(default_factory=list)  # cameras that get no labels, and why
+
+
+class _Fault(NamedTuple):
+    """Why a topic shows no pictures."""
+
+    kind: str
+    reason: str
+    is_camera: bool  # so somebody misses its labels
+
+
+def base_topic(topic: str) -> str:
+    """Return the camera's topic, without the name of a transport behind it."""
+    base, _, last = f'/{topic.strip("/")}'.rpartition('/')
+    return base if base and last in TRANSPORTS else f'{base}/{last}'
+
+
+def label_topic(image_topic: str) -> str:
+    """Return the node's topic for a camera's labels: /front/image_raw -> /segment/front/label."""
+    return f'/segment{base_topic(image_topic).rpartition("/")[0]}/label'
+
+
+def label_topics(image_topics: Sequence[str]) -> list[str]:
+    """Return label_topic of each; cameras that would share one keep their whole names.
+
+    /stereo/left, /stereo/right -> /segment/stereo/left/label, /segment/stereo/right/label.
+    """
+    names = [label_topic(topic) for topic in image_topics]
+    while clashing := {name for name, count in Counter(names).items() if count > 1}:
+        names = [f'/segment{base_topic(topic)}/label' if name in clashing else name
+                 for topic, name in zip(image_topics, names, strict=True)]
+    return names
+
+
+def choose(source: Path, bag: Bag, asked: Sequence[str]) -> Choice:
+    """Find the cameras, or those asked for, each in one transport. Raises ConfigError."""
+    choice = Choice()
+    shown: list[Connection] = []
+    for transports in _by_camera(
+            _asked(source, bag, asked) if asked else _candidates(bag, choice)):
+        if asked and len(transports) > 1:
+            raise ConfigError(f'{source}: {" and ".join(c.topic for c in transports)} are one '
+                              'camera: choose one by --topics')
+        faults: list[tuple[Connection, _Fault]] = []
+        for connection in transports:
+            if (fault := _fault(bag, connection)) is None:
+                shown.append(connection)
+                choice.skipped += [(OTHER_TRANSPORT, c.topic)
+                                   for c in transports if c is not connection]
+                break
+            if asked:
+                raise ConfigError(f'{source}: has no images on {connection.topic}, which '
+                                  f'{fault.reason}: choose other --topics')
+            faults.append((connection, fault))
+        else:
+            # The first that has messages tells what it is.
+            telling = min(faults, key=lambda found: found[1].kind == EMPTY)
+            for connection, fault in faults:
+                if fault is not telling[1]:
+                    choice.skipped.append((OTHER_TRANSPORT, connection.topic))
+                elif fault.is_camera:
+                    choice.left_out.append(f'{connection.topic} {fault.reason}: left without '
+                                           'labels')
+                else:
+                    choice.skipped.append((fault.kind, f'{connection.topic} {fault.reason}'))
+    if not shown:
+        found = [*choice.left_out, *(text for _, text in choice.skipped)]
+        raise NoCamera(f'{source}: has no pictures in colour or grey: ' + (
+            '; '.join(found[:NAMED]) or 'no topic carries images') + ': give a bag that has')
+    choice.cameras = [Camera(*pair) for pair in zip(
+        shown, label_topics([c.topic for c in shown]), strict=True)]
+    taken = {c.topic for c in bag.connections} & {
+        topic for c in choice.cameras for topic in (c.label_topic, c.overlay_topic)}
+    if taken:
+        raise ConfigError(f'{source}: has {", ".join(sorted(taken))} already: give a bag without, '
+                          'or choose other --topics')
+    return choice
+
+
+def decode(bag: Bag, connection: Connection, data: bytes) -> tuple[Any, Frame]:
+    """Return a message's header and picture. Raises BadImage, also for bytes that are damaged."""
+    message, frame = _decode(bag, connection, data)
+    return message.header, frame
+
+
+def _decode(bag: Bag, connection: Connection, data: bytes) -> tuple[Any, Frame]:
+    try:
+        message = bag.deserialize(connection, data)
+    except BadMessage as error:
+        raise BadImage(str(error)) from error
+    if 'compressedDepth' in getattr(message, 'format', ''):
+        raise UnknownEncoding(f'format {message.format[:32]!r}: is depth')
+    return message, (decode_compressed if connection.msgtype == COMPRESSED else decode_image)(
+        message)
+
+
+def _asked(source: Path, bag: Bag, asked: Sequence[str]) -> list[Connection]:
+    """Return what carries images on these topics."""
+    images = [c for c in bag.connections if c.msgtype in (IMAGE, COMPRESSED)]
+    if absent := set(asked) - {c.topic for c in images}:
+        others = {c.topic: c.msgtype for c in bag.connections if c.topic in absent}
+        raise ConfigError(
+            f'{source}: has no images on ' + ', '.join(
+                f'{topic} ({others[topic]})' if topic in others else topic
+                for topic in sorted(absent))
+            + f': choose --topics among {", ".join(c.topic for c in images) or "none"}')
+    return [c for c in images if c.topic in asked]
+
+
+def _candidates(bag: Bag, choice: Choice) -> list[Connection]:
+    """Return what carries images, but for what the node has made of some."""
+    found = []
+    for connection in bag.connections:
+        *path, last = connection.topic.split('/')
+        if connection.msgtype not in (IMAGE, COMPRESSED, *UNREAD):
+            continue
+        if 'segment' in path and last in NODE_OUTPUTS:
+            choice.skipped.append(('outputs of segment_node', connection.topic))
+        else:
+            found.append(connection)
+    return found
+
+
+def _by_camera(connections: Iterable[Connection]) -> list[list[Connection]]:
+    """Put the transports of each camera together, the raw one first."""
+    found: dict[str, list[Connection]] = {}
+    for connection in connections:
+        found.setdefault(base_topic(connection.topic), []).append(connection)
+    return [sorted(group, key=lambda c: (IMAGE, COMPRESSED, *UNREAD).index(c.msgtype))
+            for group in found.values()]
+
+
+def _fault(bag: Bag, connection: Connection) -> _Fault | None:
+    """Return why a topic shows no pictures, None where it does.
+
+    A damaged image tells nothing: a later one does. An encoding may be damaged too.
+    """
+    if connection.msgtype in UNREAD:
+        return _Fault('topics of types that are not read',
+                      f'carries {connection.msgtype}, which is not read', True)
+    count, unknown, first = 0, 0, ''
+    for _, _, data in bag.messages([connection]):
+        count += 1
+        try:
+            _decode(bag, connection, data)
+            return None
+        except UnknownEncoding:
+            unknown += 1
+            if unknown == 1:
+                encoding = _encoding(bag.deserialize(connection, data))
+            if unknown == LOOKED_AT:
+                break
+        except BadImage as error:
+            first = first or str(error)
+    if unknown:
+        # Numbers are not light: depth, for one.
+        if re.fullmatch('(8|16|32|64)[USF]C[0-9]+', encoding) or 'Depth' in encoding:
+            return _Fault('depth and other data', f'holds data ({encoding})', False)
+        return _Fault('unknown encodings', f'has encoding {encoding!r}, which is not read', True)
+    if count:
+        return _Fault('no whole image', f'has {count} images, of which none can be read ({first})',
+                      True)
+    return _Fault(EMPTY, 'holds no messages', False)
+
+
+def _encoding(message: Any) -> str:
+    """Return what an image is called by its sender, cut to a length that can be shown."""
+    found = getattr(message, 'encoding', '')
+    form = getattr(message, 'format', '')
+    return str(found or (form if 'compressedDepth' in form else form.partition(';')[0]))[:32]
