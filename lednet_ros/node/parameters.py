@@ -11,6 +11,7 @@ from rcl_interfaces.msg import (
     FloatingPointRange,
     IntegerRange,
     ParameterDescriptor,
+    ParameterType,
     SetParametersResult,
 )
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
@@ -25,6 +26,8 @@ class Param:
     """One parameter. Not live means read-only: set when the node starts."""
 
     name: str
+    # An empty list would be taken for one of bytes, and without a value `ros2 param dump` would
+    # write nothing of the node: a list of names begins with one that is empty.
     default: bool | int | float | str | list[str]
     description: str
     choices: tuple[str, ...] = ()
@@ -66,6 +69,9 @@ def declare(node: Node, rows: Sequence[Param]) -> None:
     def judge(parameters: Iterable[Parameter]) -> SetParametersResult:
         for parameter in parameters:
             row = by_name.get(parameter.name)
+            if row and isinstance(row.default, float) and node.has_parameter(row.name):
+                # rclpy takes the type of whatever is tried, though it be refused.
+                node.describe_parameter(row.name).type = ParameterType.PARAMETER_DOUBLE
             reason = row.refusal(parameter.value) if row else ''
             if reason:
                 return SetParametersResult(successful=False, reason=reason)
@@ -73,19 +79,14 @@ def declare(node: Node, rows: Sequence[Param]) -> None:
 
     node.add_on_set_parameters_callback(judge)
     for row in rows:
-        # An empty list would be taken for bytes, so a list is declared by its type.
-        default = row.default
-        value = Parameter.Type.STRING_ARRAY if isinstance(default, list) else default
         try:
-            node.declare_parameter(row.name, value, row.descriptor())
+            node.declare_parameter(row.name, row.default, row.descriptor())
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
             reason = str(error.args[0]).rpartition('Reason: ')[2]
             raise ConfigError(reason.removesuffix(f': {row.name}')) from error
 
 
 def value_of(node: Node, row: Param) -> Any:
-    """Give a parameter's value now; a list that was never set is its default."""
-    value = node.get_parameter_or(row.name, Parameter(row.name)).value
-    if value is None:
-        return row.default
+    """Return a parameter's value now."""
+    value = node.get_parameter(row.name).value
     return float(value) if isinstance(row.default, float) else value

@@ -74,7 +74,7 @@ PARAMETERS = (
     Param('input_width', 0, "of the network's input; 0: the checkpoint's",
           between=(0, MAX_INPUT_SIZE)),
     Param('fit', 'letterbox', "keep the image's shape or fill the input", choices=FITS),
-    Param('cameras', [], 'camera names, one topic <camera>/image each; empty: one, image'),
+    Param('cameras', [''], 'camera names, one topic <camera>/image each; empty: one, image'),
     Param('image_transport', 'raw', 'compressed: JPEG or PNG on <image topic>/compressed',
           choices=TRANSPORTS),
     Param('output_size', 'camera', "label images of the camera's size or the network's input's",
@@ -316,7 +316,7 @@ class SegmentNode(LifecycleNode):
         self.__dict__.pop('_state_machine', None)  # rclpy's: it keeps the participant alive
 
     def _camera_names(self) -> list[str]:
-        names: list[str] = self.parameter('cameras') or ['']
+        names: list[str] = [name for name in self.parameter('cameras') if name] or ['']
         for name in names:
             if name and not re.fullmatch(r'[A-Za-z]\w*(/[A-Za-z]\w*)*', name, re.ASCII):
                 raise ConfigError(f'camera {name!r} is no ROS name: use letters, digits and _')

@@ -47,7 +47,7 @@ def limits(row: Param) -> str:
 @pytest.mark.parametrize(('file', 'nodes', 'rows'), [
     ('segment.yaml', '/**', PARAMETERS), ('ground.yaml', '/**/ground', ground_node.PARAMETERS)])
 def test_a_template_holds_each_parameter_with_its_default(file, nodes, rows) -> None:
-    expected = {row.name: row.default for row in rows if row.name != 'cameras'}
+    expected = {row.name: row.default for row in rows}
     found = parameters_of(file, nodes)
     assert found == expected
     assert {name: type(value) for name, value in found.items()} == {
