@@ -75,8 +75,9 @@ def measure(names: list[str]) -> dict[str, float]:
             def frame() -> None:
                 image.header.stamp = node.get_clock().now().to_msg()
                 now_ns, now_s = node._now()
+                camera.tally.received(now_s)
+                camera.tally.looks(*size_and_encoding(image))
                 node._judge_stamp(camera, image.header, now_ns, now_s)
-                camera.tally.received(now_s, *size_and_encoding(image))
                 node._now()
                 camera.tally.segmented()
                 node._latency.add(now_s, stages)

@@ -5,9 +5,9 @@
 A clip is played at 30 Hz by a camera that now and then sends rubbish, changes its size, stops,
 comes back or stamps wrongly; listeners come and go; the node is deactivated and activated. Memory,
 file descriptors, threads and latency are sampled; the exit code is 1 if one of them grew, if a
-frame met no fate or two, or if the node ended. In the warm-up every fault comes in turn while all
-outputs are listened to, so that the buffers that a node needs at most are there before growth is
-judged; afterwards, for the minutes asked for, all is random.
+frame had no outcome or two, or if the node ended. In the warm-up every fault comes in turn while
+all outputs are listened to, so that the buffers that a node needs at most are there before growth
+is judged; afterwards, for the minutes asked for, all is random.
 """
 
 from __future__ import annotations
@@ -341,7 +341,7 @@ def verdict(samples: Sequence[Sample], minutes: float) -> list[str]:
     for s in samples:
         under_way = s.received - s.segmented - s.dropped - s.rejected
         if not 0 <= under_way <= 2:  # one in the slot, one in the network
-            problems.append(f'at {s.minutes} min {under_way} frames have no fate, or two')
+            problems.append(f'at {s.minutes} min {under_way} frames have no outcome, or two')
             break
     return problems
 

@@ -43,9 +43,9 @@ def test_what_stays_as_it_is_passes(soak) -> None:
     ('memory_mb', lambda minute: 400 + 0.08 * minute, 'memory grew by'),
     ('descriptors', lambda minute: 26 + minute // 5, 'descriptors grew from'),
     ('threads', lambda minute: 24 + minute // 5, 'threads grew from'),
-    ('rejected', lambda minute: 3 * (minute == 20), 'at 20 min -3 frames have no fate, or two'),
-], ids=['memory', 'descriptors', 'threads', 'fates'])
-def test_growth_and_frames_without_a_fate_are_named(soak, field, value, words) -> None:
+    ('rejected', lambda minute: 3 * (minute == 20), 'at 20 min -3 frames have no outcome, or two'),
+], ids=['memory', 'descriptors', 'threads', 'outcomes'])
+def test_growth_and_frames_without_an_outcome_are_named(soak, field, value, words) -> None:
     [problem] = soak.verdict(list(record(soak, **{field: value})), 30)
     assert words in problem
 

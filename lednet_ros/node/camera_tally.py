@@ -1,10 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What became of each camera's frames: every one is segmented, dropped or rejected, once."""
+"""The outcome of each camera's frames: every one is segmented, dropped or rejected, once."""
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, replace
+from typing import Literal
+
+Cause = Literal['rate_limit', 'newer', 'deactivated', 'abandoned']
+
+CAUSES: dict[Cause, str] = {  # why a frame was dropped, in words for people
+    'rate_limit': 'sooner than max_rate_hz allows',
+    'newer': 'a newer one came before its turn',
+    'deactivated': 'waiting when the node was deactivated',
+    'abandoned': 'in the network for too long after the node was deactivated',
+}
 
 
 @dataclass(frozen=True)
@@ -13,7 +23,10 @@ class CameraCounts:
 
     received: int = 0
     segmented: int = 0
-    dropped: int = 0
+    dropped_rate_limit: int = 0
+    dropped_newer: int = 0
+    dropped_deactivated: int = 0
+    dropped_abandoned: int = 0
     rejected: int = 0
     odd_stamps: int = 0
     last_rejection: str = ''
@@ -23,6 +36,16 @@ class CameraCounts:
     size: str = ''                   # 'WIDTHxHEIGHT' of the last image
     encoding: str = ''
 
+    @property
+    def dropped_by_cause(self) -> dict[str, int]:
+        """How many were dropped for each of CAUSES."""
+        return {cause: getattr(self, f'dropped_{cause}') for cause in CAUSES}
+
+    @property
+    def dropped(self) -> int:
+        """How many were dropped for any cause."""
+        return sum(self.dropped_by_cause.values())
+
 
 class CameraTally:
     """Counts for one camera; any thread ticks, any thread reads."""
@@ -31,33 +54,39 @@ class CameraTally:
         self._lock = threading.Lock()
         self._counts = CameraCounts()
 
-    def received(self, now_s: float, size: str, encoding: str) -> None:
-        """An image reached the callback."""
+    def received(self, now_s: float) -> None:
+        """Count an image that reached the callback: it has one of the three outcomes below."""
         with self._lock:
             self._counts = replace(
-                self._counts, received=self._counts.received + 1, last_received_s=now_s,
-                size=size, encoding=encoding)
+                self._counts, received=self._counts.received + 1, last_received_s=now_s)
 
     def segmented(self) -> None:
-        """Its labels were published, or nobody listened to them."""
+        """Count one whose labels were published, or would have been had anyone listened."""
         with self._lock:
             self._counts = replace(self._counts, segmented=self._counts.segmented + 1,
                                    ends_in_rejection=False)
 
-    def dropped(self) -> None:
-        """A newer image came before its turn, or it came sooner than max_rate_hz allows."""
+    def dropped(self, cause: Cause) -> None:
+        """Count one that was given up though nothing was wrong with it."""
+        name = f'dropped_{cause}'
         with self._lock:
-            self._counts = replace(self._counts, dropped=self._counts.dropped + 1)
+            count: dict[str, int] = {name: getattr(self._counts, name) + 1}
+            self._counts = replace(self._counts, **count)  # type: ignore[arg-type]
 
     def rejected(self, reason: str) -> None:
-        """It could not be used."""
+        """Count one that could not be used."""
         with self._lock:
             self._counts = replace(
                 self._counts, rejected=self._counts.rejected + 1, last_rejection=reason,
                 ends_in_rejection=True)
 
+    def looks(self, size: str, encoding: str) -> None:
+        """Note what the last image claims to be."""
+        with self._lock:
+            self._counts = replace(self._counts, size=size, encoding=encoding)
+
     def odd_stamp(self, problem: str) -> None:
-        """Its stamp tells no age, or goes back."""
+        """Count one whose stamp tells no age, or goes back."""
         with self._lock:
             self._counts = replace(
                 self._counts, odd_stamps=self._counts.odd_stamps + 1, last_odd_stamp=problem)

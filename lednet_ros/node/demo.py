@@ -380,8 +380,8 @@ class Demo:
                  f'published labels ({report.backend})' if report.p50_ms else ''))
         if report.received:
             print(f'lednet_demo: by its last report the node received {report.received}, '
-                  f'segmented {report.segmented}, dropped {report.dropped} because a newer one '
-                  f'was there, rejected {report.rejected}')
+                  f'segmented {report.segmented}, dropped {report.dropped}, rejected '
+                  f'{report.rejected}' + ''.join(f'; {why}' for why in report.dropped_because))
         if self._view.unmatched:
             print(f'lednet_demo: {self._view.unmatched} camera images did not arrive here and are '
                   'not shown')

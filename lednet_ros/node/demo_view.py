@@ -18,6 +18,7 @@ from sensor_msgs.msg import Image, LaserScan
 
 from lednet_ros.node.demo_table import Pace
 from lednet_ros.node.image_codec import BadImage, decode_image
+from lednet_ros.node.node_report import dropped_words
 
 HELD_BYTES = 256 * 2**20  # of camera images that wait for their labels
 HELD_IMAGES = 100
@@ -64,6 +65,7 @@ class NodeReport:
     received: str = ''
     segmented: str = ''
     dropped: str = ''
+    dropped_because: tuple[str, ...] = ()
     rejected: str = ''
     p50_ms: str = ''
     p95_ms: str = ''
@@ -146,6 +148,7 @@ class DemoView(Node):
             received=counts.get('received', ''),
             segmented=counts.get('segmented', ''),
             dropped=counts.get('dropped', ''),
+            dropped_because=tuple(dropped_words(counts)),
             rejected=counts.get('rejected', ''),
             p50_ms=latency.get('total_p50_ms', '').split('.')[0],
             p95_ms=latency.get('total_p95_ms', '').split('.')[0],

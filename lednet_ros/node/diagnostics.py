@@ -101,6 +101,7 @@ def camera_values(view: CameraView, state: str) -> dict[str, object]:
         'received': counts.received,
         'segmented': counts.segmented,
         'dropped': counts.dropped,
+        **{f'dropped_{cause}': count for cause, count in counts.dropped_by_cause.items()},
         'rejected': counts.rejected,
         'last_rejection': counts.last_rejection,
         'odd_stamps': counts.odd_stamps,

@@ -107,7 +107,7 @@ class GroundNode(Node):
         self._came_s: dict[str, float] = {}  # the last of each input, monotonic
         self._projected_s: float | None = None
         self._problem = self._remark = ''
-        self._counts = {'received': 0, 'projected': 0, 'rejected': 0}
+        self._counts = {'received': 0, 'projected': 0, 'rejected': 0, 'dropped_unheard': 0}
         self._figures: dict[str, object] = {}
         self._mismatch = ''  # of the labels' meaning
         self._given_pose: Pose | None = None  # by parameters
@@ -194,20 +194,26 @@ class GroundNode(Node):
         self._came_s[name] = time.monotonic()
         self._counts['received'] += name == 'label'
         parts = self._join.put(name, _stamp_ns(message.header), message, self._inputs())
+        if parts is not None:
+            self._counts[self._outcome(parts)] += 1
+
+    def _outcome(self, parts: dict[str, Any]) -> str:
+        """Project a label image whose partners have come; return which of the counts it is."""
         wanted = self._wanted()
-        if parts is None or not wanted:
-            return
+        if not wanted:
+            return 'dropped_unheard'
         try:
             self._project(parts, wanted)
         except Exception as error:
             if not self.context.ok():  # publishing while the node ends
-                return
+                return 'dropped_unheard'
             # A frame must not end the node: say what is wrong with it and go on.
-            self._counts['rejected'] += 1
             self._problem = (str(error) if isinstance(error, EXPECTED)
                              else f'{type(error).__name__}: {error}')
             self.get_logger().warning(f'nothing goes out: {self._problem}',
                                       throttle_duration_sec=5.0)
+            return 'rejected'
+        return 'projected'
 
     def _project(self, parts: dict[str, Any], wanted: Sequence[str]) -> None:
         """Publish what is listened to; raise, and publish nothing, for what does not hold."""
@@ -254,7 +260,6 @@ class GroundNode(Node):
         self._problem = ''
         self._remark = no_grid if says_something else (
             'the label image says nothing of the ground: all of it is unlabelled, unsure or sky')
-        self._counts['projected'] += 1
         self._figures = {
             'camera_height_m': view.height, 'nearest_ground_m': view.nearest,
             'farthest_ground_m': view.farthest, 'size': _size(labels)}
@@ -295,6 +300,13 @@ class GroundNode(Node):
     def _age_ms(self, header: Header) -> float | None:
         return age_of(_stamp_ns(header), self.get_clock().now().nanoseconds).ms
 
+    def _outcomes(self) -> dict[str, int]:
+        """Return what became of the label images; a few may wait for their partners."""
+        unheard, unmatched = self._counts['dropped_unheard'], self._join.unmatched
+        return {**{name: self._counts[name] for name in ('received', 'projected', 'rejected')},
+                'dropped': unheard + unmatched, 'dropped_unheard': unheard,
+                'dropped_unmatched': unmatched}
+
     def _report(self) -> None:
         now_s = time.monotonic()
         view = GroundView(
@@ -306,7 +318,7 @@ class GroundNode(Node):
             listening_s=now_s - self._listening_since_s,
             projected_ago_s=None if self._projected_s is None else now_s - self._projected_s,
             problem=self._problem, remark=self._remark,
-            counts={**self._counts, 'unmatched': self._join.unmatched}, figures=self._figures,
+            counts=self._outcomes(), figures=self._figures,
             stale_after_s=self._parameter('diagnostics.stale_after_s'))
         array = DiagnosticArray(status=[
             make_status(f'{reporter(self)}: {task}', status) for task, status in (

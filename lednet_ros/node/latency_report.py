@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from lednet_ros.bags.files import is_bag, without_rosbags
 from lednet_ros.cli import command, say
 from lednet_ros.errors import ConfigError, printable
+from lednet_ros.node.camera_tally import CAUSES, Cause
 from lednet_ros.node.node_report import NodeReport, read_reports, stage_quantiles
 from lednet_ros.progress_bar import progress_bar
 
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STAGES = ('transport', 'decode', 'wait', 'prepare', 'run', 'finish', 'publish')
-FATES = ('segmented', 'dropped', 'rejected')
+OUTCOMES = ('segmented', 'dropped', 'rejected')
 _COLORS = ('#8da0cb', '#e5c494', '#b3b3b3', '#a6d854', '#fc8d62', '#e78ac3', '#66c2a5')
+_DROPPED_COLORS = ('#fc8d62', '#8da0cb', '#e78ac3', '#b3b3b3')
 DIAGNOSTICS = '/diagnostics'
 TITLE_WIDTH = 100  # letters, of two lines that may be long
 
@@ -65,10 +67,10 @@ class Record:
 
 
 def draw(record: Record) -> Figure:
-    """Draw the latency's histogram, the stages over time and the frames' fates over time."""
+    """Draw the latency's histogram, the stages over time and the frames' outcomes over time."""
     from matplotlib.figure import Figure
     figure = Figure(figsize=(10, 10), layout='constrained')
-    histogram, stages, fates = figure.subplots(3)
+    histogram, stages, outcomes = figure.subplots(3)
     last = record.reports[-1]
     title = '\n'.join(textwrap.fill(line, TITLE_WIDTH) for line in (
         f'{record.node}: {last.engine.message}', _words(record)))
@@ -94,12 +96,19 @@ def draw(record: Record) -> Figure:
     stages.set(title='stages, medians of the last 10 s', xlabel='s', ylabel='ms')
     stages.legend(loc='upper left', ncols=5, fontsize='small')
 
-    for fate, color in zip(FATES, ('#66c2a5', '#fc8d62', '#d53e4f'), strict=True):
-        fates.step(seconds, _rates(record.reports, fate, seconds), where='pre', label=fate,
-                   color=color)
-    fates.set(title='frames of all cameras', xlabel='s', ylabel='a second')
-    fates.legend(loc='upper left', ncols=3, fontsize='small')
-    for axes in (stages, fates):
+    causes = _causes(record.reports)
+    # Without causes, none was dropped, or a node does not tell why.
+    dropped = {f'dropped_{cause}': f'dropped: {_name(cause)}' for cause in causes} or {
+        'dropped': 'dropped'}
+    lines = [('segmented', 'segmented', '#66c2a5'), ('rejected', 'rejected', '#d53e4f'),
+             *((*item, color) for item, color in zip(
+                 dropped.items(), _DROPPED_COLORS, strict=False))]
+    for name, label, color in lines:
+        outcomes.step(seconds, _rates(record.reports, name, seconds), where='pre', label=label,
+                      color=color)
+    outcomes.set(title='frames of all cameras', xlabel='s', ylabel='a second')
+    outcomes.legend(loc='upper left', ncols=3, fontsize='small')
+    for axes in (stages, outcomes):
         axes.set_ylim(0.0, 1.3 * axes.get_ylim()[1])  # room for the legend
     return figure
 
@@ -113,23 +122,37 @@ def _words(record: Record) -> str:
         parts.append(f'{len(ages)} labels, {quantiles}')
     if record.ageless:
         parts.append(f'{record.ageless} labels stamped by another clock')
-    parts += [f'{sum(_steps(record.reports, fate)):.0f} {fate}' for fate in FATES]
-    return '; '.join(parts)
+    counts = {name: f'{_sum(record.reports, name):.0f} {name}' for name in OUTCOMES}
+    causes = [f'{count} {_name(c)}' for c, count in _causes(record.reports).items()]
+    if causes:
+        counts['dropped'] += f' ({", ".join(causes)})'
+    return '; '.join([*parts, *counts.values()])
 
 
-def _count(report: NodeReport, fate: str) -> float:
-    return sum(camera.number(fate) or 0.0 for camera in report.cameras.values())
+def _name(cause: Cause) -> str:
+    return cause.replace('_', ' ')
 
 
-def _steps(reports: Sequence[NodeReport], fate: str) -> list[float]:
-    """Give how many frames met a fate between reports; a node begun anew counts from zero."""
-    counts = [_count(report, fate) for report in reports]
+def _causes(reports: Sequence[NodeReport]) -> dict[Cause, int]:
+    """Return how many frames were dropped, by cause, where they were."""
+    counts = {cause: round(_sum(reports, f'dropped_{cause}')) for cause in CAUSES}
+    return {cause: count for cause, count in counts.items() if count}
+
+
+def _sum(reports: Sequence[NodeReport], name: str) -> float:
+    return sum(_steps(reports, name))
+
+
+def _steps(reports: Sequence[NodeReport], name: str) -> list[float]:
+    """Return how much a count grew between reports; a node begun anew counts from zero."""
+    counts = [sum(camera.number(name) or 0.0 for camera in report.cameras.values())
+              for report in reports]
     return [now - before if now >= before else now for before, now in pairwise(counts)]
 
 
-def _rates(reports: Sequence[NodeReport], fate: str, seconds: Sequence[float]) -> list[float]:
+def _rates(reports: Sequence[NodeReport], name: str, seconds: Sequence[float]) -> list[float]:
     return [0.0, *(step / (now_s - before_s) if now_s > before_s else 0.0 for step, (
-        before_s, now_s) in zip(_steps(reports, fate), pairwise(seconds), strict=True))]
+        before_s, now_s) in zip(_steps(reports, name), pairwise(seconds), strict=True))]
 
 
 def read_bag(path: Path, node: str) -> Record:

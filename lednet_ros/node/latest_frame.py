@@ -18,13 +18,18 @@ class LatestFrames(Generic[T]):
         self._closed = False
         self.abandoned = False  # set it: what was taken before is not wanted any more
 
-    def put(self, camera: str, frame: T) -> bool:
-        """Leave a frame; return whether an older one, never taken, had to go for it."""
+    def put(self, camera: str, frame: T) -> T | None:
+        """Leave a frame; return the one that will never be taken for it.
+
+        That is the older one that had to go, the frame itself where `close` was called, or None.
+        """
         with self._changed:
-            replaced = camera in self._frames
+            if self._closed:
+                return frame
+            older = self._frames.get(camera)
             self._frames[camera] = frame
             self._changed.notify()
-            return replaced
+            return older
 
     def take(self, timeout_s: float | None = None) -> dict[str, T]:
         """Wait for a frame, then take what all cameras have; empty when closed or out of time."""

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from lednet_ros.node.camera_tally import CAUSES
 
 LEVELS = ('OK', 'WARN', 'ERROR', 'STALE')
 QUANTILES = ('p50', 'p95', 'p99', 'max')
@@ -69,11 +72,18 @@ def stage_quantiles(values: Mapping[str, str], stage: str) -> dict[str, float]:
     return quantiles
 
 
+def dropped_words(values: Mapping[str, str]) -> list[str]:
+    """Return why images of a camera were dropped, and how many, for people: '3 dropped: ...'."""
+    counts = {cause: _number(values.get(f'dropped_{cause}', '')) for cause in CAUSES}
+    return [f'{count:.0f} dropped: {CAUSES[cause]}' for cause, count in counts.items() if count]
+
+
 def _number(text: str) -> float | None:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 def _status(status: Any) -> StatusReport:

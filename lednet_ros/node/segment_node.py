@@ -8,7 +8,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ from std_msgs.msg import Header
 
 from lednet_ros.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
 from lednet_ros.cli import command
-from lednet_ros.errors import BackendUnavailable, ConfigError, LednetRosError
+from lednet_ros.errors import BackendUnavailable, ConfigError, LednetRosError, first_line
 from lednet_ros.node.camera import Camera
 from lednet_ros.node.camera_geometry import (
     BadCameraInfo,
@@ -203,8 +203,7 @@ class SegmentNode(LifecycleNode):
         for camera in self._cameras:
             camera.ignore()
             camera.ignore_info()
-        for name in self._frames.close():
-            self._camera(name).tally.dropped()
+        self._close_mailbox()
         self._frames.abandoned = not self._is_idle(STOP_WITHIN_S)
         return TransitionCallbackReturn.SUCCESS
 
@@ -307,7 +306,7 @@ class SegmentNode(LifecycleNode):
         """End inference and a build; whether that was in time."""
         if self._build is not None:
             self._build.cancel()
-        self._frames.close()
+        self._close_mailbox()
         return self._is_idle(STOP_WITHIN_S)
 
     def destroy_node(self) -> None:
@@ -360,21 +359,33 @@ class SegmentNode(LifecycleNode):
 
     def _on_image(self, camera: Camera, message: Image | CompressedImage) -> None:
         now_ns, received_s = self._now()
-        transport_ms = self._judge_stamp(camera, message.header, now_ns, received_s)
-        camera.tally.received(received_s, *size_and_encoding(message))
-        if not camera.rate_limit.allows(received_s, self.parameter('max_rate_hz')):
-            camera.tally.dropped()
-            return
+        camera.tally.received(received_s)
         try:
-            frame = decode(message)
-        except BadImage as error:
-            camera.tally.rejected(str(error))
+            self._accept(camera, message, now_ns, received_s)
+        except Exception as error:  # a decoder may raise what nobody has thought of
+            camera.tally.rejected(_words(error))
             if camera.may_say('rejected', received_s):
-                self.get_logger().error(f'rejected an image on {camera.topic}: {error}')
+                self.get_logger().error(f'rejected an image on {camera.topic}: {_words(error)}')
+
+    def _accept(
+        self, camera: Camera, message: Image | CompressedImage, now_ns: int, received_s: float,
+    ) -> None:
+        """Leave an image for the network, or drop it. Raise, before either, what rejects it."""
+        camera.tally.looks(*size_and_encoding(message))
+        transport_ms = self._judge_stamp(camera, message.header, now_ns, received_s)
+        if not camera.rate_limit.allows(received_s, self.parameter('max_rate_hz')):
+            camera.tally.dropped('rate_limit')
             return
+        frame = decode(message)
         pending = Pending(frame, message.header, received_s, time.monotonic(), transport_ms)
-        if self._frames.put(camera.name, pending):
-            camera.tally.dropped()
+        gone = self._frames.put(camera.name, pending)
+        if gone is not None:
+            camera.tally.dropped('deactivated' if gone is pending else 'newer')
+
+    def _close_mailbox(self) -> None:
+        """Take no more images; those that wait are dropped."""
+        for name in self._frames.close():
+            self._camera(name).tally.dropped('deactivated')
 
     def _judge_stamp(
         self, camera: Camera, header: Header, now_ns: int, now_s: float
@@ -413,16 +424,22 @@ class SegmentNode(LifecycleNode):
             try:
                 self._segment(frames, batch)
             except Exception as error:
-                if not self.context.ok():  # publishing while the node ends
-                    return
                 # A frame that a backend fails on must not end the node: say so and go on.
-                self._problem = _words(error)
-                self.get_logger().error(
-                    f'segmenting failed: {self._problem}', throttle_duration_sec=5.0)
                 for name in batch:
-                    self._camera(name).tally.rejected(f'segmenting failed: {self._problem}')
+                    self._give_up(self._camera(name), f'segmenting failed: {_words(error)}')
+                self._problem = _words(error)
+
+    def _give_up(self, camera: Camera, problem: str) -> None:
+        """Reject a decoded image that gets no labels, or none that arrive."""
+        if not self.context.ok():  # the process ends: nothing can be published, or logged
+            camera.tally.dropped('abandoned')
+            return
+        camera.tally.rejected(problem)
+        if camera.may_say('given up', time.monotonic()):
+            self.get_logger().error(f'{camera.topic}: {problem}')
 
     def _segment(self, frames: LatestFrames[Pending], batch: dict[str, Pending]) -> None:
+        """Segment and publish; what is left in `batch` after an exception had no outcome."""
         if not batch:
             return
         assert self._segmenter is not None
@@ -434,33 +451,43 @@ class SegmentNode(LifecycleNode):
             confidence=any('confidence' in outputs for outputs in wanted.values()),
             min_confidence=self.parameter('min_confidence'))
         labelled_s = time.monotonic()
-        if frames.abandoned:  # the node is inactive, or already active again
-            for name in batch:
-                self._camera(name).tally.dropped()
-            return
-        for name, segmentation in zip(list(batch), segmentations, strict=True):
-            camera, pending = self._camera(name), batch[name]
-            self._publish(camera, pending, segmentation, wanted[name])
-            now_ns, published_s = self._now()
-            self._segmented_s = published_s
-            total_ms = age_of(_stamp_ns(pending.header), now_ns).ms
-            camera.tally.segmented()
-            del batch[name]  # has met its fate, whatever becomes of the others
-            stages = {
-                'decode': (pending.decoded_s - pending.received_s) * 1e3,
-                'wait': (began_s - pending.decoded_s) * 1e3,
-                **segmentation.timings,
-                # All else until there were labels, thread switches included.
-                'finish': (labelled_s - began_s) * 1e3 - sum(
-                    segmentation.timings[name] for name in ('prepare', 'run')),
-                'publish': (published_s - labelled_s) * 1e3,
-            }
-            if pending.transport_ms is not None:
-                stages['transport'] = pending.transport_ms
-                if total_ms is not None:
-                    stages[TOTAL] = total_ms
-            self._latency.add(published_s, stages)
+        if len(segmentations) != len(batch):
+            raise RuntimeError(f'{len(segmentations)} label images for {len(batch)} frames')
         self._problem = ''
+        for segmentation, name in zip(segmentations, list(batch), strict=True):
+            camera, pending = self._camera(name), batch.pop(name)
+            if frames.abandoned:  # the node is inactive, or already active again
+                camera.tally.dropped('abandoned')
+                continue
+            try:
+                self._publish(camera, pending, segmentation, wanted[name])
+            except Exception as error:  # of one camera's, which costs the others nothing
+                self._give_up(camera, f'publishing failed: {_words(error)}')
+                continue
+            camera.tally.segmented()
+            self._note_latency(pending, segmentation.timings, began_s, labelled_s)
+
+    def _note_latency(
+        self, pending: Pending, timings: Mapping[str, float], began_s: float, labelled_s: float,
+    ) -> None:
+        """Note the stages of an image whose labels have gone out just now. Times are monotonic."""
+        now_ns, published_s = self._now()
+        self._segmented_s = published_s
+        stages = {
+            'decode': (pending.decoded_s - pending.received_s) * 1e3,
+            'wait': (began_s - pending.decoded_s) * 1e3,
+            **timings,
+            # All else until there were labels, thread switches included.
+            'finish': (labelled_s - began_s) * 1e3 - sum(
+                timings[name] for name in ('prepare', 'run')),
+            'publish': (published_s - labelled_s) * 1e3,
+        }
+        if pending.transport_ms is not None:
+            stages['transport'] = pending.transport_ms
+            total_ms = age_of(_stamp_ns(pending.header), now_ns).ms
+            if total_ms is not None:
+                stages[TOTAL] = total_ms
+        self._latency.add(published_s, stages)
 
     def _publish(
         self, camera: Camera, pending: Pending, seen: Segmentation, wanted: set[str]
@@ -553,7 +580,9 @@ def _stamp_ns(header: Header) -> int:
 
 
 def _words(error: Exception) -> str:
-    return str(error) if isinstance(error, LednetRosError) else f'{type(error).__name__}: {error}'
+    if isinstance(error, (LednetRosError, BadImage)):  # whose texts say all
+        return str(error)
+    return f'{type(error).__name__}: {first_line(error)}'
 
 
 @command('segment_node')

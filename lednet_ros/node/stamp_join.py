@@ -15,6 +15,7 @@ class StampJoin:
 
     def __init__(self) -> None:
         self._held: dict[int, dict[str, Any]] = {}
+        self._first = ''
         self.unmatched = 0  # of the first topic, whose partners never came
 
     def put(
@@ -22,8 +23,9 @@ class StampJoin:
     ) -> dict[str, Any] | None:
         """Take a message; give the set, by topic, once `names` are all there."""
         held = self._held.setdefault(stamp_ns, {})
+        self._first = first = next(iter(names))
+        self.unmatched += name == first and name in held  # the same stamp again
         held[name] = message
-        first = next(iter(names))
         if held.keys() >= set(names):
             # Each topic comes in order, so what is older waits in vain.
             for older in [stamp for stamp in self._held if stamp <= stamp_ns]:
@@ -38,5 +40,6 @@ class StampJoin:
         return None
 
     def clear(self) -> None:
-        """Forget what waits."""
+        """Forget what waits: it is unmatched."""
+        self.unmatched += sum(self._first in parts for parts in self._held.values())
         self._held.clear()

@@ -23,6 +23,7 @@ from lednet_ros.node.node_report import (
     QUANTILES,
     NodeReport,
     StatusReport,
+    dropped_words,
     read_reports,
     stage_quantiles,
 )
@@ -50,7 +51,9 @@ def show(report: NodeReport, age_s: float) -> ConsoleRenderable:
     parts: list[ConsoleRenderable] = [
         _line('engine', report.engine), _line('latency', report.latency),
         Text('  '.join(facts), style='dim'), _stages(report.latency), _cameras(report),
-        *(_line(name, camera) for name, camera in report.cameras.items())]
+        *(line for name, camera in report.cameras.items()
+          for line in (_line(name, camera), *(
+              Text(f'{"":16}{words}', style='dim') for words in dropped_words(camera.values))))]
     old = f', silent for {age_s:.0f} s' if age_s > SILENT_S else ''
     # Names come from outside: a plain str would be read as rich's markup.
     return Panel(Group(*parts), title=Text(f'{report.node}{old}'),

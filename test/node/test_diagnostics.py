@@ -20,8 +20,8 @@ from lednet_ros.node.diagnostics import (
 from lednet_ros.node.latency import Quantiles
 from lednet_ros.node.reports import Snapshot, latency_status
 
-SEEN = CameraCounts(received=30, segmented=28, dropped=2, last_received_s=99.9, size='640x480',
-                    encoding='bgr8')
+SEEN = CameraCounts(received=30, segmented=28, dropped_newer=2, last_received_s=99.9,
+                    size='640x480', encoding='bgr8')
 GOOD = CameraView('/image', SEEN, CameraCounts(), elapsed_s=1.0, idle_because='', info_problem='',
                   qos_problem='', publishers=1, image_age_s=0.1, silent_s=0.1)
 NEW = replace(GOOD, counts=CameraCounts(), image_age_s=None)
@@ -30,8 +30,8 @@ QOS = '/driver publishes /image with a QoS that cannot match'
 
 def bad(rejected: int, segmented: int = 28, dropped: int = 2, **more) -> CameraView:
     return replace(GOOD, counts=replace(
-        SEEN, segmented=segmented, dropped=dropped, rejected=rejected, last_rejection='size 0x0',
-        ends_in_rejection=not segmented), **more)
+        SEEN, segmented=segmented, dropped_newer=dropped, rejected=rejected,
+        last_rejection='size 0x0', ends_in_rejection=not segmented), **more)
 
 
 @pytest.mark.parametrize(('view', 'state', 'level', 'words'), [
@@ -76,6 +76,15 @@ def test_figures_have_units_and_rates_are_those_since_the_last_report() -> None:
     assert values['image_age_ms'] == '100.0'
     assert (values['received'], values['size'], values['encoding']) == ('30', '640x480', 'bgr8')
     assert 'image_age_ms' not in camera_values(NEW, 'waiting')
+
+
+def test_images_that_were_dropped_are_counted_by_cause_and_all_together() -> None:
+    counts = replace(SEEN, dropped_rate_limit=1, dropped_newer=20, dropped_deactivated=300,
+                     dropped_abandoned=4000)
+    values = camera_values(replace(GOOD, counts=counts), 'active')
+    assert {name: value for name, value in values.items() if 'dropped' in name} == {
+        'dropped': 4321, 'dropped_rate_limit': 1, 'dropped_newer': 20,
+        'dropped_deactivated': 300, 'dropped_abandoned': 4000}
 
 
 NOW = Snapshot(now_s=1000.0, engine=Status(OK, '', {}), cameras=(), active_since_s=100.0,

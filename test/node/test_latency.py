@@ -31,7 +31,8 @@ def test_a_stage_that_was_never_measured_is_left_out() -> None:
     assert latency.quantiles(0.0)['total'].p50 == 9.0
 
 
-def test_what_the_stages_leave_of_the_total_is_told() -> None:
+@pytest.mark.parametrize('apart_ms', [0.5, -0.5], ids=['unaccounted for', 'counted twice'])
+def test_how_far_the_stages_sum_is_from_the_total_is_told(apart_ms) -> None:
     latency = Latency()
-    latency.add(0.0, {**dict.fromkeys(STAGES, 2.0), 'total': 2.0 * len(STAGES) + 0.5})
+    latency.add(0.0, {**dict.fromkeys(STAGES, 2.0), 'total': 2.0 * len(STAGES) + apart_ms})
     assert latency.quantiles(0.0)['other'].p50 == pytest.approx(0.5)

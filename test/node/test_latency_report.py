@@ -16,7 +16,7 @@ T = STORE.types
 
 
 def make_bag(path, storage, restarts_at=99, age_ns=50_000_000, run_ms=30.0,
-             topic='/segment/label', message='fine') -> None:
+             topic='/segment/label', message='fine', causes=None) -> None:
     """Record ten seconds: labels 50 ms old, 8 segmented and 2 dropped a second."""
     def header(ns):
         stamp = T['builtin_interfaces/msg/Time'](sec=ns // 10**9, nanosec=ns % 10**9)
@@ -38,7 +38,8 @@ def make_bag(path, storage, restarts_at=99, age_ns=50_000_000, run_ms=30.0,
             array = T['diagnostic_msgs/msg/DiagnosticArray'](header=header(now), status=[
                 status('engine'), status('latency', run_p50_ms=run_ms, total_p50_ms=50.0,
                                          total_p95_ms=60.0),
-                status('camera image', segmented=8 * count, dropped=2 * count, rejected=0)])
+                status('camera image', segmented=8 * count, dropped=2 * count, rejected=0,
+                       **{f'dropped_{c}': n * count for c, n in (causes or {}).items()})])
             writer.write(diagnostics, now, STORE.serialize_cdr(array, array.__msgtype__))
             image = T['sensor_msgs/msg/Image'](
                 header=header(now - age_ns), height=1, width=1, encoding='mono8',
@@ -47,7 +48,7 @@ def make_bag(path, storage, restarts_at=99, age_ns=50_000_000, run_ms=30.0,
 
 
 @pytest.mark.parametrize('storage', [StoragePlugin.SQLITE3, StoragePlugin.MCAP])
-def test_a_bag_tells_ages_stages_and_fates(tmp_path, storage, capsys) -> None:
+def test_a_bag_tells_ages_stages_and_outcomes(tmp_path, storage, capsys) -> None:
     make_bag(tmp_path / 'bag', storage)
     record = read_bag(tmp_path / 'bag', 'segment')
     assert record.label_ages_ms == [50.0] * 10
@@ -57,6 +58,17 @@ def test_a_bag_tells_ages_stages_and_fates(tmp_path, storage, capsys) -> None:
     assert '10 labels, p50 50 ms, p95 50 ms, p99 50 ms; 72 segmented; 18 dropped; 0 rejected' in (
         capsys.readouterr().out)
     assert cv2.imread(str(output)).shape[0] > 500
+
+
+def test_what_was_dropped_is_told_and_drawn_by_cause(tmp_path, capsys) -> None:
+    make_bag(tmp_path / 'bag', StoragePlugin.MCAP,
+             causes={'newer': 1.5, 'rate_limit': 0.5, 'deactivated': 0, 'abandoned': 0})
+    assert main([str(tmp_path / 'bag'), '--output', str(tmp_path / 'report.png')]) == 0
+    assert '72 segmented; 18 dropped (4 rate limit, 14 newer); 0 rejected' in (
+        capsys.readouterr().out)
+    legend = draw(read_bag(tmp_path / 'bag', 'segment')).axes[2].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == [
+        'segmented', 'rejected', 'dropped: rate limit', 'dropped: newer']
 
 
 def test_a_long_title_is_whole(tmp_path) -> None:

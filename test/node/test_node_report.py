@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from types import SimpleNamespace
 
-from lednet_ros.node.node_report import read_reports, stage_quantiles
+from lednet_ros.node.node_report import dropped_words, read_reports, stage_quantiles
 
 
 def status(name: str, level, **values) -> SimpleNamespace:
@@ -46,3 +46,16 @@ def test_nothing_that_a_terminal_would_obey_gets_through() -> None:
     assert report.engine.message == 'a�[2J: engine says so'
     assert report.engine.values == {'back�[2J': 'torch�[2J 5 µs °�'}
     assert list(report.cameras) == ['b�[2J']
+
+
+def test_why_images_were_dropped_is_told_where_they_were() -> None:
+    assert dropped_words({'dropped': '5', 'dropped_newer': '3', 'dropped_rate_limit': '2',
+                          'dropped_abandoned': '0', 'dropped_deactivated': 'nan'}) == [
+        '2 dropped: sooner than max_rate_hz allows', '3 dropped: a newer one came before its turn']
+    assert dropped_words({'dropped': '5'}) == []  # by a node of before
+
+
+def test_what_is_no_finite_number_is_none() -> None:
+    report, = read_reports(array(
+        status('a: engine', 0, x='nan', y='-inf', z='1e999', w='1'), status('a: latency', 0)))
+    assert [report.engine.number(name) for name in 'xyzw'] == [None, None, None, 1.0]

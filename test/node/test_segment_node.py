@@ -405,7 +405,7 @@ def test_every_frame_is_segmented_dropped_or_rejected_and_the_newest_wins(graph)
     graph.exchange(outlet, last, inbox)
 
     camera = wait_for_camera(diagnostics, lambda c: int(c['received']) == sum(
-        int(c[fate]) for fate in ('segmented', 'dropped', 'rejected'))
+        int(c[outcome]) for outcome in ('segmented', 'dropped', 'rejected'))
         and int(c['received']) > 60 and int(c['segmented']) >= len(inbox.messages))  # the last one
     assert int(camera['dropped']) > 0
     assert int(camera['rejected']) == 6
@@ -574,10 +574,10 @@ def test_a_backend_that_fails_is_an_error_and_configuring_anew_recovers(graph) -
         camera = values(array, 'segment: camera image')
         assert 'segmenting failed: RuntimeError' in camera['last_rejection']
         assert (camera['state'], camera['level']) == ('rejected', '2')
-        received, *fates = (int(camera[fate]) for fate in (
+        received, *outcomes = (int(camera[name]) for name in (
             'received', 'segmented', 'dropped', 'rejected'))
-        assert fates[0] == len(inbox.messages) == 3
-        assert 0 <= received - sum(fates) <= 2  # in the mailbox and in the network
+        assert outcomes[0] == len(inbox.messages) == 3
+        assert 0 <= received - sum(outcomes) <= 2  # in the mailbox and in the network
         for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP,
                            Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
             assert change_state(graph, transition)

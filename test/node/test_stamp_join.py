@@ -47,3 +47,18 @@ def test_after_time_jumps_back_new_ones_meet() -> None:
     for i in range(3):
         join.put('label', i, i, BOTH)
         assert join.put('info', i, i, BOTH) == {'label': i, 'info': i}
+
+
+def test_each_label_image_is_matched_or_unmatched_or_waits() -> None:
+    join = StampJoin()
+    join.put('label', 1, 'a', BOTH)
+    join.put('label', 1, 'b', BOTH)  # as of a driver whose stamps stand still
+    assert join.unmatched == 1
+    assert join.put('info', 1, 'A', BOTH) == {'label': 'b', 'info': 'A'}
+    join.put('info', 2, 'B', BOTH)
+    join.put('info', 2, 'B', BOTH)  # no label image
+    join.put('label', 3, 'c', BOTH)
+    join.clear()
+    assert join.unmatched == 2
+    join.clear()
+    assert join.unmatched == 2

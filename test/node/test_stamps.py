@@ -17,6 +17,13 @@ def test_a_stamp_of_this_clock_tells_the_age() -> None:
 
 def test_a_little_ahead_is_the_step_of_a_clock_and_no_age() -> None:
     assert age_of(NOW + 25_000_000, NOW) == (0.0, '')
+    assert age_of(NOW + 49_000_000, NOW) == (0.0, '')
+    assert age_of(NOW + 51_000_000, NOW).ms is None
+
+
+def test_an_age_is_believed_up_to_a_minute() -> None:
+    assert age_of(NOW - 59_900_000_000, NOW) == (59_900.0, '')
+    assert age_of(NOW - 60_100_000_000, NOW).ms is None
 
 
 @pytest.mark.parametrize(('stamp_ns', 'now_ns', 'words'), [

@@ -66,6 +66,25 @@ def test_what_others_report_is_shown_as_it_is_and_ends_nothing() -> None:
     assert shown.get().count(words) == 9
 
 
+def test_why_images_were_dropped_is_shown() -> None:
+    def status(name: str, **values: str) -> SimpleNamespace:
+        return SimpleNamespace(name=f'segment: {name}', level=0, message='', values=[
+            SimpleNamespace(key=key, value=value) for key, value in values.items()])
+
+    board = Board('')
+    board.take(SimpleNamespace(
+        header=SimpleNamespace(stamp=SimpleNamespace(sec=1, nanosec=0)),
+        status=[status('engine'), status('latency'), status(
+            'camera image', dropped='7', dropped_newer='5', dropped_rate_limit='2',
+            dropped_abandoned='0')]), now_s=0.0)
+    console = Console(width=80)
+    with console.capture() as shown:
+        console.print(board.draw(now_s=0.0))
+    assert '5 dropped: a newer one came before its turn' in shown.get()
+    assert '2 dropped: sooner than max_rate_hz allows' in shown.get()
+    assert 'after the node' not in shown.get()
+
+
 @pytest.mark.usefixtures('graph')
 def test_top_says_so_when_nobody_reports() -> None:
     silent = run('top', '--once', '--within', '1')

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from lednet_ros.errors import BackendUnavailable, ConfigError
 from lednet_ros.labels import LabelSet, builtin_label_set
 from lednet_ros.lednet import LEDNet
 from lednet_ros.segmentation import Segmenter, SegmenterConfig
+from lednet_ros.segmentation import segmenter as segmenter_module
 
 
 def make_checkpoint(
@@ -54,6 +57,21 @@ def test_labels_have_the_size_of_their_frame(segmenter, size) -> None:
     assert result.labels.dtype == result.confidence.dtype == np.uint8
     assert result.labels.flags.c_contiguous
     assert set(result.timings) == {'prepare', 'run', 'finish'}
+
+
+@pytest.mark.parametrize(('run_ms', 'finish_ms'), [(300.0, 680.0), (2000.0, 0.0)],
+                         ids=['as it is', 'by a clock that is off'])
+def test_the_stages_account_for_all_the_time_that_segmenting_took(
+    monkeypatch, run_ms, finish_ms
+) -> None:
+    with Segmenter(make_checkpoint(builtin_label_set('camvid'))) as segmenter:
+        now_s = iter([5.0, 5.015, 6.0])  # called, prepared, done
+        monkeypatch.setattr(segmenter_module, 'perf_counter', lambda: next(now_s))
+        run = segmenter._backend.run
+        monkeypatch.setattr(segmenter._backend, 'run', lambda *args: replace(
+            run(*args), prepare_ms=5.0, run_ms=run_ms))
+        timings = segmenter.segment([noise(64, 96)])[0].timings
+    assert timings == pytest.approx({'prepare': 20.0, 'run': run_ms, 'finish': finish_ms})
 
 
 def test_a_batch_of_mixed_sizes_and_orders_equals_one_by_one(segmenter) -> None:
