@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from lednet_ros.bags.files import is_bag
 from lednet_ros.errors import ConfigError
 from lednet_ros.resizing import resize_image
 
@@ -203,6 +204,9 @@ def open_source(
     if re.fullmatch('[0-9]{1,3}', source):  # a directory may be called 20261125
         return Webcam(int(source), report, stop)
     path = Path(os.path.expanduser(source))
+    if is_bag(path):
+        raise ConfigError(f"{path}: is a bag: 'ros2 bag play' plays it, lednet_segment labels it; "
+                          'give a directory of images, a video file or the number of a webcam')
     if path.is_dir():
         return ImageFiles(_images_in(path, part), report)
     if not path.exists():

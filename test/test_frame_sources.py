@@ -99,6 +99,15 @@ def test_an_error_names_thing_cause_and_remedy(
     assert not reports  # the error says it all
 
 
+@pytest.mark.parametrize('name', ['drive/drive_0.db3', 'drive.mcap', 'drive.bag'])
+def test_a_bag_is_called_one(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b'')
+    bag = tmp_path / Path(name).parts[0]
+    with pytest.raises(ConfigError, match=f"{bag}: is a bag: 'ros2 bag play' plays it, "):
+        open_source(str(bag))
+
+
 @pytest.mark.parametrize(('first', 'last'), [(2, 1), (-1, 3), (0, -2)])
 def test_a_part_without_frames_is_refused(first: int, last: int) -> None:
     with pytest.raises(ConfigError, match=r'^(last_frame|frames) -?\d.*: .*: give '):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import base64
 import io
+import os
 import queue
 import sys
 import textwrap
@@ -160,7 +161,7 @@ def read_bag(path: Path, node: str) -> Record:
 
     A label's age is at the recorder. What is damaged is left out, and named in the record.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         raise ConfigError(f"{path}: does not exist: give a bag's directory, or its file")
     if not is_bag(path):
         raise ConfigError(f"{path}: is no bag: give a rosbag2's directory, or its file")

@@ -60,6 +60,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def _run(args: argparse.Namespace) -> int:
     from lednet_ros.frame_sources import quieten_opencv
     from lednet_ros.offline.output import Output
+    from lednet_ros.offline.sources import fault_of
     from lednet_ros.offline.work import Work
     from lednet_ros.progress_bar import progress_bar
     from lednet_ros.segmentation import Segmenter
@@ -68,9 +69,8 @@ def _run(args: argparse.Namespace) -> int:
     quieten_opencv()
     config = segmenter_config(args)
     for source in args.sources:
-        if not source.exists():
-            raise ConfigError(f'{source}: does not exist: give an image, a directory, a video or '
-                              'a bag')
+        if fault := fault_of(source):
+            raise ConfigError(f'{source}: {fault}')
     with Segmenter(args.checkpoint or None, config) as segmenter:
         height, width = segmenter.input_size
         output = Output(args.output, {

@@ -98,7 +98,7 @@ class Output:
 
     def holds(self, path: Path) -> bool:
         """Whether a path is, by its place, a result or kept for one."""
-        path = path.resolve()
+        path = Path(os.path.realpath(path))  # resolve() raises on links that lead to themselves
         if self._place not in path.parents:
             return False
         name = path.relative_to(self._place)
@@ -128,6 +128,16 @@ class Output:
         except OSError as error:
             raise ConfigError(f'{path}: cannot be written: {error.strerror}: make room or choose '
                               f'another --output, then go on by {self.again}') from error
+
+
+def results_in(directory: Path) -> set[Path]:
+    """Return the results of a run that wrote to this directory; none where none did."""
+    try:
+        found = json.loads((directory / RECORD).read_text(encoding='utf-8'))
+        names = {'label', 'overlay', RECORD, *found.get('origins', {})}
+    except (OSError, ValueError, AttributeError):
+        return set()
+    return {directory / name for name in names}
 
 
 def _others(found: Any, settings: Mapping[str, Any]) -> list[str]:

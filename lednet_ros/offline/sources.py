@@ -12,7 +12,7 @@ from typing import NamedTuple
 from lednet_ros.bags.files import BAG_SUFFIXES, beside, is_bag
 from lednet_ros.errors import ConfigError
 from lednet_ros.frame_sources import IMAGE_SUFFIXES, natural
-from lednet_ros.offline.output import Output
+from lednet_ros.offline.output import Output, results_in
 
 # Those of which a directory's films are known. A file that is given itself may have any.
 VIDEO_SUFFIXES = ('.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg', '.mts',
@@ -86,13 +86,16 @@ def _search(root: Path, output: Output, found: Found) -> None:
             found.unreadable.append(f'{directory}: cannot be read: {error.strerror}: let this '
                                     'user read it')
             continue
+        results = results_in(directory)
         for path in entries:
             name = path.relative_to(root)
             suffix = path.suffix.lower()
             is_file = os.path.isfile(path)
             if output.holds(path):
                 continue
-            if path.name.startswith('.'):
+            if path in results:
+                found.skipped.append(('results of other runs', path))
+            elif path.name.startswith('.'):
                 found.skipped.append(('hidden', path))
             elif is_file and suffix in IMAGE_SUFFIXES:
                 found.pictures.append(Item(path, name.with_suffix('')))
@@ -108,19 +111,20 @@ def _search(root: Path, output: Output, found: Found) -> None:
                     ahead.append((path, (*around, real)))
             elif is_file:
                 found.skipped.append((suffix or 'no suffix', path))
-            elif (fault := _fault(path)) and suffix in (
+            elif (fault := fault_of(path)) and suffix in (
                     *IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *BAG_SUFFIXES, ''):
                 found.unreadable.append(f'{path}: {fault}')
             else:
                 found.skipped.append(('no files', path))
 
 
-def _fault(path: Path) -> str:
+def fault_of(path: Path) -> str:
     """Return why it cannot be told what a path is, with the remedy; nothing where it can."""
     try:
         os.stat(path)
     except FileNotFoundError:
-        return 'is a link to what is not there: mend or remove it'
+        return ('is a link to what is not there: mend or remove it' if os.path.islink(path) else
+                'does not exist: give an image, a directory, a video or a bag')
     except OSError as error:
-        return f'cannot be read: {error.strerror}: let this user read it'
+        return f'cannot be read: {error.strerror}: mend that, or let this user read it'
     return ''

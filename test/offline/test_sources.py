@@ -92,10 +92,13 @@ def test_a_link_to_nothing_is_no_skipped_picture(tmp_path, found) -> None:
     (tmp_path / 'd' / '2.png').symlink_to('gone.png')
     (tmp_path / 'd' / 'day2').symlink_to('gone')
     (tmp_path / 'd' / 'notes.txt').symlink_to('gone')
+    (tmp_path / 'd' / 'self.png').symlink_to('self.png')
     seen = found(tmp_path / 'd')
-    assert sorted(seen['unreadable']) == [
-        f'd/{name}: is a link to what is not there: mend or remove it' for name in (
-            '2.png', 'day2')]
+    assert seen['unreadable'] == [
+        'd/2.png: is a link to what is not there: mend or remove it',
+        'd/day2: is a link to what is not there: mend or remove it',
+        'd/self.png: cannot be read: Too many levels of symbolic links: mend that, or let this '
+        'user read it']
     assert seen['skipped'] == ['no files: d/notes.txt']
 
 
@@ -126,6 +129,21 @@ def test_results_in_a_source_are_no_part_of_it(tmp_path, found, output) -> None:
     assert [item.name for item in seen.pictures] == [Path('1')]
     assert [item.name for item in seen.bags] == [Path('drive_labels')]
     assert not seen.videos
+
+
+def test_results_of_other_runs_are_no_pictures_either(tmp_path, found) -> None:
+    make(tmp_path / 'd', '1.png', 'more/2.png')
+    for other in ('d', 'd/more', 'd/out1'):
+        place = Output(tmp_path / other, {}, [tmp_path / 'd'], overwrite=True)
+        place.begin(tmp_path / 'd', {Path('drive_labels'): tmp_path / 'drive'})
+        make(tmp_path / other, 'label/1.png', 'overlay/1.png', 'drive_labels/metadata.yaml',
+             'drive_labels/drive_labels.db3')
+    seen = found(tmp_path / 'd')
+    assert seen['pictures'] == ['d/1.png=1', 'd/more/2.png=more/2']
+    assert not seen['bags']
+    assert seen['skipped'] == sorted(
+        f'results of other runs: {other}/{name}' for other in ('d', 'd/more', 'd/out1')
+        for name in ('label', 'overlay', 'drive_labels', 'lednet_segment.json'))
 
 
 @pytest.mark.parametrize(('name', 'kind', 'expected'), [
