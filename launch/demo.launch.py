@@ -18,6 +18,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from lednet_ros.node.demo import source_parameters
+from lednet_ros.node.launching import namespace_to_add
 from lednet_ros.node.middleware import large_image_environment
 
 SHARE = FindPackageShare('lednet_ros')
@@ -34,7 +35,7 @@ ARGUMENTS = [
         'checkpoint', default_value='',
         description='checkpoint file; empty: the one of the package'),
     DeclareLaunchArgument(
-        'rviz', default_value='false', choices=['true', 'false'],
+        'rviz', default_value='false',
         description='show the images in RViz'),
 ]
 
@@ -65,6 +66,9 @@ def start_nodes(context: LaunchContext) -> 'list[LaunchDescriptionEntity]':
             }.items()),
         Node(
             package='lednet_ros', executable='image_source_node', name='image_source',
+            namespace=namespace_to_add(
+                context.launch_configurations.get('namespace', ''),
+                context.launch_configurations.get('ros_namespace', '')),
             output='screen', emulate_tty=True, parameters=[source],
             on_exit=Shutdown(reason='the camera ended')),
     ]

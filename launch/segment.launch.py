@@ -2,15 +2,22 @@
 """Start segment_node on a camera's images and, if asked for, ground_node on its labels."""
 
 import os
+import tempfile
+from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
-from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+from lednet_ros.node.launching import (
+    camera_info_beside,
+    is_true,
+    namespace_to_add,
+    parameter_files,
+)
 from lednet_ros.node.middleware import large_image_environment
 
 RVIZ_CONFIG = PathJoinSubstitution([FindPackageShare('lednet_ros'), 'config', 'segment.rviz'])
@@ -40,22 +47,24 @@ ARGUMENTS = [
         description="file with the nodes' parameters, such as a changed copy of "
         'config/segment.yaml or config/ground.yaml; empty: the defaults'),
     DeclareLaunchArgument(
-        'planning', default_value='false', choices=['true', 'false'],
+        'planning', default_value='false',
         description='make ground points, an occupancy grid and a scan of the labels (of the first '
         "camera); needs camera_info and the camera's pose: TF, or pose_source: parameters and "
         'camera.height in params_file'),
     DeclareLaunchArgument(
-        'namespace', default_value='', description="put before the node's name and topics"),
+        'namespace', default_value='',
+        description="put before the nodes' names and relative topics, after what PushRosNamespace "
+        'has put there'),
     DeclareLaunchArgument(
-        'rviz', default_value='false', choices=['true', 'false'],
+        'rviz', default_value='false',
         description='show the images in RViz'),
     DeclareLaunchArgument(
-        'use_sim_time', default_value='', choices=['', 'true', 'false'],
+        'use_sim_time', default_value='',
         description="go by the clock of a simulation's or bag's /clock; empty: params_file's, "
         'else false'),
     DeclareLaunchArgument(
-        'log_level', default_value='info', choices=['debug', 'info', 'warn', 'error', 'fatal'],
-        description='least severity that the node logs'),
+        'log_level', default_value='info',
+        description='least severity that the nodes log: debug, info, warn, error or fatal'),
 ]
 
 
@@ -71,48 +80,61 @@ def start_nodes(context: LaunchContext) -> 'list[LaunchDescriptionEntity]':
     def value(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
+    def flag(name: str) -> 'bool | None':
+        return is_true(name, value(name))
+
     cameras = value('cameras').strip('[] ').replace(',', ' ').split()
-    files = [value('params_file')] if value('params_file') else []
+    files = parameter_files(value('params_file'))
     # An argument that is not given leaves the file's word.
-    use_sim_time = [{'use_sim_time': value('use_sim_time') == 'true'}] if value(
-        'use_sim_time') else []
+    clock = [] if flag('use_sim_time') is None else [{'use_sim_time': flag('use_sim_time')}]
     parameters = files + [{name: ParameterValue(value(name), value_type=str)}
                           for name in ('image_transport', 'checkpoint', 'backend') if value(name)]
     if cameras:
         parameters.append({'cameras': cameras})
 
-    namespace = f'/{value("namespace").strip("/")}'.rstrip('/')
-    image, outputs = value('image'), f'{namespace}/segment'
-    if cameras:  # RViz shows the first
-        image, outputs = f'{cameras[0]}/image', f'{outputs}/{cameras[0]}'
-    if not image.startswith('/'):
-        image = f'{namespace}/{image}'
-    # A driver's topics lie side by side: /camera/image_raw, /camera/camera_info.
-    camera_info = value('camera_info') or f'{image.rpartition("/")[0]}/camera_info'
-    return [
+    # All names that are given relative stay so: the nodes' namespace is put before them, whether
+    # it comes from the argument or from a PushRosNamespace around this file.
+    image, outputs = value('image'), 'segment'
+    camera_info = value('camera_info') or camera_info_beside(image)
+    if cameras:  # RViz and the ground node take the first
+        image, outputs = f'{cameras[0]}/image', f'segment/{cameras[0]}'
+    shown, rviz_config = '/image', RVIZ_CONFIG
+    if value('image_transport') == 'compressed':  # RViz goes by the last part of a topic's name
+        image, shown = f'{image}/compressed', '/image/compressed'
+        rviz_config = _with_topic(RVIZ_CONFIG.perform(context), shown)
+    common = {
+        'namespace': namespace_to_add(
+            value('namespace'), context.launch_configurations.get('ros_namespace', '')),
+        'output': 'screen'}
+    log = ['--ros-args', '--log-level', value('log_level').lower()]
+    nodes = []
+    if flag('rviz'):
         # First: were rviz2 not installed, launch would fail and leave a node started before it.
-        Node(
-            package='rviz2', executable='rviz2', name='segment_rviz', output='screen',
-            condition=IfCondition(value('rviz')), parameters=use_sim_time,
-            arguments=['-d', RVIZ_CONFIG],
-            remappings=[('/image', image), *(
+        nodes.append(Node(
+            package='rviz2', executable='rviz2', name='segment_rviz', **common, parameters=clock,
+            arguments=['-d', rviz_config],
+            remappings=[(shown, image), *(
                 (f'/segment/{name}', f'{outputs}/{name}')
                 for name in ('overlay', 'label', 'confidence')), *(
-                (f'/ground/{name}', f'{namespace}/ground/{name}')
-                for name in ('points', 'grid', 'free_space'))]),
-        Node(
-            package='lednet_ros', executable='segment_node', name='segment',
-            namespace=value('namespace'), output='screen', emulate_tty=True,
-            parameters=[*parameters, *use_sim_time],
-            remappings=[] if cameras else [('image', image), ('camera_info', camera_info)],
-            arguments=['--ros-args', '--log-level', value('log_level')]),
-        Node(
-            package='lednet_ros', executable='ground_node', name='ground',
-            namespace=value('namespace'), output='screen', emulate_tty=True,
-            condition=IfCondition(value('planning')), parameters=[*files, *use_sim_time],
-            # With several cameras, those of the first.
+                (f'/ground/{name}', f'ground/{name}')
+                for name in ('points', 'grid', 'free_space'))]))
+    nodes.append(Node(
+        package='lednet_ros', executable='segment_node', name='segment', **common,
+        emulate_tty=True, parameters=[*parameters, *clock], arguments=log,
+        remappings=[] if cameras else [('image', value('image')), ('camera_info', camera_info)]))
+    if flag('planning'):
+        nodes.append(Node(
+            package='lednet_ros', executable='ground_node', name='ground', **common,
+            emulate_tty=True, parameters=[*files, *clock], arguments=log,
             remappings=[(name, f'{outputs}/{name}')
                         for name in ('label', 'camera_info', 'confidence')]
-            + [('label_info', f'{namespace}/segment/label_info')],
-            arguments=['--ros-args', '--log-level', value('log_level')]),
-    ]
+            + [('label_info', 'segment/label_info')]))
+    return nodes
+
+
+def _with_topic(config: str, topic: str) -> str:
+    """Return a copy of RViz's config whose camera panel shows another topic."""
+    text = Path(config).read_text(encoding='utf-8')
+    with tempfile.NamedTemporaryFile('w', suffix='.rviz', delete=False, encoding='utf-8') as file:
+        file.write(text.replace('Value: /image\n', f'Value: {topic}\n'))
+    return file.name
