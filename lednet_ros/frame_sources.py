@@ -19,11 +19,13 @@ import numpy as np
 from lednet_ros.bags.files import is_bag
 from lednet_ros.errors import ConfigError
 from lednet_ros.resizing import resize_image
+from lednet_ros.video_loss import FrameTimes
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.ppm', '.pgm', '.pnm', '.tif', '.tiff',
                   '.webp')
 DEFAULT_RATE_HZ = 10.0   # for image files, and for videos that do not say theirs
 HELD_BYTES = 256 * 2**20  # a repeated part that decodes to at most this is decoded once
+TRIES = 1000             # to read on in a video before its end; damaged frames fail one by one
 RETRY_S = 0.5            # between attempts to open a webcam again
 WARN_EVERY_S = 10.0      # about one webcam
 
@@ -105,26 +107,37 @@ class VideoFile:
         rate_hz = capture.get(cv2.CAP_PROP_FPS)
         self.count = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))  # about; 0: not known
         capture.release()
-        self.missing = 0  # about; what the end lacked when `frames` came to it
+        self.missing = 0  # about; what it lacked when `frames` came to its end, from the first on
         usable = math.isfinite(rate_hz) and 0.0 < rate_hz <= 1000.0
         self.rate_hz = rate_hz if usable else DEFAULT_RATE_HZ
 
     def frames(self) -> Iterator[np.ndarray]:
         """Decode as asked for. Raises ConfigError if the part turns out to be empty."""
-        capture, index, part, at_s = self._open(), 0, self._part, 0.0
+        capture, index, part, faults = self._open(), 0, self._part, 0
+        times = FrameTimes()
         try:
             # Seeking by number is off by some frames in many containers; grabbing never is, and
             # spares the conversion to BGR (640x272 H.264: 1000 frames a second on one core).
-            while index < part.first and capture.grab():
-                index += 1
+            while index < part.first and faults < TRIES:
+                if capture.grab():
+                    index, faults = index + 1, 0
+                else:
+                    faults += 1
                 if self._stop.is_set():
                     return
+            faults = 0
             while index >= part.first and (part.last < 0 or index <= part.last):
                 fetched, frame = capture.read()
                 if not fetched:
-                    self._note_end(index, at_s)
+                    faults += 1
+                    if faults < TRIES:
+                        continue
+                    if part == Part():
+                        self.missing = times.missing(
+                            self.count, self.rate_hz, self._path.suffix.lower())
                     break
-                at_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
+                times.note(capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3, bool(faults))
+                faults = 0
                 yield frame
                 index += 1
         finally:
@@ -135,12 +148,6 @@ class VideoFile:
         if index <= part.first:
             raise ConfigError(f'{self._path}: has {index} frames, so there is no frame '
                               f'{part.first}: give a first_frame below {index}')
-
-    def _note_end(self, decoded: int, at_s: float) -> None:
-        # Where a container has no count it is estimated, by duration and rate: the sound may be
-        # longer than the pictures, and the rate may vary, so the time reached counts too.
-        missing = self.count - max(decoded, round(at_s * self.rate_hz))
-        self.missing = missing if missing > max(5.0, self.rate_hz) + self.count / 100 else 0
 
     def _open(self) -> cv2.VideoCapture:
         # Absolute, so that no name of a file is taken for an address or a pipeline.

@@ -94,8 +94,8 @@ def _run_video(video: VideoFile, item: Item, work: Work, film: _Film | None) -> 
         work.progress.advance(task, len(batch))
     if video.missing:
         work.complain(f'{item.path}: is cut or damaged: about {video.missing} of its '
-                      f'{video.count} frames are missing at its end: give a whole one, or take '
-                      'what there is', 'frames of videos', video.missing)
+                      f'{video.count} frames are missing: give a whole one, or take what there '
+                      'is', 'frames of videos', video.missing)
 
 
 class _Film:

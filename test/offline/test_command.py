@@ -284,6 +284,23 @@ def test_a_film_that_the_disk_had_no_room_for_is_not_kept(tmp_path, segmenter) -
     assert not list((tmp_path / 'out' / 'overlay').iterdir())
 
 
+@pytest.mark.parametrize('suffix', ['.mp4', '.avi', '.mkv'])
+def test_frames_that_a_video_lacks_in_its_middle_are_counted_and_those_behind_are_done(
+    tmp_path, capsys, suffix
+) -> None:
+    source = tmp_path / f'street{suffix}'
+    make_video(source, 100)
+    data = bytearray(source.read_bytes())
+    data[len(data) // 2:len(data) * 11 // 20] = bytes(len(data) * 11 // 20 - len(data) // 2)
+    source.write_bytes(data)
+    run(source, '--output', tmp_path / 'out', '--json', tmp_path / 'f.json', code=1)
+    done = len(list((tmp_path / 'out' / 'label' / 'street').iterdir()))
+    assert 80 < done < 100
+    missing = json.loads((tmp_path / 'f.json').read_text())['left_out']['frames of videos']
+    assert missing['count'] == pytest.approx(100 - done, abs=1)
+    assert f'about {missing["count"]} of its 100 frames are missing' in capsys.readouterr().err
+
+
 def test_a_video_that_is_cut_is_complained_of_and_what_there_is_is_done(tmp_path, capsys) -> None:
     source = tmp_path / 'street.avi'
     make_video(source, 100)
