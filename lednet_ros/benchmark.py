@@ -149,12 +149,12 @@ class Contender(Protocol):
 class _Backend:
     """One of our own, through the Segmenter."""
 
-    def __init__(self, checkpoint: Checkpoint, name: str, knobs: Knobs,
-                 size: tuple[int, int], batch: int) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, name: str, knobs: Knobs, size: tuple[int, int]
+    ) -> None:
         from lednet_ros.segmentation import Segmenter, SegmenterConfig
         self._segmenter = Segmenter(checkpoint, SegmenterConfig(
-            backend=name, device=knobs.device, input_height=size[0], input_width=size[1],
-            max_batch=batch))
+            backend=name, device=knobs.device, input_height=size[0], input_width=size[1]))
         self.name = self._segmenter.backend.partition(' (')[0]
 
     def __call__(self, frames: Sequence[np.ndarray]) -> dict[str, float]:
@@ -236,8 +236,7 @@ def benchmark(
     from lednet_ros.segmentation import SegmenterConfig
     from lednet_ros.segmentation.backends.torch import choose_device
     for size in knobs.sizes:  # what is wrong is said before anything is measured
-        SegmenterConfig(device=knobs.device, input_height=size[0], input_width=size[1],
-                        max_batch=max(knobs.batches))
+        SegmenterConfig(device=knobs.device, input_height=size[0], input_width=size[1])
     knobs = replace(knobs, device=str(choose_device(knobs.device)))
     checkpoint = make_checkpoint(knobs)
     rows: list[Row] = []
@@ -411,7 +410,7 @@ def footprint(knobs: Knobs, name: str) -> Footprint:
 def _probe(knobs: Knobs, name: str) -> None:
     checkpoint = make_checkpoint(knobs)
     size = (512, 1024)
-    backend = _Backend(checkpoint, name, knobs, size, 1)
+    backend = _Backend(checkpoint, name, knobs, size)
     frames = camera_frames(knobs, size, 1)
     backend(frames)
     ready_at_s = time.time()
@@ -457,7 +456,7 @@ def _contenders(
             raise BackendUnavailable(
                 f'the baseline "plain onnx" needs what is not installed ({error}): pip install '
                 'onnxruntime onnx') from error
-    contenders += [_Backend(checkpoint, name, knobs, size, batch) for name in knobs.backends]
+    contenders += [_Backend(checkpoint, name, knobs, size) for name in knobs.backends]
     return contenders
 
 

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+from lednet_ros.segmentation.backends.tensorrt_versions import table
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text()
 
@@ -47,6 +49,10 @@ def test_its_table_of_the_ground_s_parameters_is_the_node_s() -> None:
     from lednet_ros.node.ground_node import PARAMETERS
     assert rows_of('Ground for planners') == [
         (p.name, str(p.default), p.description) for p in PARAMETERS]
+
+
+def test_its_table_of_versions_is_the_code_s() -> None:
+    assert table() in README
 
 
 @pytest.mark.parametrize('link', sorted(set(re.findall(r'\]\((?!http|#)([^)]+)\)', README))))

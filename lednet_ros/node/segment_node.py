@@ -160,7 +160,8 @@ class SegmentNode(LifecycleNode):
             build, self._build = self._build or needed_build(checkpoint, config), None
             if build is not None:
                 config = self._finish_build(build, config)
-            self._segmenter = segmenter = self._load(_make, checkpoint, config)
+            self._segmenter = segmenter = self._load(
+                _make, checkpoint, config, len(self._camera_names()))
             height, width = segmenter.input_size
             self._cameras = [Camera(self, name, self.parameter('image_transport'))
                              for name in self._camera_names()]
@@ -267,7 +268,7 @@ class SegmentNode(LifecycleNode):
 
     def _wanted(self) -> tuple[Checkpoint, SegmenterConfig]:
         """Give what the parameters ask for."""
-        config = SegmenterConfig(max_batch=len(self._camera_names()), **{
+        config = SegmenterConfig(**{
             name: self.parameter(name) for name in (
                 'backend', 'device', 'precision', 'input_height', 'input_width', 'fit',
                 'output_size', 'engine_cache_dir')})
@@ -287,8 +288,8 @@ class SegmentNode(LifecycleNode):
             return config
         if config.backend != 'auto':
             raise BackendUnavailable(build.state.error)
-        self.get_logger().warning(f'{build.state.error}: going on with torch, slower')
-        return replace(config, backend='torch')
+        self.get_logger().warning(f'{build.state.error}: going on without TensorRT, slower')
+        return replace(config, no_tensorrt=build.state.error)
 
     def _load(self, do: Callable[..., T], *args: Any) -> T:
         """Have the loading thread do something, reporting meanwhile; give what it made."""
@@ -563,12 +564,12 @@ class RosHandler(logging.Handler):
             self._logger.debug(record.getMessage())
 
 
-def _make(checkpoint: Checkpoint, config: SegmenterConfig) -> Segmenter:
-    """Set up the network and run it once."""
+def _make(checkpoint: Checkpoint, config: SegmenterConfig, cameras: int) -> Segmenter:
+    """Set up the network and run it once, with a frame of each camera."""
     segmenter = Segmenter(checkpoint, config)
     try:
         height, width = segmenter.input_size
-        segmenter.segment([np.zeros((height, width, 3), np.uint8)] * config.max_batch)
+        segmenter.segment([np.zeros((height, width, 3), np.uint8)] * cameras)
     except Exception:
         segmenter.close()
         raise

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from lednet_ros.offline.sources import Item
     from lednet_ros.offline.work import Work
 
+MAX_BATCH = 32  # a typing error must not become an allocation
+
 
 @command('lednet_segment')
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,7 +49,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--topics', nargs='+', default=[], metavar='TOPIC',
                         help='of bags (default: each that shows pictures)')
     parser.add_argument('--overwrite', action='store_true', help='replace results of before')
-    parser.add_argument('--batch', dest='max_batch', type=int, default=1, metavar='N',
+    parser.add_argument('--batch', type=int, default=1, metavar='N',
                         help='frames segmented at once (default: %(default)s)')
     parser.add_argument('--min-confidence', type=float, default=0.0, metavar='P',
                         help='a less certain pixel becomes 255')
@@ -68,6 +70,8 @@ def _run(args: argparse.Namespace) -> int:
     from lednet_ros.whole_file import write_json
     quieten_opencv()
     config = segmenter_config(args)
+    if not 1 <= args.batch <= MAX_BATCH:
+        raise ConfigError(f'--batch is {args.batch}: give 1 to {MAX_BATCH} frames')
     for source in args.sources:
         if fault := fault_of(source):
             raise ConfigError(f'{source}: {fault}')
@@ -78,7 +82,7 @@ def _run(args: argparse.Namespace) -> int:
             'fit': config.fit, 'min_confidence': config.min_confidence}, args.sources,
             args.overwrite)
         with progress_bar() as progress:
-            work = Work(segmenter, output, progress, args.max_batch, args.overlay, args.topics)
+            work = Work(segmenter, output, progress, args.batch, args.overlay, args.topics)
             names: dict[Path, Path] = {}
             try:
                 for source in args.sources:

@@ -116,7 +116,7 @@ def _command(checkpoint: str | Path | None, config: SegmenterConfig) -> list[str
         sys.executable, '-m', 'lednet_ros.segmentation.compile', '--progress-lines',
         f'--backend={config.backend}', f'--device={config.device}',
         f'--precision={config.precision}', f'--input-height={config.input_height}',
-        f'--input-width={config.input_width}', f'--max-batch={config.max_batch}',
+        f'--input-width={config.input_width}',
         f'--engine-cache-dir={config.engine_cache_dir}']
     if checkpoint:
         command.append(f'--checkpoint={checkpoint}')

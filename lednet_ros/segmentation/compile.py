@@ -44,22 +44,21 @@ def partition_report(
     import torch
 
     from lednet_ros.segmentation.backends.tensorrt import (
-        compile_exported,
-        compile_settings,
+        build_settings,
         export,
         import_torch_tensorrt,
+        partition,
     )
     from lednet_ros.segmentation.backends.torch import make_graph
     import_torch_tensorrt()  # says what is wrong before the long part
     precision = 'fp32' if config.precision == 'fp32' else 'fp16'
-    size = (*config.input_size(checkpoint), config.max_batch)
-    device = torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')
-    settings = compile_settings(precision, torch.device('cuda:0'))
+    size = config.input_size(checkpoint)
+    settings = build_settings(precision, gpu=0, is_integrated=False)
     # The other partitioner would move what falls back to a GPU that may not be there.
-    settings |= {'dryrun': True, 'require_full_compilation': False, 'use_fast_partitioner': False}
-    exported = export(make_graph(checkpoint, confidence, device, precision), *size)
+    settings |= {'require_full_compilation': False, 'use_fast_partitioner': False}
+    exported = export(make_graph(checkpoint, confidence, torch.device('cpu'), precision), *size)
     with redirect_stdout(io.StringIO()):  # it prints a report of its own
-        module = compile_exported(exported, *size, settings)
+        module = partition(exported, *size, settings)
     engines = [part for name, part in module.named_children() if '_run_on_acc' in name]
     fallbacks = tuple(str(node.target) for node in module.graph.nodes
                       if node.op == 'call_function' and 'getitem' not in str(node.target))
@@ -88,8 +87,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser('lednet_compile', description=__doc__.partition(': ')[2])
     add_segmenter_arguments(parser)
-    parser.add_argument('--max-batch', type=int, default=SegmenterConfig().max_batch, metavar='N',
-                        help='frames the engine takes at once: the number of cameras')
     parser.add_argument('--confidence', action='store_true',
                         help='with --dry-run, of the graph that gives confidence too; building '
                              'makes both engines')

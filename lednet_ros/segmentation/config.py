@@ -13,7 +13,6 @@ BACKENDS = ('auto', 'tensorrt', 'torch', 'onnxruntime')
 PRECISIONS = ('auto', 'fp16', 'fp32')
 FITS = ('letterbox', 'stretch')
 OUTPUT_SIZES = ('camera', 'network')
-MAX_BATCH = 32
 MAX_INPUT_SIZE = 8192  # a typing error must not become an allocation
 
 
@@ -29,7 +28,7 @@ class SegmenterConfig:
     fit: str = 'letterbox'       # 'letterbox' keeps the frame's shape, 'stretch' fills the input
     output_size: str = 'camera'  # label images of the frame's size, or as they leave the network
     min_confidence: float = 0.0  # a pixel less certain than this becomes 255
-    max_batch: int = 1           # frames a TensorRT engine takes at once: the number of cameras
+    no_tensorrt: str = ''        # why 'auto' is to leave TensorRT out; '': it is not
     engine_cache_dir: str = ''   # where compiled programs are kept; '': ~/.cache/lednet_ros
 
     def __post_init__(self) -> None:
@@ -44,8 +43,6 @@ class SegmenterConfig:
             if value != 0 and not MIN_INPUT_SIZE <= value <= MAX_INPUT_SIZE:
                 raise ConfigError(f"{name} is {value}: give {MIN_INPUT_SIZE} to {MAX_INPUT_SIZE} "
                                   "pixels, or 0 for the checkpoint's")
-        if not 1 <= self.max_batch <= MAX_BATCH:
-            raise ConfigError(f'max_batch is {self.max_batch}: give 1 to {MAX_BATCH} frames')
         if not 0.0 <= self.min_confidence <= 1.0:
             raise ConfigError(f'min_confidence is {self.min_confidence}: give one from 0 to 1')
 

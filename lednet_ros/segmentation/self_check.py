@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 
 from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.lednet import resize
@@ -49,19 +48,20 @@ def self_check(
     height: int,
     width: int,
     batch: int = 1,
-    device: torch.device | str = 'cpu',
 ) -> SelfCheck:
-    """Compare a program's labels with those of the network in fp32 on `device`.
+    """Compare a program's labels with those of the network in fp32.
 
-    `run` takes `batch` frames, uint8 (N, H, W, 3) RGB, and gives their labels, integer (N, H, W).
+    `run` takes `batch` frames, uint8 (N, H, W, 3) RGB, and returns their labels, integer
+    (N, H, W). The network runs on the CPU: on a GPU, libraries that only this needs would stay in
+    its memory.
     """
     graph = ScoreGraph(copy.deepcopy(checkpoint.network), checkpoint.preprocessing)
-    graph = graph.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    graph = graph.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     frames = make_frames(batch, height, width)
     labels = run(frames)
     same = decided = 0
     for frame, label in zip(frames, labels, strict=True):  # one by one: scores take memory
-        expected, clear = _reference(graph, frame, device)
+        expected, clear = _reference(graph, frame)
         same += int((label == expected)[clear].sum())
         decided += int(clear.sum())
     return SelfCheck(same / decided if decided else 0.0, decided / labels.size)
@@ -90,21 +90,12 @@ def make_frames(count: int, height: int, width: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def _reference(
-    graph: ScoreGraph, frame: np.ndarray, device: torch.device | str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Labels in fp32, and where they are clear: (H, W) integer and bool."""
-    # Without TF32: fp32 shall mean fp32 on a GPU too.
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        scores = graph(torch.from_numpy(frame)[None].to(device))
-    scores = resize(scores, frame.shape[:2])[0]
+def _reference(graph: ScoreGraph, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels in fp32, and where they are clear: (H, W) integer and bool."""
+    scores = resize(graph(torch.from_numpy(frame)[None]), frame.shape[:2])[0]
     if len(scores) == 1:
         everywhere = torch.ones(scores.shape[1:], dtype=torch.bool)
-        return _numpy(scores.argmax(0)), _numpy(everywhere)
+        return scores.argmax(0).numpy(), everywhere.numpy()
     best, second = scores.topk(2, 0).values
     clear = best - second > MARGIN * (scores.max() - scores.min())
-    return _numpy(scores.argmax(0)), _numpy(clear)
-
-
-def _numpy(tensor: Tensor) -> np.ndarray:
-    return tensor.cpu().numpy()
+    return scores.argmax(0).numpy(), clear.numpy()

@@ -1,46 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shared by the tests of this folder."""
 
-import contextlib
-from collections.abc import Iterator
-from typing import Any
+import copy
+import dataclasses
 
+import gpu_stand_ins
 import pytest
 import torch
-from torch import Tensor
 
-from lednet_ros.segmentation.backends import cuda
-
-
-class Stream:
-    def __init__(self, *_: Any) -> None: ...
-    def synchronize(self) -> None: ...
-
-
-class Event:
-    def __init__(self, **_: Any) -> None: ...
-    def record(self) -> None: ...
-    def synchronize(self) -> None: ...
-    def elapsed_time(self, until: 'Event') -> float:
-        return 1.25
+from lednet_ros.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
 
 
 @pytest.fixture
 def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine whose GPU is the CPU and which cannot capture CUDA graphs."""
-    @contextlib.contextmanager
-    def no_capture(*_: Any, **__: Any) -> Iterator[None]:
-        raise RuntimeError('operation not permitted when stream is capturing')
-        yield
+    """A machine whose GPU is the CPU."""
+    gpu_stand_ins.install(monkeypatch)
 
-    def empty(*shape: Any, pin_memory: bool = False, **options: Any) -> Tensor:
-        return real_empty(*shape, **options)
 
-    real_empty = torch.empty
-    monkeypatch.setattr(cuda.torch, 'empty', empty)
-    for name, stand_in in {
-            'Stream': Stream, 'Event': Event, 'CUDAGraph': object, 'graph': no_capture,
-            'device': lambda _: contextlib.nullcontext(),
-            'stream': lambda _: contextlib.nullcontext(), 'empty_cache': lambda: None,
-            'mem_get_info': lambda _: (100 << 20, 8192 << 20)}.items():
-        monkeypatch.setattr(torch.cuda, name, stand_in)
+@pytest.fixture
+def no_graphs(stand_ins: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same, where nothing can be captured."""
+    monkeypatch.setattr(torch.cuda, 'graph', gpu_stand_ins.no_capture)
+
+
+@pytest.fixture
+def overflowing() -> Checkpoint:
+    """The shipped network, with activations beyond what fp16 holds. In fp32 it says the same."""
+    checkpoint = load_checkpoint(default_checkpoint())
+    network = copy.deepcopy(checkpoint.network)
+    branch = network.encoder.units1[0].left
+    with torch.no_grad():  # a ReLU between them: what the first multiplies the second divides
+        branch.conv1.weight *= 2e4
+        branch.conv1.bias *= 2e4
+        branch.conv2.weight /= 2e4
+    return dataclasses.replace(checkpoint, network=network)

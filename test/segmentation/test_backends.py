@@ -9,69 +9,98 @@ from typing import Any
 import pytest
 import torch
 
-from lednet_ros.checkpoint import default_checkpoint, load_checkpoint
-from lednet_ros.errors import BackendUnavailable
+from lednet_ros.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
+from lednet_ros.errors import BackendUnavailable, OutOfMemory
 from lednet_ros.segmentation import Segmenter, SegmenterConfig, backends
+from lednet_ros.segmentation.backends import cuda as backends_cuda
+from lednet_ros.segmentation.backends import torch as backends_torch
 from lednet_ros.segmentation.backends.torch import TorchBackend, device_health
 from lednet_ros.segmentation.config import BACKENDS
+from lednet_ros.segmentation.self_check import make_frames
 
 SMALL = {'input_height': 32, 'input_width': 32}
 
 
 class Stub:
-    """Stands for a backend and keeps what it was made with."""
+    """Stands for a backend, keeps what it was made with, and fails where it is told to."""
 
-    def __init__(self, name: str, error: str | None = None) -> None:
-        self.name, self._error = name, error
+    def __init__(self, name: str, errors: dict[str, Exception]) -> None:
+        self.name, self._errors = name, errors
 
     def __call__(self, checkpoint: Any, config: SegmenterConfig, reason: str) -> 'Stub':
-        if self._error:
-            raise BackendUnavailable(self._error)
+        self.name += ' cpu' if config.device == 'cpu' else ''
+        if self.name in self._errors:
+            raise self._errors[self.name]
         self.reason = reason
         return self
 
 
 @pytest.fixture
 def choose(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Give the choice on a machine with or without CUDA, and where some backends fail."""
-    def choose(config: SegmenterConfig, cuda: bool, **errors: Any) -> Any:
+    """Return the choice on a machine with or without CUDA, and where some backends fail."""
+    def choose(
+        config: SegmenterConfig, cuda: bool, errors: dict[str, Exception] | None = None
+    ) -> Any:
         monkeypatch.setattr(torch.cuda, 'is_available', lambda: cuda)
         monkeypatch.setattr(torch.cuda, 'device_count', lambda: int(cuda))
-        monkeypatch.setattr(backends, '_load', lambda name: Stub(name, errors.get(name)))
+        monkeypatch.setattr(backends, '_load', lambda name: Stub(name, errors or {}))
         return backends.make_backend(None, config)
     return choose
 
 
-@pytest.mark.parametrize(('device', 'cuda', 'errors', 'name', 'reason'), [
-    ('auto', True, {}, 'tensorrt', 'a CUDA GPU and torch_tensorrt are there'),
-    ('cuda:0', True, {}, 'tensorrt', 'a CUDA GPU and torch_tensorrt are there'),
-    ('auto', True, {'tensorrt': 'no such library'}, 'torch', 'a CUDA GPU, but no such library'),
-    ('auto', False, {}, 'onnxruntime', 'no CUDA GPU'),
-    ('cpu', True, {}, 'onnxruntime', 'device is cpu'),
-    ('auto', False, {'onnxruntime': 'no such library'}, 'torch',
-     'no CUDA GPU, and no such library'),
-], ids=['CUDA', 'this GPU', 'no TensorRT', 'no CUDA', 'CPU asked for', 'no ONNX Runtime'])
+NONE = BackendUnavailable('no such library')
+FULL = OutOfMemory('the GPU is full')
+
+
+@pytest.mark.parametrize(('config', 'cuda', 'errors', 'name', 'reason'), [
+    ({}, True, {}, 'tensorrt', 'a CUDA GPU and torch_tensorrt are there'),
+    ({'device': 'cuda:0'}, True, {}, 'tensorrt', 'a CUDA GPU and torch_tensorrt are there'),
+    ({}, True, {'tensorrt': NONE}, 'torch', 'a CUDA GPU, but no such library'),
+    ({'no_tensorrt': 'no engine'}, True, {}, 'torch', 'a CUDA GPU, but no engine'),
+    ({}, True, {'tensorrt': NONE, 'torch': FULL}, 'onnxruntime cpu',
+     'a CUDA GPU, but no such library, and the GPU is full'),
+    ({'no_tensorrt': 'no engine'}, True, {'torch': FULL, 'onnxruntime cpu': NONE}, 'torch cpu',
+     'a CUDA GPU, but no engine, and the GPU is full, and no such library'),
+    ({}, False, {}, 'onnxruntime cpu', 'no CUDA GPU'),
+    ({'device': 'cpu'}, True, {}, 'onnxruntime cpu', 'device is cpu'),
+    ({}, False, {'onnxruntime cpu': NONE}, 'torch cpu', 'no CUDA GPU, and no such library'),
+], ids=['CUDA', 'this GPU', 'no TensorRT', 'no engine', 'a full GPU', 'nor ONNX Runtime',
+        'no CUDA', 'CPU asked for', 'no ONNX Runtime'])
 def test_auto_takes_the_fastest_there_is(
-    choose: Callable[..., Any], caplog: pytest.LogCaptureFixture, device: str, cuda: bool,
-    errors: Any, name: str, reason: str
+    choose: Callable[..., Any], caplog: pytest.LogCaptureFixture, config: dict[str, Any],
+    cuda: bool, errors: dict[str, Exception], name: str, reason: str
 ) -> None:
     with caplog.at_level(logging.INFO):
-        backend = choose(SegmenterConfig(device=device), cuda, **errors)
+        backend = choose(SegmenterConfig(**config), cuda, errors)
     assert (backend.name, backend.reason) == (name, reason)
     assert sum(f'backend {name}: {reason}' in line for line in caplog.messages) == 1
-    assert all(error in caplog.text for error in errors.values())
+    assert all(str(error) in caplog.text for error in errors.values())
 
 
-def test_auto_on_a_gpu_that_is_not_there_is_an_error(choose: Callable[..., Any]) -> None:
-    with pytest.raises(BackendUnavailable, match='cuda:0'):
-        choose(SegmenterConfig(device='cuda:0'), cuda=False)
+@pytest.mark.parametrize('config', [{'device': 'cuda:0'}, {'precision': 'fp16'}], ids=str)
+def test_auto_stays_on_the_gpu_where_that_is_asked_for(
+    choose: Callable[..., Any], config: dict[str, Any]
+) -> None:
+    with pytest.raises(OutOfMemory, match='the GPU is full'):
+        choose(SegmenterConfig(**config), True, {'tensorrt': NONE, 'torch': FULL})
+
+
+def test_why_a_gpu_cannot_be_used_is_the_reason(
+    choose: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends_cuda.glob, 'glob', lambda pattern: ['/dev/nvidia0'])
+    monkeypatch.setattr(torch.version, 'cuda', '13.0')
+    why = 'an NVIDIA GPU, but its driver does not fit CUDA 13.0'
+    assert choose(SegmenterConfig(), False).reason.startswith(why)
+    with pytest.raises(BackendUnavailable, match=f'device cuda:0: {why}'):
+        choose(SegmenterConfig(device='cuda:0'), False)
 
 
 @pytest.mark.parametrize('name', [name for name in BACKENDS if name != 'auto'])
 def test_a_backend_asked_for_is_never_substituted(choose: Callable[..., Any], name: str) -> None:
     assert choose(SegmenterConfig(backend=name), True).reason == 'asked for'
     with pytest.raises(BackendUnavailable, match='broken'):
-        choose(SegmenterConfig(backend=name), True, **{name: 'broken'})
+        choose(SegmenterConfig(backend=name), True, {name: BackendUnavailable('broken')})
 
 
 def test_without_onnxruntime_the_error_says_how_to_get_it(
@@ -124,3 +153,66 @@ def test_what_torch_runs_on_a_gpu_in_fp32_is_fp32() -> None:
     backend._graphs[False] = lambda pixels: told.append(torch.backends.cudnn.allow_tf32)
     backend._program(False)(torch.zeros(1))
     assert told == [False]
+
+
+@pytest.fixture
+def gpu(stand_ins: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU, on which fp16 is what a CPU makes of it."""
+    monkeypatch.setattr(backends_torch, 'choose_device', lambda device: torch.device('cpu'))
+    monkeypatch.setattr(backends_torch, 'is_gpu', lambda device: True)
+
+
+def start_torch(checkpoint: Checkpoint, precision: str = 'auto') -> TorchBackend:
+    return TorchBackend(checkpoint, SegmenterConfig(precision=precision, **SMALL))
+
+
+@pytest.mark.usefixtures('gpu')
+def test_fp16_on_a_gpu_is_checked_through_its_cuda_graph() -> None:
+    backend = start_torch(load_checkpoint(default_checkpoint()))
+    assert backend.name == 'torch cpu fp16'
+    assert backend.self_check is not None
+    assert backend.self_check.agreement > 0.99
+    assert backend._runner is not None
+    assert backend._runner._captured[False].graph is not None
+
+
+@pytest.mark.usefixtures('gpu')
+def test_where_fp16_overflows_fp32_runs_and_says_so(
+    overflowing: Checkpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = start_torch(overflowing)
+    assert backend.name == 'torch cpu fp32'
+    warnings = [r.getMessage() for r in caplog.records if r.levelname == 'WARNING']
+    assert len(warnings) == 1
+    assert 'torch cpu fp16: the self-check failed' in warnings[0]
+    assert 'going on in fp32' in warnings[0]
+    frames = make_frames(1, 32, 32)
+    expected = TorchBackend(overflowing, SegmenterConfig(precision='fp32', **SMALL))
+    assert (backend.run(frames, False).labels == expected.run(frames, False).labels).all()
+
+
+@pytest.mark.usefixtures('gpu')
+def test_fp16_asked_for_by_name_is_refused_where_it_overflows(overflowing: Checkpoint) -> None:
+    with pytest.raises(BackendUnavailable, match=r'the self-check failed.*choose precision auto'):
+        start_torch(overflowing, 'fp16')
+
+
+@pytest.mark.usefixtures('gpu')
+@pytest.mark.parametrize('precision', ['fp16', 'fp32'])
+@pytest.mark.parametrize('where', ['Stream', 'CUDAGraph', 'get_arch_list'])
+@pytest.mark.parametrize(('raised', 'expected'), [
+    (RuntimeError('CUDA error: no kernel image is available'), BackendUnavailable),
+    (RuntimeError('CUDA error: out of memory'), OutOfMemory),
+    (AssertionError(), BackendUnavailable)], ids=repr)
+def test_whatever_goes_wrong_on_a_gpu_at_the_start_lets_auto_go_on(
+    monkeypatch: pytest.MonkeyPatch, precision: str, where: str, raised: Exception,
+    expected: type[Exception]
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise raised
+
+    monkeypatch.setattr(torch.cuda, where, fail)
+    with pytest.raises(expected) as error:
+        start_torch(load_checkpoint(default_checkpoint()), precision)
+    assert '\n' not in str(error.value)
+    assert 'torch cpu' in str(error.value)

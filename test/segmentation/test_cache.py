@@ -19,10 +19,10 @@ import pytest
 from lednet_ros.errors import BackendUnavailable
 from lednet_ros.segmentation.backends.cache import EngineCache, EngineKey, default_directory
 
-KEY = EngineKey('onnx', 'a' * 64, 1, 512, 1024, 1, 'fp32', False, 'cpu', (('onnxruntime', '1'),))
+KEY = EngineKey('onnx', 'a' * 64, 1, 512, 1024, 'fp32', False, 'cpu', (('onnxruntime', '1'),))
 OTHER = {
     'kind': 'tensorrt', 'weights_sha256': 'b' * 64, 'graph_version': 2, 'height': 256,
-    'width': 512, 'batch': 2, 'precision': 'fp16', 'confidence': True, 'device': 'Orin sm87',
+    'width': 512, 'precision': 'fp16', 'confidence': True, 'device': 'Orin sm87',
     'versions': (('onnxruntime', '2'),),
 }
 
@@ -60,7 +60,7 @@ def test_another_value_of_any_part_of_the_key_is_a_miss(tmp_path: Path, name: st
 
 
 def test_a_file_name_says_what_it_is_for() -> None:
-    assert KEY.file_name.startswith('onnx-512x1024-b1-fp32-')
+    assert KEY.file_name.startswith('onnx-512x1024-fp32-')
 
 
 @pytest.mark.parametrize('damage', [
@@ -207,7 +207,7 @@ def test_entries_say_what_they_are(tmp_path: Path) -> None:
 
 def test_pruning_goes_by_last_use_and_clears_what_is_left_over(tmp_path: Path) -> None:
     cache = EngineCache(tmp_path)
-    unused = dataclasses.replace(KEY, batch=2)
+    unused = dataclasses.replace(KEY, height=256)
     for key in (KEY, unused):
         cache.fetch(key, build, load)
         long_ago_s = time.time() - 40 * 86400

@@ -172,9 +172,9 @@ def test_every_setting_that_an_engine_depends_on_reaches_the_child() -> None:
     from lednet_ros.segmentation.compile import _parse
     config = SegmenterConfig(
         backend='tensorrt', device='cuda:1', precision='fp32', input_height=64, input_width=96,
-        max_batch=3, engine_cache_dir='/some/where')
+        engine_cache_dir='/some/where')
     args = vars(_parse(child_build._command('net.safetensors', config)[3:]))
-    for name in ('backend', 'device', 'precision', 'input_height', 'input_width', 'max_batch',
+    for name in ('backend', 'device', 'precision', 'input_height', 'input_width',
                  'engine_cache_dir'):
         assert args[name] == getattr(config, name), name
     assert args['checkpoint'] == 'net.safetensors'

@@ -12,7 +12,7 @@ from lednet_ros.segmentation import compile
 from lednet_ros.segmentation.backends.cache import EngineCache, EngineKey
 from lednet_ros.segmentation.compile import main
 
-KEY = EngineKey('tensorrt', 'abc', 1, 512, 1024, 2, 'fp16', False, 'Orin sm87 cuda:0', ())
+KEY = EngineKey('tensorrt', 'abc', 1, 512, 1024, 'fp16', False, 'Orin sm87 cuda:0', ())
 
 
 @pytest.fixture
@@ -87,7 +87,6 @@ def test_ctrl_c_ends_it_without_a_traceback(
     ('argv', 'says'),
     [(['--checkpoint=/nowhere/net.safetensors'], '/nowhere/net.safetensors: cannot be read'),
      (['--input-height=5'], 'input_height is 5'),
-     (['--max-batch=0'], 'max_batch is 0: give 1 to 32'),
      (['--device=gpu'], "device is 'gpu'")], ids=str)
 def test_errors_are_one_line(
     argv: list[str], says: str, capsys: pytest.CaptureFixture[str]

@@ -197,7 +197,7 @@ def test_fp16_on_the_cpu_is_an_error(segmenter) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='is about a machine without CUDA')
 def test_a_gpu_that_is_not_there_is_named_with_the_remedy(segmenter) -> None:
-    with pytest.raises(BackendUnavailable, match=r'device cuda:0: torch .* sees 0 CUDA devices'):
+    with pytest.raises(BackendUnavailable, match='device cuda:0: no CUDA GPU: choose'):
         Segmenter(segmenter.checkpoint, SegmenterConfig(device='cuda:0'))
 
 

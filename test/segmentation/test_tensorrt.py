@@ -1,38 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """What TensorRT makes of the graph, as far as a machine without a GPU can tell."""
 
-import importlib.metadata
+import inspect
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from tensorrt_check import why_not
+from torch_tensorrt_facts import CONVERT
 
 from lednet_ros.checkpoint import default_checkpoint, load_checkpoint
 from lednet_ros.errors import BackendUnavailable
 from lednet_ros.segmentation import SegmenterConfig
 from lednet_ros.segmentation.backends import tensorrt
-
-CHECKED_WITH = '2.13.0'  # the check uses private API
-
-
-def _why_not() -> str | None:
-    try:
-        version = importlib.metadata.version('torch-tensorrt-rtx')
-    except importlib.metadata.PackageNotFoundError:
-        return 'no torch-tensorrt-rtx: pip install -r requirements/tensorrt_check.txt'
-    ours = torch.__version__.partition('+')[0]
-    if (version, ours) != (CHECKED_WITH, CHECKED_WITH):
-        return (f'torch-tensorrt-rtx {version} and torch {ours}: the check is for '
-                f'{CHECKED_WITH} of both')
-    return None
-
+from lednet_ros.segmentation.backends.tensorrt_versions import ROUTES, Route, check_versions
 
 pytestmark = pytest.mark.timeout(3600)  # two minutes each on two idle cores
-needs_torch_tensorrt = pytest.mark.skipif(_why_not() is not None, reason=str(_why_not()))
+needs_torch_tensorrt = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 
 def run_check(what: str, *arguments: Any) -> tuple[Any, str]:
@@ -45,62 +36,141 @@ def run_check(what: str, *arguments: Any) -> tuple[Any, str]:
 
 
 def assert_one_engine(
-    classes: int, height: int, width: int, batch: int, confidence: bool, precision: str = 'fp16'
+    classes: int, height: int, width: int, confidence: bool, precision: str = 'fp16'
 ) -> None:
-    found, _ = run_check('graph', classes, height, width, batch, confidence, precision)
-    assert len(found['engines']) == 1, found['engines']
-    engine = found['engines'][0]
-    frames = -1 if batch > 1 else 1  # one engine for 1 to `batch` frames
-    assert engine['inputs'] == [['UINT8', [frames, height, width, 3]]]
-    assert engine['outputs'] == [['INT32', [frames, height, width]]] * (1 + confidence)
-    assert engine['bytes'] > 1_000_000
+    found, _ = run_check('graph', classes, height, width, confidence, precision)
+    assert found['inputs'] == [['frames', 'UINT8', [1, height, width, 3]]]
+    assert found['outputs'] == [
+        [f'output{i}', 'INT32', [1, height, width]] for i in range(1 + confidence)]
+    assert found['bytes'] > 1_000_000
     assert found['lowered_is_exact']
 
 
 @needs_torch_tensorrt
 @pytest.mark.parametrize(
-    ('classes', 'height', 'width', 'batch', 'confidence'),
-    [pytest.param(20, 512, 1024, 1, False, id='cityscapes'),
-     pytest.param(11, 365, 479, 2, True, id='camvid-odd-size-two-cameras-confidence')])
+    ('classes', 'height', 'width', 'confidence'),
+    [pytest.param(20, 512, 1024, False, id='cityscapes'),
+     pytest.param(11, 365, 479, True, id='camvid-odd-size-confidence')])
 def test_the_graph_becomes_one_engine(
-    classes: int, height: int, width: int, batch: int, confidence: bool
+    classes: int, height: int, width: int, confidence: bool
 ) -> None:
-    assert_one_engine(classes, height, width, batch, confidence)
+    assert_one_engine(classes, height, width, confidence)
 
 
 @needs_torch_tensorrt
 @pytest.mark.full
 @pytest.mark.parametrize('confidence', [False, True], ids=['labels', 'confidence'])
-@pytest.mark.parametrize('batch', [1, 2])
 @pytest.mark.parametrize(('height', 'width'), [(512, 1024), (365, 479)], ids=['512x1024', 'odd'])
 @pytest.mark.parametrize('classes', [20, 11])
 def test_every_configuration_becomes_one_engine(
-    classes: int, height: int, width: int, batch: int, confidence: bool
+    classes: int, height: int, width: int, confidence: bool
 ) -> None:
-    assert_one_engine(classes, height, width, batch, confidence)
+    assert_one_engine(classes, height, width, confidence)
 
 
 @needs_torch_tensorrt
 @pytest.mark.full
 def test_fp32_becomes_one_engine() -> None:
-    assert_one_engine(20, 512, 1024, 1, True, 'fp32')
+    assert_one_engine(20, 512, 1024, True, 'fp32')
 
 
 @needs_torch_tensorrt
 def test_the_check_sees_what_falls_back() -> None:
     """uint8 out of the engine is what the graph avoids; the check must be able to tell."""
-    parts, _ = run_check('fallback')
-    assert {'falls_back': ['aten._to_copy.default']} in parts
+    said, _ = run_check('fallback')
+    assert 'aten::_to_copy not currently supported' in said
 
 
-@needs_torch_tensorrt
-def test_every_keyword_is_known_to_torch_tensorrt() -> None:
-    """It ignores unknown ones without a word."""
-    found, _ = run_check('signatures')
-    settings = tensorrt.compile_settings('fp16', torch.device('cuda:0'))
-    dry_run = {'dryrun', 'use_fast_partitioner'}
-    assert {'arg_inputs', *settings, *dry_run} - set(found['compile']) == set()
-    assert {'arg_inputs', 'dynamic_shapes'} - set(found['save']) == set()
+FACTS: dict[str, Any] = json.loads(
+    (Path(__file__).parents[1] / 'data' / 'torch_tensorrt_facts.json').read_text())
+
+
+class Recorded:
+    """torch_tensorrt as one version's sources have it: takes what that takes and notes it."""
+
+    def __init__(self, version: str) -> None:
+        self.__version__, self.facts = version, FACTS[version]
+        self.calls: dict[str, dict[str, Any]] = {}
+        for name in ('Device', 'Input'):
+            setattr(self, name, self._callable(name))
+        self.dynamo = SimpleNamespace(
+            **{name: self._callable(name) for name in self.facts['dynamo']
+               if name in self.facts},
+            runtime=SimpleNamespace(**{name: self._callable(name) for name in
+                                       self.facts['dynamo.runtime'] if name in self.facts}))
+
+    def _callable(self, name: str) -> Callable[..., Any]:
+        signature = inspect.Signature([
+            inspect.Parameter(p, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
+            for p in self.facts[name]])
+
+        def call(*args: Any, **keywords: Any) -> Any:
+            signature.bind(*args, **keywords)  # TypeError, where the real one would say nothing
+            self.calls[name] = keywords
+            return SimpleNamespace()
+
+        call.__signature__ = signature  # type: ignore[attr-defined]
+        return call
+
+
+@pytest.fixture(params=FACTS)
+def recorded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Recorded:
+    module = Recorded(request.param)
+    monkeypatch.setattr(tensorrt, 'import_torch_tensorrt', lambda: module)
+    return module
+
+
+def test_every_call_is_known_to_each_version_of_torch_tensorrt(recorded: Recorded) -> None:
+    """It ignores unknown keywords without a word."""
+    settings = tensorrt.build_settings('fp16', gpu=0, is_integrated=True)
+    for call, name in ((tensorrt.build_engine, CONVERT), (tensorrt.partition, 'compile')):
+        call(None, 64, 96, settings)
+        passed = recorded.calls[name]
+        # Else fp16 in the graph would be a hint, and fp32 be as fast as TensorRT likes.
+        assert passed.get('use_explicit_typing', False) == (
+            'use_explicit_typing' in recorded.facts[name])
+        assert 'enabled_precisions' not in passed
+    tensorrt.load_engine(b'engine', True, torch.device('cuda:0'))
+    assert recorded.calls['TorchTensorRTModule'].keys() >= {
+        'serialized_engine', 'input_binding_names', 'output_binding_names', 'settings'}
+    assert recorded.calls['CompilationSettings'].keys() == {'device'}
+    assert recorded.calls['Device'] == {'gpu_id': 0}
+    assert recorded.calls['Input'].keys() == {'shape', 'dtype'}
+
+
+@pytest.mark.parametrize('version', FACTS)
+def test_what_we_leave_to_its_defaults_is_what_we_want(version: str) -> None:
+    defaults = FACTS[version]['defaults']
+    assert defaults['IMMUTABLE_WEIGHTS'] == 'True'
+    assert {defaults[name] for name in (
+        'LAZY_ENGINE_INIT', 'HARDWARE_COMPATIBLE', 'VERSION_COMPATIBLE')} == {'False'}
+    assert defaults.get('ENABLED_PRECISIONS', '{dtype.f32}') == '{dtype.f32}'
+    assert FACTS[version]['logger of that'] == 'logging.getLogger(__name__)'
+
+
+def test_the_versions_that_only_log_what_goes_wrong_inside_are_these() -> None:
+    assert [version for version, known in FACTS.items()
+            if not known['raises what goes wrong inside']] == [
+                '2.8.0', '2.9.0', '2.10.0', '2.11.0']
+
+
+@pytest.mark.parametrize('route', ROUTES, ids=lambda route: f'{route.torch} {route.machine}')
+def test_the_table_of_versions_is_what_the_packages_ask_for(route: Route) -> None:
+    known = FACTS[f'{route.torch}.0']
+    needs = ' '.join(known['needs'])
+    assert re.search(rf'torch ?<[\d.]+,>={route.torch}\.0', needs)
+    assert re.search(rf'tensorrt[-\w]* ?<[\d.]+,>={route.tensorrt}\.', needs)
+    if route.machine == 'PC':
+        assert known['cuda'] == route.cuda
+
+
+def test_every_version_of_the_table_was_read() -> None:
+    assert [f'{number}.0' for number in dict.fromkeys(r.torch for r in ROUTES)] == list(FACTS)
+
+
+def test_a_keyword_it_does_not_know_is_refused(recorded: Recorded) -> None:
+    with pytest.raises(BackendUnavailable, match=r'2\.\d+\.0 does not know precision: install'):
+        tensorrt.build_engine(None, 64, 96, {'precision': 'fp16'})
 
 
 @needs_torch_tensorrt
@@ -111,19 +181,38 @@ def test_dry_run_reports_the_partition() -> None:
     assert 'fallbacks  none\n' in printed
 
 
-@pytest.mark.parametrize(
-    ('ours', 'theirs'), [('2.12.1+cpu', '2.12.0'), ('2.13.0', '2.14.0'), ('2.15.0', '2.15.0')])
-def test_unsupported_versions_are_named_in_one_line(ours: str, theirs: str) -> None:
+@pytest.mark.parametrize(('torch_', 'torch_tensorrt', 'trt', 'install'), [
+    ('2.13.0', '2.14.0', None, 'install torch_tensorrt 2.13 and TensorRT 11.0'),
+    ('2.8.0', '2.14.0', None, 'install torch_tensorrt 2.8 and TensorRT 10.3 or 10.12'),
+    ('2.9.1+cu128', '2.8.0', '10.3.0', 'install torch_tensorrt 2.9 and TensorRT 10.13'),
+    ('2.15.0', '2.15.0', None,
+     'install torch 2.8 to 2.14 and torch_tensorrt of the same number (JetPack 6: 2.8, '
+     'JetPack 7.0 and 7.1: 2.9, JetPack 7.2: 2.12)'),
+    ('2.7.1', '2.7.0', None, 'install torch 2.8 to 2.14 and torch_tensorrt of the same number'),
+    ('2.13.0', '2.13.0', '10.16.1', 'install TensorRT 11.0, or the torch and torch_tensorrt that'),
+    ('2.8.0', '2.8.0', '11.0.0', 'install TensorRT 10.3 or 10.12'),
+])
+def test_versions_that_do_not_fit_are_named_in_one_line(
+    torch_: str, torch_tensorrt: str, trt: str | None, install: str
+) -> None:
     with pytest.raises(BackendUnavailable) as error:
-        tensorrt._check_versions(ours, theirs)
-    assert f'torch {ours} and torch_tensorrt {theirs}' in str(error.value)
-    assert 'install torch 2.13 to 2.14' in str(error.value)
-    assert '\n' not in str(error.value)
+        check_versions(torch_, torch_tensorrt, trt)
+    text = str(error.value)
+    assert text.startswith(f'tensorrt: torch {torch_}, torch_tensorrt {torch_tensorrt}')
+    assert install in text
+    assert 'choose backend torch' in text
+    assert '\n' not in text
 
 
-def test_supported_versions_pass() -> None:
-    tensorrt._check_versions('2.13.0+cu130', '2.13.0')
-    tensorrt._check_versions('2.14.1', '2.14.0')
+@pytest.mark.parametrize('route', ROUTES, ids=str)
+def test_versions_of_the_table_fit(route: Route) -> None:
+    assert check_versions(f'{route.torch}.1+cu', f'{route.torch}.0') is None
+    assert check_versions(f'{route.torch}.1', f'{route.torch}.0', f'{route.tensorrt}.2.6') is None
+
+
+def test_another_tensorrt_of_the_same_major_number_is_doubted() -> None:
+    assert check_versions('2.8.0', '2.8.0', '10.7.0') == (
+        'torch 2.8.0, torch_tensorrt 2.8.0 and TensorRT 10.7.0: made for TensorRT 10.3 or 10.12')
 
 
 @pytest.mark.parametrize(
@@ -150,23 +239,22 @@ def test_without_torch_tensorrt_the_error_says_what_to_install(
 ) -> None:
     monkeypatch.setattr(tensorrt, '_installed_version', lambda: None)
     monkeypatch.setitem(sys.modules, 'torch_tensorrt', None)
-    with pytest.raises(BackendUnavailable, match='is not installed: install the torch_tensorrt'):
+    monkeypatch.setattr(torch, '__version__', '2.13.0')
+    with pytest.raises(BackendUnavailable, match=(
+            r'is not installed: install torch_tensorrt 2\.13 and TensorRT 11\.0, or choose')):
         tensorrt.import_torch_tensorrt()
 
 
-def test_a_keyword_it_does_not_know_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Fake:
-        __version__ = '2.14.0'
+def test_a_user_without_a_name_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs as a number: torch_tensorrt asks for the name."""
+    def fail(name: str) -> None:
+        raise KeyError('getpwuid(): uid not found: 4711')
 
-        class dynamo:  # noqa: N801
-            @staticmethod
-            def compile(exported: Any, *, arg_inputs: Any, device: Any, **kwargs: Any) -> None:
-                raise AssertionError('never called')
-
-    monkeypatch.setattr(tensorrt, 'import_torch_tensorrt', lambda: Fake)
-    settings = {'device': 'cuda:0', 'min_block_size': 1}
-    with pytest.raises(BackendUnavailable, match=r'2\.14\.0 does not know min_block_size'):
-        tensorrt.compile_exported(None, 64, 96, 1, settings)
+    monkeypatch.setattr(tensorrt, '_installed_version', lambda: torch.__version__)
+    monkeypatch.setattr(torch, '__version__', '2.13.0')
+    monkeypatch.setattr(tensorrt.importlib, 'import_module', fail)
+    with pytest.raises(BackendUnavailable, match='give its id one in /etc/passwd'):
+        tensorrt.import_torch_tensorrt()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='this machine has a GPU')

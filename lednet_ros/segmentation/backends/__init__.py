@@ -6,13 +6,13 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from lednet_ros.checkpoint import Checkpoint
-from lednet_ros.errors import BackendUnavailable
+from lednet_ros.errors import BackendUnavailable, OutOfMemory
 from lednet_ros.segmentation.config import SegmenterConfig
 from lednet_ros.segmentation.fit import Fit
 from lednet_ros.segmentation.self_check import SelfCheck
@@ -59,24 +59,36 @@ class Backend(Protocol):
 def make_backend(checkpoint: Checkpoint, config: SegmenterConfig) -> Backend:
     """Choose and set up what runs the network.
 
-    Raises BackendUnavailable with the remedy where a backend asked for by name cannot run;
-    'auto' takes the next one instead and keeps what was amiss as the reason.
+    Raises BackendUnavailable or OutOfMemory with the remedy where a backend asked for by name
+    cannot run; 'auto' takes the next one instead and keeps what was amiss as the reason.
     """
     if config.backend != 'auto':
         return _load(config.backend)(checkpoint, config, 'asked for')
+    from lednet_ros.segmentation.backends.cuda import why_no_gpu
     from lednet_ros.segmentation.backends.torch import choose_device
-    on_gpu = choose_device(config.device).type == 'cuda'
-    if on_gpu:
-        first, second, reason = 'tensorrt', 'torch', 'a CUDA GPU and torch_tensorrt are there'
+    on_cpu = replace(config, device='cpu')
+    attempts = [('onnxruntime', on_cpu), ('torch', on_cpu)]
+    amiss = [config.no_tensorrt] if config.no_tensorrt else []
+    if choose_device(config.device).type == 'cuda':
+        why, but = 'a CUDA GPU', ', but '
+        asked_for_gpu = config.device != 'auto' or config.precision == 'fp16'
+        attempts = [*([] if amiss else [('tensorrt', config)]), ('torch', config),
+                    *([] if asked_for_gpu else attempts)]
     else:
-        first, second = 'onnxruntime', 'torch'
-        reason = 'device is cpu' if config.device == 'cpu' else 'no CUDA GPU'
-    try:
-        backend: Backend = _load(first)(checkpoint, config, reason)
-    except BackendUnavailable as error:
-        _log.warning('%s', error)
-        reason = f'a CUDA GPU, but {error}' if on_gpu else f'{reason}, and {error}'
-        backend = _load(second)(checkpoint, config, reason)
+        why, but = 'device is cpu' if config.device == 'cpu' else why_no_gpu(), ', and '
+    for i, (name, how) in enumerate(attempts):
+        reason = why + but + ', and '.join(amiss) if amiss else why
+        if name == 'tensorrt':
+            reason += ' and torch_tensorrt are there'
+        try:
+            backend = _load(name)(checkpoint, how, reason)
+        except (BackendUnavailable, OutOfMemory) as error:
+            if i == len(attempts) - 1:
+                raise
+            _log.warning('%s', error)
+            amiss.append(str(error))
+        else:
+            break
     _log.info('backend %s: %s', backend.name, backend.reason)
     return backend
 

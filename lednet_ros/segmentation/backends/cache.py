@@ -40,10 +40,9 @@ class EngineKey:
     graph_version: int   # graph.GRAPH_VERSION
     height: int          # of the network's input in pixels
     width: int
-    batch: int
     precision: str       # 'fp16' or 'fp32'
     confidence: bool     # whether the program gives it too
-    device: str          # the GPU's name and compute capability, or 'cpu'
+    device: str          # which GPU, or 'cpu'
     versions: tuple[tuple[str, str], ...]  # (library, version), and whatever else must match
 
     @property
@@ -51,8 +50,7 @@ class EngineKey:
         """A name for people, made unique by a hash over every field."""
         text = json.dumps(asdict(self), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return (f'{self.kind}-{self.height}x{self.width}-b{self.batch}-{self.precision}-'
-                f'{digest}{_ENGINE}')
+        return (f'{self.kind}-{self.height}x{self.width}-{self.precision}-{digest}{_ENGINE}')
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,7 @@ class OnnxRuntimeBackend:
         size = config.input_size(checkpoint)
         key = EngineKey(
             kind='onnx', weights_sha256=checkpoint.sha256, graph_version=GRAPH_VERSION,
-            height=size[0], width=size[1], batch=0,  # of any size
-            precision='fp32', confidence=False, device='cpu',
+            height=size[0], width=size[1], precision='fp32', confidence=False, device='cpu',
             versions=(('onnxruntime', runtime.__version__),
                       ('preprocessing', repr(checkpoint.preprocessing))))
         cached = EngineCache(config.engine_cache_dir or None).fetch(

@@ -6,11 +6,11 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import inspect
-import io
 import logging
 import os
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,29 +18,38 @@ import torch
 from torch import Tensor
 
 from lednet_ros.checkpoint import Checkpoint
-from lednet_ros.errors import BackendUnavailable, LednetRosError, first_line
+from lednet_ros.errors import BackendUnavailable, first_line
 from lednet_ros.segmentation.backends import BackendResult
 from lednet_ros.segmentation.backends.cache import Cached, EngineCache, EngineKey
-from lednet_ros.segmentation.backends.cuda import CudaRunner, Program, out_of_memory_explained
-from lednet_ros.segmentation.backends.torch import choose_device, choose_precision, make_graph
+from lednet_ros.segmentation.backends.cuda import (
+    CudaRunner,
+    Program,
+    explained,
+    require_code_for,
+)
+from lednet_ros.segmentation.backends.tensorrt_versions import INSTEAD, check_versions, wanted
+from lednet_ros.segmentation.backends.torch import (
+    choose_device,
+    choose_precision,
+    is_gpu,
+    make_graph,
+)
 from lednet_ros.segmentation.config import SegmenterConfig
 from lednet_ros.segmentation.fit import Fit
 from lednet_ros.segmentation.graph import GRAPH_VERSION, LabelGraph
 from lednet_ros.segmentation.self_check import SelfCheck, self_check
 
-SUPPORTED = ((2, 13), (2, 14))  # of torch; torch_tensorrt must be of the same number
-INSTEAD = 'or choose backend torch or onnxruntime'
-
 _TRY = f'try precision fp32, {INSTEAD}'
+_GIB = 1 << 30
 
 _log = logging.getLogger(__name__)
 
 
 def import_torch_tensorrt() -> Any:
-    """Import torch_tensorrt, or raise BackendUnavailable with the remedy."""
+    """Return the module torch_tensorrt, or raise BackendUnavailable with the remedy."""
     version = _installed_version()
     if version:
-        _check_versions(torch.__version__, version)
+        check_versions(torch.__version__, version)
     try:
         torch_tensorrt = importlib.import_module('torch_tensorrt')
     except Exception as error:
@@ -48,110 +57,157 @@ def import_torch_tensorrt() -> Any:
         # Exception, at the convenience of whichever of its modules notices first.
         if not version:
             raise BackendUnavailable(
-                'tensorrt: torch_tensorrt is not installed: install the torch_tensorrt that fits '
-                f'torch {torch.__version__}, {INSTEAD}') from error
+                f'tensorrt: torch_tensorrt is not installed: install {wanted(torch.__version__)}, '
+                f'{INSTEAD}') from error
         raise BackendUnavailable(
-            f'tensorrt: torch_tensorrt {version} cannot be imported ({first_line(error)}): check '
-            f'the NVIDIA driver, the TensorRT libraries and that torch is a CUDA build, '
-            f'{INSTEAD}') from error
-    _check_versions(torch.__version__, torch_tensorrt.__version__)
+            f'tensorrt: torch_tensorrt {version} cannot be imported ({_why(error)}): check the '
+            f'NVIDIA driver and that {wanted(torch.__version__)} are there, for CUDA '
+            f'{torch.version.cuda} as this torch is, {INSTEAD}') from error
+    check_versions(torch.__version__, torch_tensorrt.__version__)
     return torch_tensorrt
 
 
 def _installed_version() -> str | None:
-    """Version of torch_tensorrt by its metadata: its import may not live to tell."""
+    """Return torch_tensorrt's version by its metadata: its import may not live to tell."""
     for name in ('torch_tensorrt', 'torch_tensorrt_rtx'):
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            pass
     return None
 
 
-def _check_versions(torch_version: str, torch_tensorrt_version: str) -> None:
-    ours, theirs = (tuple(map(int, re.findall(r'\d+', v)[:2]))
-                    for v in (torch_version, torch_tensorrt_version))
-    if ours != theirs or not SUPPORTED[0] <= ours <= SUPPORTED[1]:
-        first, last = ('.'.join(map(str, v)) for v in SUPPORTED)
-        raise BackendUnavailable(
-            f'tensorrt: torch {torch_version} and torch_tensorrt {torch_tensorrt_version}: '
-            f'install torch {first} to {last} and torch_tensorrt of the same number, {INSTEAD}')
+def _why(error: Exception) -> str:
+    """Return what an import failed with, in a line; what is known of it in plain words."""
+    if 'getpwuid' in str(error):
+        return 'this user has no name: give its id one in /etc/passwd'
+    return first_line(error)
 
 
-def example(height: int, width: int, max_batch: int, device: torch.device) -> Tensor:
-    """Make an input of the graph."""
-    return torch.zeros(max_batch, height, width, 3, dtype=torch.uint8, device=device)
-
-
-def export(graph: LabelGraph, height: int, width: int, max_batch: int) -> Any:
-    """Export the graph for 1 to `max_batch` frames: a torch.export.ExportedProgram."""
-    frames = example(height, width, max_batch, next(graph.parameters()).device)
+def export(graph: LabelGraph, height: int, width: int) -> Any:
+    """Export the graph for one frame: a torch.export.ExportedProgram."""
+    frames = torch.zeros(1, height, width, 3, dtype=torch.uint8)
     with torch.no_grad():
-        return torch.export.export(graph, (frames,), dynamic_shapes=_dynamic(max_batch))
+        return torch.export.export(graph, (frames,))
 
 
-def _dynamic(max_batch: int) -> Any:
-    return None if max_batch == 1 else ({0: torch.export.Dim('batch', min=1, max=max_batch)},)
-
-
-def compile_settings(precision: str, device: torch.device) -> dict[str, Any]:
-    """What torch_tensorrt.dynamo.compile is told beside the program and its inputs."""
+def build_settings(precision: str, gpu: int, is_integrated: bool) -> dict[str, Any]:
+    """Return what torch_tensorrt is told beside the program and its inputs."""
     return {
-        'device': device,
+        'device': import_torch_tensorrt().Device(gpu_id=gpu),
         'require_full_compilation': True,  # a fallback is an error, not a slow surprise
         'min_block_size': 1,
         'disable_tf32': precision == 'fp32',  # fp32 shall mean fp32; the graph says the rest
         # Written without care for full disks or other processes, after minutes of building: away.
         'timing_cache_path': os.devnull,
+        # All of a GPU's own memory, which is the default; a Jetson's is everybody's.
+        'workspace_size': _GIB if is_integrated else 0,
     }
 
 
-def compile_exported(
-    exported: Any, height: int, width: int, max_batch: int, settings: dict[str, Any]
-) -> Any:
-    """Compile an exported program: a torch.fx.GraphModule of TensorRT engines."""
+def build_engine(exported: Any, height: int, width: int, settings: dict[str, Any]) -> bytes:
+    """Return the serialized engine of an exported program. Raise what TensorRT raises inside."""
     torch_tensorrt = import_torch_tensorrt()
-    compile_ = torch_tensorrt.dynamo.compile
+    log = logging.getLogger('torch_tensorrt.dynamo._compiler')
+    inside: list[BaseException] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        if record.exc_info and record.exc_info[1]:
+            inside.append(record.exc_info[1])
+        return not record.exc_info  # it would print the whole graph
+
+    log.addFilter(keep)
+    try:
+        return _call(torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine,
+                     exported, height, width, settings)
+    except Exception:
+        # What went wrong is only logged. Up to 2.11 then a variable has no value, and later
+        # versions raise an error without the first one's type.
+        if inside:
+            raise inside[-1] from None
+        raise
+    finally:
+        log.removeFilter(keep)
+
+
+def partition(exported: Any, height: int, width: int, settings: dict[str, Any]) -> Any:
+    """Return how torch_tensorrt splits an exported program, a torch.fx.GraphModule."""
+    settings = {**settings, 'dryrun': True}
+    return _call(import_torch_tensorrt().dynamo.compile, exported, height, width, settings)
+
+
+def _call(
+    function: Callable[..., Any], exported: Any, height: int, width: int,
+    settings: dict[str, Any],
+) -> Any:
+    """Call a function of torch_tensorrt, or raise BackendUnavailable if a setting is unknown."""
+    torch_tensorrt = import_torch_tensorrt()
+    known = inspect.signature(function).parameters
+    # Up to 2.12 a network is typed weakly unless told: its fp16 is a hint. Later it is always
+    # typed strongly, and there is nothing to tell.
+    if 'use_explicit_typing' in known:
+        settings = {**settings, 'use_explicit_typing': True}
     # It silently ignores what it does not know, and then runs slowly or wrongly.
-    unknown = set(settings) - set(inspect.signature(compile_).parameters)
+    unknown = set(settings) - set(known)
     if unknown:
         raise BackendUnavailable(
             f'tensorrt: torch_tensorrt {torch_tensorrt.__version__} does not know '
-            f'{", ".join(sorted(unknown))}: install a supported version, {INSTEAD}')
-    shape = (height, width, 3)
-    shapes = {'shape': (1, *shape)} if max_batch == 1 else {
-        'min_shape': (1, *shape), 'opt_shape': (max_batch, *shape),
-        'max_shape': (max_batch, *shape)}
-    frames = torch_tensorrt.Input(**shapes, dtype=torch.uint8)
-    return compile_(exported, arg_inputs=[frames], **settings)
+            f'{", ".join(sorted(unknown))}: install {wanted(torch.__version__)}, {INSTEAD}')
+    frames = torch_tensorrt.Input(shape=(1, height, width, 3), dtype=torch.uint8)
+    return function(exported, arg_inputs=[frames], **settings)
+
+
+def load_engine(engine: bytes, confidence: bool, device: torch.device) -> Program:
+    """Return a program that runs a serialized engine, with an execution context of its own."""
+    torch_tensorrt = import_torch_tensorrt()
+    dynamo = torch_tensorrt.dynamo
+    module = dynamo.runtime.TorchTensorRTModule(
+        serialized_engine=engine, input_binding_names=['frames'],
+        output_binding_names=['output0', 'output1'][:1 + confidence], name='lednet',
+        settings=dynamo.CompilationSettings(device=torch_tensorrt.Device(gpu_id=device.index)))
+
+    def program(pixels: Tensor) -> Sequence[Tensor]:
+        outputs = module(pixels)
+        return [outputs] if isinstance(outputs, Tensor) else outputs
+
+    return program
 
 
 def engine_key(checkpoint: Checkpoint, config: SegmenterConfig, confidence: bool) -> EngineKey:
-    """What the engine depends on. Raises BackendUnavailable where TensorRT cannot run."""
+    """Return what the engine depends on. Raise BackendUnavailable where TensorRT cannot run."""
     torch_tensorrt = import_torch_tensorrt()
-    device = choose_device(config.device)
-    if device.type != 'cuda':
+    tensorrt = importlib.import_module('tensorrt')
+    if getattr(tensorrt, '_package_name', '') == 'tensorrt_rtx':  # it stands in under this name
         raise BackendUnavailable(
-            f'tensorrt: device {config.device} gives {device}: TensorRT needs a CUDA GPU, its '
-            f'driver and a CUDA build of torch, {INSTEAD}')
-    gpu = torch.cuda.get_device_properties(device)
-    tensorrt = importlib.import_module('tensorrt')  # torch_tensorrt may stand in for it
+            'tensorrt: torch_tensorrt_rtx is for the tests on machines without a GPU: install '
+            f'{wanted(torch.__version__)} in a venv without it, {INSTEAD}')
+    check_versions(torch.__version__, torch_tensorrt.__version__, tensorrt.__version__)
+    device = _choose_gpu(config)
+    with explained(f'tensorrt {device}', device, INSTEAD):
+        require_code_for(device)
+        gpu = torch.cuda.get_device_properties(device)
     preprocessing = checkpoint.preprocessing
     height, width = config.input_size(checkpoint)
     return EngineKey(
         kind='tensorrt', weights_sha256=checkpoint.sha256, graph_version=GRAPH_VERSION,
-        height=height, width=width,
-        batch=config.max_batch, precision=choose_precision(config, device),
+        height=height, width=width, precision=choose_precision(config, device),
         confidence=confidence,
-        # An engine remembers which of several GPUs it was built on.
-        device=f'{gpu.name} sm{gpu.major}{gpu.minor} {device}',
+        # An engine remembers which of several GPUs it was built on; all Orins have one name.
+        device=f'{gpu.name} sm{gpu.major}{gpu.minor} of {gpu.multi_processor_count} {device}',
         versions=(('torch', torch.__version__), ('torch_tensorrt', torch_tensorrt.__version__),
                   ('tensorrt', tensorrt.__version__),
                   ('preprocessing', f'{preprocessing.mean} {preprocessing.std}')))
 
 
+def _choose_gpu(config: SegmenterConfig) -> torch.device:
+    device = choose_device(config.device)
+    if not is_gpu(device):
+        raise BackendUnavailable(
+            f'tensorrt: device {config.device} gives {device}: TensorRT needs a CUDA GPU, its '
+            f'driver and a CUDA build of torch, {INSTEAD}')
+    return device
+
+
 def is_built(checkpoint: Checkpoint, config: SegmenterConfig, confidence: bool) -> bool:
-    """Whether the cache has the engine. Raises BackendUnavailable where TensorRT cannot run."""
+    """Whether the cache has the engine. Raise BackendUnavailable where TensorRT cannot run."""
     cache = EngineCache(config.engine_cache_dir or None)
     return (cache.directory / engine_key(checkpoint, config, confidence).file_name).is_file()
 
@@ -159,32 +215,40 @@ def is_built(checkpoint: Checkpoint, config: SegmenterConfig, confidence: bool) 
 class TensorRTBackend:
     """Runs the engine of this checkpoint and size, building it where the cache has none (minutes).
 
+    Where fp16 does not hold for these weights and precision is auto, the engine is of fp32.
     Raises BackendUnavailable or OutOfMemory. What it is busy with is logged.
     """
 
     def __init__(
         self, checkpoint: Checkpoint, config: SegmenterConfig, reason: str = 'asked for'
     ) -> None:
+        if config.precision == 'auto' and not is_built(checkpoint, config, False):
+            config = replace(config, precision=_precision_that_holds(checkpoint, config))
         self._keys = {c: engine_key(checkpoint, config, c) for c in (False, True)}
         key = self._keys[False]
-        self._torch_tensorrt = import_torch_tensorrt()
-        self._device = choose_device(config.device)
+        doubt = check_versions(*(version for _, version in key.versions[:3]))
+        if doubt:
+            _log.warning('tensorrt: %s: tried all the same', doubt)
+        self._device = _choose_gpu(config)
         self._checkpoint = checkpoint
-        self._size = key.height, key.width, key.batch
-        self._precision, self._max_batch = key.precision, key.batch
+        self._size = key.height, key.width
+        self._precision = key.precision
         self._cache = EngineCache(config.engine_cache_dir or None)
-        self._saved: dict[bool, bytes] = {}  # by confidence: the saved program
         self.name = f'tensorrt {self._device} {key.precision}'
         self.reason = reason
         self.self_check: SelfCheck | None = None  # of the program loaded last
         self.build_s: float | None = None
-        self._what = (f'{self.name}: the engine of {key.width}x{key.height} pixels and a batch '
-                      f'of {key.batch}')
-        self._runner = CudaRunner(self.name, self._device, key.height, key.width, self._program)
-        # Load the engine and record its CUDA graphs, so that no camera frame waits for that.
-        for batch in range(1, key.batch + 1):
-            frames = np.zeros((batch, key.height, key.width, 3), np.uint8)
-            self._runner.run(frames, config.min_confidence > 0)
+        self._what = f'{self.name}: the engine of {key.width}x{key.height} pixels'
+        self._runner = CudaRunner(self.name, self._device, *self._size, self._program)
+        try:
+            # Load the engine and record its CUDA graph, so that no camera frame waits for that.
+            with explained(f'{self._what}: running it', self._device, INSTEAD):
+                self._runner.run(
+                    np.zeros((1, *self._size, 3), np.uint8), config.min_confidence > 0)
+        except Exception:
+            with suppress(Exception):  # of what is broken
+                self.close()
+            raise
 
     def prepare(
         self, frames: Sequence[np.ndarray], are_rgb: Sequence[bool], fits: Sequence[Fit]
@@ -197,95 +261,87 @@ class TensorRTBackend:
 
         The first time that confidence is asked for, its engine is loaded, or built if need be.
         """
-        results = [self._runner.run(frames[i:i + self._max_batch], confidence)
-                   for i in range(0, len(frames), self._max_batch)]
-        if len(results) == 1:
-            return results[0]
-        return BackendResult(
-            np.concatenate([r.labels for r in results]),
-            np.concatenate([c for r in results if (c := r.confidence) is not None])
-            if confidence else None,
-            run_ms=sum(r.run_ms for r in results),
-            prepare_ms=sum(r.prepare_ms for r in results))
+        return self._runner.run(frames, confidence)
 
     def close(self) -> None:
         """Give back the device's memory."""
-        self._saved.clear()
         self._runner.close()
 
-    def _fetch(self, confidence: bool) -> Cached[bytes]:
-        """Load the saved program of this ending, or build it; either way it is checked."""
-        try:
-            return self._cache.fetch(
-                self._keys[confidence], lambda: self._build(confidence), self._check)
-        except LednetRosError:
-            raise
-        except _Refused as refusal:
-            raise BackendUnavailable(f'{self._what}: {refusal}: {_TRY}') from None
-        except Exception as error:  # TensorRT and its converters raise anything
-            _log.debug('building failed', exc_info=True)
-            raise BackendUnavailable(
-                f'{self._what} cannot be built ({first_line(error)}): {_TRY}') from error
-
     def _program(self, confidence: bool) -> Program:
-        """A program of its own for each CUDA graph.
-
-        TensorRT leaves undefined what a graph does once its execution context is used otherwise.
-        """
-        if confidence not in self._saved:
-            cached = self._fetch(confidence)
-            how = 'from the cache' if cached.hit else f'built in {cached.build_s:.0f} s'
-            _log.info('%s %s; it %s', self._what, how, self.self_check)
-            self._saved[confidence] = cached.engine
-            self.build_s = (self.build_s or 0.0) + cached.build_s
-        return self._load(self._saved[confidence])
+        """Load the engine of this ending, or build it; either way it is checked."""
+        if self.build_s is not None:
+            _log.info('%s: preparing confidence as well: no labels meanwhile', self.name)
+        with explained(self._what, self._device, _TRY):
+            try:
+                cached: Cached[Program] = self._cache.fetch(
+                    self._keys[confidence], lambda: self._build(confidence),
+                    lambda engine: self._load(engine, confidence))
+            except _Refused as refusal:
+                raise BackendUnavailable(f'{self._what}: {refusal}: {_TRY}') from None
+        how = 'from the cache' if cached.hit else f'built in {cached.build_s:.0f} s'
+        _log.info('%s %s; it %s', self._what, how, self.self_check)
+        self.build_s = (self.build_s or 0.0) + cached.build_s
+        return cached.engine
 
     def _build(self, confidence: bool) -> bytes:
-        with out_of_memory_explained(self._what, self._device), torch.cuda.device(self._device):
+        with (explained(f'{self._what}: building it', self._device, _TRY),
+              torch.cuda.device(self._device)):
             _log.info('%s: exporting the network', self.name)
-            graph = make_graph(self._checkpoint, confidence, self._device, self._precision)
+            # On the CPU: the GPU's memory is TensorRT's.
+            graph = make_graph(
+                self._checkpoint, confidence, torch.device('cpu'), self._precision)
             exported = export(graph, *self._size)
             _log.info('%s: building the engine, which can take minutes', self.name)
-            settings = compile_settings(self._precision, self._device)
-            module = compile_exported(exported, *self._size, settings)
-            file = io.BytesIO()
-            self._torch_tensorrt.save(
-                module, file, arg_inputs=[example(*self._size, self._device)],
-                dynamic_shapes=_dynamic(self._max_batch))
-            return file.getvalue()
+            gpu = torch.cuda.get_device_properties(self._device)
+            return build_engine(exported, *self._size, build_settings(
+                self._precision, self._device.index, bool(gpu.is_integrated)))
 
-    def _load(self, saved: bytes) -> Program:
-        module = self._torch_tensorrt.load(io.BytesIO(saved)).module()
+    def _load(self, engine: bytes, confidence: bool) -> Program:
+        """Load an engine and compare it with torch.
 
-        def program(pixels: Tensor) -> Sequence[Tensor]:
-            outputs = module(pixels)
-            return [outputs] if isinstance(outputs, Tensor) else outputs
-
-        return program
-
-    def _check(self, saved: bytes) -> bytes:
-        """Run a saved program once against torch. What this raises makes the cache build anew."""
+        Its bytes are as they were built, so that what goes wrong is the machine's fault, and
+        raised as such: only an engine with other labels is set aside by the cache.
+        """
         _log.info('%s: checking the engine', self.name)
-        try:
-            with (out_of_memory_explained(self._what, self._device),
-                  torch.cuda.device(self._device), torch.no_grad()):
-                program = self._load(saved)
+        with (explained(f'{self._what}: loading it', self._device,
+                        f'delete it by lednet_compile --prune, {INSTEAD}'),
+              torch.cuda.device(self._device), torch.no_grad()):
+            program = load_engine(engine, confidence, self._device)
 
-                def labels(frames: np.ndarray) -> np.ndarray:
-                    return program(torch.from_numpy(frames).to(self._device))[0].cpu().numpy()
+            def labels(frames: np.ndarray) -> np.ndarray:
+                pixels = torch.from_numpy(frames).to(self._device)
+                # torch_tensorrt does not say so where TensorRT refuses to run: its outputs are
+                # then what lay in their memory, which is to be this.
+                nothing = [torch.full((1, *self._size), -1, dtype=torch.int32,
+                                      device=self._device) for _ in range(8)]
+                del nothing
+                found = program(pixels)[0].cpu().numpy()
+                if (found < 0).any():
+                    raise RuntimeError('TensorRT wrote no labels, see the lines above')
+                return found
 
-                found = self_check(self._checkpoint, labels, *self._size, self._device)
-        except RuntimeError as error:
-            if 'cuda error' not in str(error).lower():
-                raise
-            # It says something of the machine, not of the engine, which took minutes.
-            raise BackendUnavailable(
-                f'{self._what}: the GPU failed ({first_line(error)}): look at dmesg, restart the '
-                'machine') from error
+            found = self_check(self._checkpoint, labels, *self._size)
         if found.refusal:
             raise _Refused(found.refusal)
         self.self_check = found
-        return saved
+        return program
+
+
+def _precision_that_holds(checkpoint: Checkpoint, config: SegmenterConfig) -> str:
+    """Return 'fp16', or 'fp32' where these weights in fp16 say something else.
+
+    Tried by torch on the CPU, in seconds, before TensorRT builds for minutes.
+    """
+    graph = make_graph(checkpoint, False, torch.device('cpu'), 'fp16')
+
+    @torch.no_grad()
+    def labels(frames: np.ndarray) -> np.ndarray:
+        return graph(torch.from_numpy(frames))[0].numpy()
+
+    refusal = self_check(checkpoint, labels, *config.input_size(checkpoint)).refusal
+    if refusal:
+        _log.warning('tensorrt: in fp16 %s: going on in fp32, slower', refusal)
+    return 'fp32' if refusal else 'fp16'
 
 
 class _Refused(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 from collections.abc import Sequence
 from time import perf_counter
 
@@ -15,10 +16,19 @@ from torch import Tensor
 from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.errors import BackendUnavailable, ConfigError
 from lednet_ros.segmentation.backends import BackendResult
-from lednet_ros.segmentation.backends.cuda import CudaRunner, Program, out_of_memory_explained
+from lednet_ros.segmentation.backends.cuda import (
+    CudaRunner,
+    Program,
+    explained,
+    require_code_for,
+    why_no_gpu,
+)
 from lednet_ros.segmentation.config import SegmenterConfig
 from lednet_ros.segmentation.fit import Fit, place_all
 from lednet_ros.segmentation.graph import LabelGraph
+from lednet_ros.segmentation.self_check import SelfCheck, self_check
+
+_log = logging.getLogger(__name__)
 
 
 def choose_device(device: str) -> torch.device:
@@ -29,12 +39,16 @@ def choose_device(device: str) -> torch.device:
     if chosen.type == 'cuda':
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (chosen.index or 0) >= count:
-            build = f'torch {torch.__version__}'
+            there = f'{count} of them can be used' if count else why_no_gpu()
             raise BackendUnavailable(
-                f'device {device}: {build} sees {count} CUDA devices: install the driver and a '
-                'CUDA build of torch, or choose device auto or cpu')
+                f'device {device}: {there}: choose device auto or cpu, or another GPU')
         return torch.device('cuda', chosen.index or 0)
     return chosen
+
+
+def is_gpu(device: torch.device) -> bool:
+    """Whether a device is a CUDA GPU."""
+    return device.type == 'cuda'
 
 
 def device_health(device: str) -> dict[str, float]:
@@ -57,10 +71,9 @@ def device_health(device: str) -> dict[str, float]:
 
 def choose_precision(config: SegmenterConfig, device: torch.device) -> str:
     """Give 'fp16' or 'fp32'. Raises ConfigError for fp16 on the CPU."""
-    on_gpu = device.type == 'cuda'
     if config.precision == 'auto':
-        return 'fp16' if on_gpu else 'fp32'
-    if config.precision == 'fp16' and not on_gpu:
+        return 'fp16' if is_gpu(device) else 'fp32'
+    if config.precision == 'fp16' and not is_gpu(device):
         raise ConfigError('precision is fp16 but the device is the CPU, which would only be '
                           'slower: choose precision auto or fp32')
     return config.precision
@@ -79,26 +92,61 @@ class TorchBackend:
     """Runs the graph eagerly, channels last (which halves the time of its convolutions).
 
     On a CUDA GPU it is replayed from CUDA graphs: small kernels wait for their launches otherwise.
+    There fp16 is compared with fp32 first; where it differs and precision is auto, fp32 runs.
+    Raises BackendUnavailable or OutOfMemory.
     """
 
     def __init__(
         self, checkpoint: Checkpoint, config: SegmenterConfig, reason: str = 'asked for'
     ) -> None:
         self._device = choose_device(config.device)
-        precision = choose_precision(config, self._device)
         self._size = config.input_size(checkpoint)
-        on_gpu = self._device.type == 'cuda'
-        self.self_check = None  # it is what others are checked against
+        self.self_check: SelfCheck | None = None  # fp32 is what others are checked against
         self.build_s = None
-        self.name = f'torch {self._device} {precision}'
         self.reason = reason
-        with out_of_memory_explained(f'{self.name}: starting', self._device):
-            self._graphs = {
-                confidence: make_graph(checkpoint, confidence, self._device, precision).to(
-                    memory_format=torch.channels_last)  # type: ignore[call-overload]
-                for confidence in (False, True)}
-        self._runner = CudaRunner(
-            self.name, self._device, *self._size, self._program) if on_gpu else None
+        self._runner: CudaRunner | None = None
+        precision = choose_precision(config, self._device)
+        if is_gpu(self._device):
+            self._start_on_gpu(checkpoint, config, precision)
+        else:
+            self._make_graphs(checkpoint, precision)
+
+    def _make_graphs(self, checkpoint: Checkpoint, precision: str) -> None:
+        self.name = f'torch {self._device} {precision}'
+        self._graphs = {
+            confidence: make_graph(checkpoint, confidence, self._device, precision).to(
+                memory_format=torch.channels_last)  # type: ignore[call-overload]
+            for confidence in (False, True)}
+
+    def _start_on_gpu(
+        self, checkpoint: Checkpoint, config: SegmenterConfig, precision: str
+    ) -> None:
+        """Record the CUDA graph of the labels, so that no camera frame waits for that."""
+        try:
+            with explained(f'torch {self._device} {precision}: starting', self._device,
+                           'choose device cpu'):
+                require_code_for(self._device)
+                self._make_graphs(checkpoint, precision)
+                self._runner = runner = CudaRunner(
+                    self.name, self._device, *self._size, self._program)
+                if precision == 'fp32':
+                    runner.run(np.zeros((1, *self._size, 3), np.uint8), False)
+                    return
+                found = self_check(
+                    checkpoint, lambda frames: runner.run(frames, False).labels, *self._size)
+        except Exception:
+            with contextlib.suppress(Exception):  # of what is broken
+                self.close()
+            raise
+        if not found.refusal:
+            self.self_check = found
+            return
+        self.close()
+        if config.precision == 'fp16':
+            raise BackendUnavailable(
+                f'{self.name}: {found.refusal}: choose precision auto or fp32')
+        _log.warning('%s: %s: going on in fp32, slower', self.name, found.refusal)
+        self._start_on_gpu(checkpoint, config, 'fp32')
 
     def prepare(
         self, frames: Sequence[np.ndarray], are_rgb: Sequence[bool], fits: Sequence[Fit]
