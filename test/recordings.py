@@ -144,11 +144,6 @@ def make_ros1_bag(path: Path, images: int = 3) -> None:
                 types['std_msgs/msg/String'](data=f'note {i}'), 'std_msgs/msg/String'))
 
 
-def record(opcode: int, content: bytes) -> bytes:
-    """Return an MCAP record."""
-    return struct.pack('<BQ', opcode, len(content)) + content
-
-
 def text(words: str) -> bytes:
     """Return a text as MCAP has it."""
     return struct.pack('<I', len(words)) + words.encode()
@@ -156,13 +151,19 @@ def text(words: str) -> bytes:
 
 def make_mcap(
     path: Path, images: int = 3, compression: str = '', chunked: bool = True,
-    indexed: bool = True, checksum: bool = True,
+    indexed: bool = True, checksum: bool = True, padding: bytes = b'',
 ) -> None:
     """Write MCAP as rosbag2's recorder can be told to, and rosbags' writer cannot.
 
-    Two images a chunk; `indexed`: with message indexes and a summary.
+    Two images a chunk; `indexed`: with message indexes and a summary; `padding` is behind what
+    each record has, as MCAP allows, and behind what is packed by zstd.
     """
-    pack = {'': bytes, 'lz4': lz4.frame.compress, 'zstd': zstd.compress}[compression]
+    def record(opcode: int, content: bytes) -> bytes:
+        more = padding if opcode != 5 else b''  # a message's data has no end of its own
+        return struct.pack('<BQ', opcode, len(content + more)) + content + more
+
+    pack = {'': bytes, 'lz4': lz4.frame.compress,
+            'zstd': lambda data: zstd.compress(data) + padding}[compression]
     schema = record(3, struct.pack('<H', 1) + text(IMAGE) + text('ros2msg') + text(
         STORE.generate_msgdef(IMAGE, ros_version=2)[0]))
     about = text('offered_qos_profiles') + text('')

@@ -63,7 +63,8 @@ def expected(count: int = 3, first: int = 0) -> list[tuple[str, int]]:
 @pytest.mark.parametrize('compression', [
     CompressionMode.NONE, CompressionMode.FILE, CompressionMode.MESSAGE],
     ids=lambda mode: mode.name)
-@pytest.mark.parametrize('metadata', ['whole', 'gone', 'empty', 'damaged', 'nameless', 'lying'])
+@pytest.mark.parametrize('metadata', [
+    'whole', 'gone', 'empty', 'damaged', 'nameless', 'lying', 'of other QoS'])
 def test_a_bag_is_read_whatever_its_metadata_say(
     tmp_path, storage, compression, metadata
 ) -> None:
@@ -76,6 +77,7 @@ def test_a_bag_is_read_whatever_its_metadata_say(
         path.write_text({
             'whole': whole, 'empty': '', 'damaged': '{{{',
             'nameless': re.sub('storage_identifier: .*', "storage_identifier: ''", whole),
+            'of other QoS': whole.replace('depth: 5', 'depth: 7'),
             'lying': re.sub('message_count: .*', 'message_count: 0', whole).replace(
                 '/front/image_raw', '/other')}[metadata])
     assert read(bag) == (expected(), [])
@@ -141,8 +143,8 @@ def test_a_file_that_metadata_do_not_name_is_read_but_no_copy_of_one(tmp_path, s
 
 @pytest.mark.parametrize('compression', ['', 'lz4', 'zstd'])
 @pytest.mark.parametrize('form', [
-    {}, {'indexed': False}, {'checksum': False}, {'chunked': False}, {'chunked': False,
-                                                                     'indexed': False}],
+    {}, {'indexed': False}, {'checksum': False}, {'padding': b'more'}, {'chunked': False},
+    {'chunked': False, 'indexed': False}],
     ids=lambda form: ','.join(form) or 'usual')
 def test_mcap_is_read_in_each_of_its_forms(tmp_path, compression, form) -> None:
     make_mcap(tmp_path / 'drive.mcap', 5, compression, **form)

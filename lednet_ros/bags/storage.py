@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The files of rosbag2, MCAP and sqlite3, read as far as they are whole.
 
-rosbags' readers refuse a file that ends early, as that of a recorder that was killed does, and
-give up the rest of a file for one damaged piece of it.
+rosbags' readers refuse a file that ends early, as that of a recorder that was killed does, give
+up the rest of a file for one damaged piece of it, and pass over all messages of a topic whose QoS
+metadata.yaml words otherwise than the file, as rosbag2 itself does now and then.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import sqlite3
 import struct
@@ -218,8 +220,9 @@ class McapFile:
         elif opcode == _CHANNEL and (number := _number(content)) not in self._channels:
             topic, at = _text(content, 4)
             serialization, at = _text(content, at)
-            about, at = {}, at + 4
-            while at < len(content):
+            about = {}
+            at, end = at + 4, at + 4 + int(struct.unpack_from('<I', content, at)[0])
+            while at < end:
                 key, at = _text(content, at)
                 about[key], at = _text(content, at)
             type_, definition = self._schemas.get(_number(content[2:]), ('', ''))
@@ -270,7 +273,11 @@ def _unpacked(chunk: memoryview) -> bytes:
     size, checksum = struct.unpack_from('<QI', chunk, 16)
     compression, at = _text(chunk, 28)
     data = bytes(chunk[at + 8:at + 8 + struct.unpack_from('<Q', chunk, at)[0]])
-    records: bytes = {'': bytes, 'lz4': unpack_lz4, 'zstd': zstd.decompress}[compression](data)
+    if compression == 'zstd':
+        with zstd.open(io.BytesIO(data), 'rb') as packed:
+            records = packed.read(size)  # some writers leave more behind it
+    else:
+        records = {'': bytes, 'lz4': unpack_lz4}[compression](data)
     if len(records) != size or (checksum and crc32(records) != checksum):
         raise ValueError('other records than were written')
     return records

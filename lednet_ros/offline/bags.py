@@ -13,7 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from rosbags.interfaces import Connection, ConnectionExtRosbag2
 from rosbags.rosbag2 import StoragePlugin, Writer
@@ -192,12 +191,10 @@ def _definition(c: Connection) -> tuple[str, str]:
 
 def _labels(name: Path, frame: Frame, work: Work) -> np.ndarray:
     """Take the labels that an interrupted run has left, or make and leave them."""
-    path = work.output.directory / name
-    if work.output.is_done(name):
-        labels = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        if labels is not None and labels.shape == frame.pixels.shape[:2]:
-            work.kept += 1
-            return labels
+    kept = work.output.kept_labels(name, *frame.pixels.shape[:2])
+    if kept is not None:
+        work.kept += 1
+        return kept
     [labels] = work.segment([frame])
     work.output.write_png(name, labels)
     return labels

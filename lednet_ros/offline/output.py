@@ -112,6 +112,15 @@ class Output:
         with self.making(name) as path:
             path.write_bytes(data.tobytes())
 
+    def kept_labels(self, name: Path, height: int, width: int) -> np.ndarray | None:
+        """Return a label image from before, uint8 (H, W), if it may stay and is of this size."""
+        if not self.is_done(name):
+            return None
+        # Bytes: OpenCV 5 crashes over a path that is not UTF-8.
+        data = np.frombuffer((self.directory / name).read_bytes(), np.uint8)
+        found = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if data.size else None
+        return found if found is not None and found.shape == (height, width) else None
+
     @contextmanager
     def making(self, name: Path) -> Iterator[Path]:
         """Give a path to write to; it gets its name when the block ends well, else it is gone."""

@@ -78,11 +78,10 @@ def _run_video(video: VideoFile, item: Item, work: Work, film: _Film | None) -> 
         labels: dict[int, np.ndarray] = {}
         names = {i: label_of(item) / f'{i:06}.png' for i, _ in batch}
         for i, pixels in batch:
-            if work.output.is_done(names[i]):
-                found = cv2.imread(str(work.output.directory / names[i]), cv2.IMREAD_GRAYSCALE)
-                if found is not None and found.shape == pixels.shape[:2]:
-                    labels[i] = found
-                    work.kept += 1
+            kept = work.output.kept_labels(names[i], *pixels.shape[:2])
+            if kept is not None:
+                labels[i] = kept
+                work.kept += 1
         missing = [(i, pixels) for i, pixels in batch if i not in labels]
         for (i, _), seen in zip(
                 missing, work.segment([Frame(p, rgb=False) for _, p in missing]), strict=True):
