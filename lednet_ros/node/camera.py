@@ -4,31 +4,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
-from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.exceptions import ParameterException
 from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
-from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from lednet_ros.errors import ConfigError, first_line
 from lednet_ros.node.camera_tally import CameraCounts, CameraTally
+from lednet_ros.node.qos import make_publisher, subscription_qos
 from lednet_ros.node.rate_limit import RateLimit
 
 OUTPUTS = {'label': Image, 'color': Image, 'overlay': Image, 'confidence': Image,
            'camera_info': CameraInfo}
 
 SAY_EVERY_S = 5.0  # the same kind of complaint
-
-OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
-               QoSPolicyKind.DURABILITY)
 
 
 class Camera:
@@ -60,21 +53,14 @@ class Camera:
 
     def open(self) -> None:
         """Offer the outputs. Raises ConfigError over qos_overrides that make no sense."""
-        topic = self.topic
-        try:
-            self._qos[topic] = _subscription_qos(self._node, topic)
-            topic = self.info_topic
-            self._qos[topic] = _subscription_qos(self._node, topic)
-            for output, type_ in OUTPUTS.items():
-                topic = self._node.resolve_topic_name(f'{self._outputs}/{output}')
-                # Reliable, which any subscriber matches, and only the newest.
-                self._publishers[output] = self._node.create_publisher(
-                    type_, topic, QoSProfile(depth=1),
-                    callback_group=MutuallyExclusiveCallbackGroup(),
-                    qos_overriding_options=QoSOverridingOptions(OVERRIDABLE))
-        except (ParameterException, RuntimeError, TypeError, ValueError) as error:
-            raise ConfigError(f'{topic}: cannot be opened: {first_line(error)}: correct its '
-                              'qos_overrides') from error
+        best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        for type_, topic in ((self._type, self.topic), (CameraInfo, self.info_topic)):
+            self._qos[topic] = subscription_qos(self._node, type_, topic, best_effort)
+        for output, type_ in OUTPUTS.items():
+            # Reliable, which any subscriber matches, and only the newest.
+            self._publishers[output] = make_publisher(
+                self._node, type_, f'{self._outputs}/{output}', QoSProfile(depth=1),
+                callback_group=MutuallyExclusiveCallbackGroup())
 
     def wanted(self) -> set[str]:
         """Give the outputs that someone listens to."""
@@ -161,32 +147,6 @@ class Camera:
 
     def _on_info(self, message: CameraInfo) -> None:
         self.info = message
-
-
-def _subscription_qos(node: LifecycleNode, topic: str) -> QoSProfile:
-    """Give the QoS for a subscription as qos_overrides have it, without making one.
-
-    One made and undone at once, while others discover this node, can stay for ever in what they
-    take for its subscriptions: Fast DDS loses that it is gone.
-    """
-    found: list[QoSProfile] = []
-
-    def refuse(qos: QoSProfile) -> SetParametersResult:
-        found.append(qos)
-        return SetParametersResult(successful=False, reason='it was to be read only')
-
-    with suppress(InvalidQosOverridesError):
-        node.create_subscription(
-            Image, topic, lambda message: None,
-            QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
-            qos_overriding_options=QoSOverridingOptions(OVERRIDABLE, callback=refuse))
-    [qos] = found
-    if qos.depth < 0:  # what rclpy leaves to the middleware
-        raise ValueError(f'depth is {qos.depth}')
-    for policy in (qos.history, qos.reliability, qos.durability):
-        if policy.name == 'UNKNOWN':  # a name that can be given, for what is read from the graph
-            raise ValueError(f'{type(policy).__name__} is unknown')
-    return qos
 
 
 def _mismatch(offered: QoSProfile, asked: QoSProfile) -> str:

@@ -15,7 +15,6 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2
@@ -31,6 +30,7 @@ from lednet_ros.node.image_codec import BadImage, decode_mono8
 from lednet_ros.node.label_info import LATCHED, LabelInfo, mismatch
 from lednet_ros.node.latency import TOTAL, Latency
 from lednet_ros.node.parameters import Param, declare, value_of
+from lednet_ros.node.qos import make_publisher, subscription_qos, unread_overrides
 from lednet_ros.node.run import run
 from lednet_ros.node.stamp_join import StampJoin
 from lednet_ros.node.stamps import age_of
@@ -94,10 +94,11 @@ class GroundNode(Node):
                               self._config())
         self._transforms = self._make_transforms()
         self._outputs: dict[str, Publisher] = {
-            output: self.create_publisher(
-                type_, f'~/{output}', QoSProfile(depth=1),
-                qos_overriding_options=QoSOverridingOptions.with_default_policies())
+            output: make_publisher(self, type_, f'~/{output}', QoSProfile(depth=1))
             for output, type_ in OUTPUTS.items()}
+        best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self._qos = {name: subscription_qos(self, type_, name, best_effort)
+                     for name, type_ in INPUTS.items()}
         self._listened: dict[str, Subscription] = {}
         self._join = StampJoin()
         self._points: PointsMessage | None = None
@@ -125,6 +126,8 @@ class GroundNode(Node):
             f'ready: {self.resolve_topic_name("label")}, '
             f'{self._ground.traversability.labels.name}, camera pose from '
             f'{"TF" if self._transforms else "parameters"}')
+        if unread := unread_overrides(self):
+            self.get_logger().info(unread)
 
     def stop(self) -> bool:
         """End nothing: there is no thread but the executor's."""
@@ -181,9 +184,7 @@ class GroundNode(Node):
         for name in inputs:
             if name not in self._listened:
                 self._listened[name] = self.create_subscription(
-                    INPUTS[name], name, partial(self._on_input, name),
-                    QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
-                    qos_overriding_options=QoSOverridingOptions.with_default_policies())
+                    INPUTS[name], name, partial(self._on_input, name), self._qos[name])
 
     # One frame's way.
 

@@ -17,8 +17,7 @@ import numpy as np
 import yaml
 from rclpy.duration import Duration
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.qos import QoSProfile
 from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
@@ -36,6 +35,7 @@ from lednet_ros.frame_sources import (
 from lednet_ros.image_decoding import MAX_SIDE
 from lednet_ros.node.image_codec import encode_image
 from lednet_ros.node.parameters import Param, declare, value_of
+from lednet_ros.node.qos import make_publisher, unread_overrides
 from lednet_ros.node.run import run
 
 PARAMETERS = (
@@ -77,10 +77,8 @@ class ImageSourceNode(Node):
         path = self._settings['camera_info_file']
         self._calibration = load_camera_info(path) if path else None
         self._infos: dict[tuple[int, int], CameraInfo] = {}
-        qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
         self._images, self._camera_infos = (
-            self.create_publisher(type_, topic, qos, qos_overriding_options=(
-                QoSOverridingOptions.with_default_policies()))
+            make_publisher(self, type_, topic, QoSProfile(depth=1))
             for type_, topic in ((Image, 'image'), (CameraInfo, 'camera_info')))
         self._stop = stop
         self.done = Future()
@@ -88,6 +86,8 @@ class ImageSourceNode(Node):
 
     def start(self) -> None:
         """Begin to play."""
+        if unread := unread_overrides(self):
+            self.get_logger().info(unread)
         self._worker.start()
 
     def stop(self) -> bool:

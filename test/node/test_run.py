@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node's process, as far as it can be seen from within one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from lednet_ros.node import run
+
+
+@pytest.fixture
+def ros(graph) -> Iterator[None]:
+    """Let rclpy be ready in this process."""
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    yield
+    rclpy.try_shutdown()
+
+
+@pytest.mark.usefixtures('ros')
+def test_a_callback_that_fails_over_and_over_is_told_of_once_in_a_while(capfd) -> None:
+    node, executor = Node('failing'), SingleThreadedExecutor()
+    failed = []
+
+    def fail() -> None:
+        failed.append(1)
+        raise ValueError('no room')
+
+    node.create_timer(0.001, fail)
+    executor.add_node(node)
+    while len(failed) < 20:
+        run._spin_once(executor, node, threading.Event())
+    executor.shutdown()
+    node.destroy_node()
+    assert capfd.readouterr().err.count(
+        '[failing]: a callback failed: ValueError: no room: going on') == 1
