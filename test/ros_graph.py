@@ -276,7 +276,11 @@ class Graph:
         self, process: Process, text: str, within_s: float = WITHIN_S,
     ) -> str:
         """Wait until a process has written `text`; give the line."""
-        self.wait_until(lambda: text in process.output, within_s, f'no {text!r} was written')
+        self.wait_until(lambda: text in process.output or process.returncode is not None,
+                        within_s, f'no {text!r} was written')
+        if text not in process.output:
+            process.wait()  # until all it wrote is read
+            assert text in process.output, process.describe()
         return next(line for line in process.output.splitlines() if text in line)
 
     def wait_until(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -49,6 +50,8 @@ PARAMETERS = (
           '(base_footprint, where base_link does not)'),
     Param('pose_source', 'auto', 'of the camera; auto: TF where tf2_ros is installed, else the '
           'parameters', choices=POSE_SOURCES),
+    Param('tf_timeout_s', 0.2, 'how long a label image waits for the transforms of its stamp',
+          between=(0.0, 10.0), live=True),
     Param('camera.height', 0.0, 'above the ground in m; 0: not given', between=(0.0, 1000.0),
           live=True),
     Param('camera.roll', 0.0, 'in rad; above 0: the right side is down', between=(-3.15, 3.15),
@@ -81,6 +84,8 @@ INPUTS = {'label': Image, 'camera_info': CameraInfo, 'confidence': Image}
 
 EXPECTED = (LednetRosError, BadImage, BadCameraInfo)  # their texts say all
 WATCH_S = 0.2  # who listens
+TF_POLL_S = 0.02  # while a label image waits for its transforms
+WAITING = 30      # label images that may wait for theirs
 
 
 class GroundNode(Node):
@@ -108,7 +113,10 @@ class GroundNode(Node):
         self._came_s: dict[str, float] = {}  # the last of each input, monotonic
         self._projected_s: float | None = None
         self._problem = self._remark = ''
-        self._counts = {'received': 0, 'projected': 0, 'rejected': 0, 'dropped_unheard': 0}
+        self._counts = {'received': 0, 'projected': 0, 'rejected': 0, 'dropped_unheard': 0,
+                        'dropped_no_tf': 0}
+        # Sets of messages, and until when (monotonic) each may wait for its transforms.
+        self._waiting: deque[tuple[dict[str, Any], float]] = deque()
         self._figures: dict[str, object] = {}
         self._mismatch = ''  # of the labels' meaning
         self._given_pose: Pose | None = None  # by parameters
@@ -121,6 +129,8 @@ class GroundNode(Node):
         """Begin to look who listens, and to report, by a clock that simulation cannot stop."""
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(WATCH_S, self._watch, clock=steady)
+        self._tf_poll = self.create_timer(TF_POLL_S, self._work, clock=steady)
+        self._tf_poll.cancel()  # until one waits
         self.create_timer(self._parameter('diagnostics.period_s'), self._report, clock=steady)
         self.get_logger().info(
             f'ready: {self.resolve_topic_name("label")}, '
@@ -158,7 +168,13 @@ class GroundNode(Node):
         if Buffer is None:
             raise ConfigError('pose_source is tf but tf2_ros is not installed: install it, or '
                               'choose parameters')
-        return Transforms(self)
+        return Transforms(self, self._forget_waiting)
+
+    def _forget_waiting(self) -> None:
+        """Drop what waits for partners or transforms of a time that will not come."""
+        self._counts['dropped_no_tf'] += len(self._waiting)
+        self._waiting.clear()
+        self._join.clear()
 
     # Who listens, and to what.
 
@@ -176,7 +192,7 @@ class GroundNode(Node):
         if inputs and not self._listened:
             self._listening_since_s = time.monotonic()
             self._came_s.clear()
-            self._join.clear()
+            self._forget_waiting()
             self._problem = self._remark = ''
             self._projected_s = None
         for name in set(self._listened) - set(inputs):
@@ -196,16 +212,39 @@ class GroundNode(Node):
         self._counts['received'] += name == 'label'
         parts = self._join.put(name, _stamp_ns(message.header), message, self._inputs())
         if parts is not None:
-            self._counts[self._outcome(parts)] += 1
+            self._waiting.append((parts, time.monotonic() + self._parameter('tf_timeout_s')))
+            self._work()
 
-    def _outcome(self, parts: dict[str, Any]) -> str:
-        """Project a label image whose partners have come; return which of the counts it is."""
+    def _work(self) -> None:
+        """Project what has its partners and transforms, in order."""
+        while self._waiting:
+            parts, until_s = self._waiting[0]
+            outcome = self._outcome(parts, may_wait=time.monotonic() < until_s)
+            if not outcome:
+                break
+            self._waiting.popleft()
+            self._counts[outcome] += 1
+        while len(self._waiting) > WAITING:
+            self._waiting.popleft()
+            self._counts['dropped_no_tf'] += 1
+        if self._waiting:
+            self._tf_poll.reset()
+        else:
+            self._tf_poll.cancel()
+
+    def _outcome(self, parts: dict[str, Any], may_wait: bool) -> str:
+        """Project a label image whose partners have come; return which of the counts it is.
+
+        '' where it has to wait for its transforms.
+        """
         wanted = self._wanted()
         if not wanted:
             return 'dropped_unheard'
         try:
-            self._project(parts, wanted)
+            self._project(parts, wanted, may_wait)
         except Exception as error:
+            if may_wait and isinstance(error, NoPose) and error.may_come:
+                return ''
             if not self.context.ok():  # publishing while the node ends
                 return 'dropped_unheard'
             # A frame must not end the node: say what is wrong with it and go on.
@@ -216,8 +255,11 @@ class GroundNode(Node):
             return 'rejected'
         return 'projected'
 
-    def _project(self, parts: dict[str, Any], wanted: Sequence[str]) -> None:
-        """Publish what is listened to; raise, and publish nothing, for what does not hold."""
+    def _project(self, parts: dict[str, Any], wanted: Sequence[str], may_wait: bool) -> None:
+        """Publish what is listened to; raise, and publish nothing, for what does not hold.
+
+        Raise NoPose too where only the grid's is missing, may still come and `may_wait`.
+        """
         if self._mismatch:
             raise ConfigError(self._mismatch)
         began_s = time.monotonic()
@@ -240,7 +282,7 @@ class GroundNode(Node):
             try:
                 robot = self._robot_pose(message.header)
             except NoPose as error:  # the others do without
-                if len(wanted) == 1:
+                if len(wanted) == 1 or (may_wait and error.may_come):
                     raise
                 no_grid = f'no grid goes out: {error}'
         says_something = self._ground.look(labels, confidence, self._parameter('min_confidence'))
@@ -303,10 +345,11 @@ class GroundNode(Node):
 
     def _outcomes(self) -> dict[str, int]:
         """Return what became of the label images; a few may wait for their partners."""
-        unheard, unmatched = self._counts['dropped_unheard'], self._join.unmatched
+        dropped = {'dropped_unheard': self._counts['dropped_unheard'],
+                   'dropped_unmatched': self._join.unmatched,
+                   'dropped_no_tf': self._counts['dropped_no_tf']}
         return {**{name: self._counts[name] for name in ('received', 'projected', 'rejected')},
-                'dropped': unheard + unmatched, 'dropped_unheard': unheard,
-                'dropped_unmatched': unmatched}
+                'dropped': sum(dropped.values()), **dropped}
 
     def _report(self) -> None:
         now_s = time.monotonic()

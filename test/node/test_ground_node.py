@@ -16,6 +16,7 @@ from nav_msgs.msg import OccupancyGrid
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from ros_graph import WITHIN_S
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2
 from std_msgs.msg import Header
 
@@ -345,6 +346,9 @@ S = namedtuple('S', 'transform')
 class TransformException(Exception):
     pass
 
+class ExtrapolationException(TransformException):
+    pass
+
 class Buffer:
     asked = 0
     def lookup_transform(self, target, source, time):
@@ -362,6 +366,7 @@ class TransformListener:
 module = types.ModuleType('tf2_ros')
 module.Buffer, module.TransformException = Buffer, TransformException
 module.TransformListener = TransformListener
+module.ExtrapolationException = ExtrapolationException
 sys.modules['tf2_ros'] = module
 from lednet_ros.node import ground_node
 sys.exit(ground_node.main())
@@ -384,6 +389,48 @@ def test_poses_come_from_tf_where_it_is_installed(graph) -> None:
     column = np.array(grid.data).reshape(200, 200)[100:, 100]
     assert (column[24:55] == 0).all()
     assert (column[55:58] == 100).any()
+
+
+LATE = TF.replace("raise TransformException(f'", """
+        if (target, source) == ('odom', 'base_link'):  # not yet
+            raise ExtrapolationException('Lookup would require extrapolation into the future.')
+        raise TransformException(f'""").replace('class TransformListener', """
+    def clear(self):
+        Buffer.asked = 0
+        print('cleared', flush=True)
+
+class TransformListener""").replace('Buffer.asked > 3', 'Buffer.asked > 30')
+
+
+@pytest.mark.parametrize(('timeout_s', 'comes'), [(10.0, True), (0.0, False)])
+def test_a_label_waits_for_the_transform_of_its_stamp(graph, timeout_s, comes) -> None:
+    """Odometry comes ten times a second, labels a few ms after their images."""
+    rig = Rig(graph, {'pose_source': 'tf', 'grid.frame': 'odom', 'tf_timeout_s': timeout_s},
+              outputs=('grid',), command=[sys.executable, '-c', LATE])
+    if comes:
+        grid = rig.exchange('grid')
+        assert grid.header.stamp.sec == 1 or rig.inboxes['grid'].messages[0].header.stamp.sec < 4
+        assert rig.status('projecting')['rejected'] == '0'
+        return
+    with rig.feeding(rig.send):
+        graph.wait_until(lambda: int(rig.status()['rejected']) > 2, WITHIN_S, 'none is rejected')
+    assert "no TF from 'odom' to 'base_link': Lookup would require" in rig.status()['message']
+
+
+def test_when_time_jumps_back_the_transforms_of_before_are_forgotten(graph) -> None:
+    """Else a bag that is played again has all its transforms refused as old."""
+    rig = Rig(graph, {'pose_source': 'tf', 'use_sim_time': True}, outputs=(),
+              command=[sys.executable, '-c', LATE])
+    clock = graph.publisher('/clock', Clock)
+    clock.wait_matched()
+    for second in (100, 160, 100):
+        assert 'cleared' not in rig.node.output
+        now = Clock()
+        now.clock.sec = second
+        graph.wait_until(lambda now=now: clock.publish(now) is None and any(
+            a.header.stamp.sec == now.clock.sec for a in rig.diagnostics.messages[-3:]),
+            WITHIN_S, 'the node does not follow /clock')
+    graph.wait_for_output(rig.node, 'cleared')
 
 
 def test_without_tf_a_grid_that_would_need_it_is_refused(graph) -> None:
