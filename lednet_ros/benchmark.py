@@ -316,18 +316,13 @@ def camera_frames(knobs: Knobs, size: tuple[int, int], count: int) -> list[np.nd
     import cv2
     import numpy as np
 
-    from lednet_ros.frame_sources import read_image
+    from lednet_ros.frame_sources import list_images, read_image
     height, width = size
     if knobs.images:
         try:
-            paths = sorted(p for p in Path(knobs.images).iterdir()
-                           if p.suffix.lower() in ('.png', '.jpg', '.jpeg'))
-        except OSError as error:
-            raise ConfigError(f'images: {knobs.images} cannot be read: {error.strerror}: give a '
-                              'directory of camera images') from error
-        if not paths:
-            raise ConfigError(f'images: {knobs.images} holds no .png or .jpg: give a directory '
-                              'of camera images')
+            paths, _ = list_images(Path(knobs.images))
+        except ConfigError as error:
+            raise ConfigError(f'images: {error}') from error
         step = max(1, len(paths) // count)
         chosen = [paths[i * step % len(paths)] for i in range(count)]
         images = []

@@ -8,6 +8,7 @@ import os
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,7 +216,7 @@ def open_source(
         raise ConfigError(f"{path}: is a bag: 'ros2 bag play' plays it, lednet_segment labels it; "
                           'give a directory of images, a video file or the number of a webcam')
     if path.is_dir():
-        return ImageFiles(_images_in(path, part), report)
+        return ImageFiles(_images_in(path, part, report), report)
     if not path.exists():
         raise ConfigError(f'{path}: does not exist: give a directory of images, a video file or '
                           'the number of a webcam')
@@ -265,16 +266,42 @@ def quieten_opencv() -> None:
         logging.setLogLevel(0)
 
 
-def _images_in(directory: Path, part: Part) -> list[Path]:
+def list_images(directory: Path) -> tuple[list[Path], Counter[str]]:
+    """Return its image files in their natural order, and how many others it has of which kind.
+
+    Raises ConfigError where there is none.
+    """
+    images, others = [], Counter[str]()
     try:
-        names = [path for path in directory.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+        for path in directory.iterdir():
+            if path.name.startswith('.'):
+                others['hidden'] += 1  # as macOS adds to each file of a foreign disk
+            elif not os.path.isfile(path):
+                others['no files'] += 1
+            elif path.suffix.lower() in IMAGE_SUFFIXES:
+                images.append(path)
+            else:
+                others[path.suffix.lower() or 'no suffix'] += 1
     except OSError as error:
         raise ConfigError(f'{directory}: {error.strerror}: give a directory that this user may '
                           'read') from error
-    if not names:
-        raise ConfigError(f'{directory}: holds no image: put {", ".join(IMAGE_SUFFIXES)} files '
-                          'into it')
-    chosen = sorted(names, key=natural)[part.first:part.last + 1 if part.last >= 0 else None]
+    if not images:
+        raise ConfigError(f'{directory}: holds no image{but(others)}: put '
+                          f'{", ".join(IMAGE_SUFFIXES)} files into it')
+    return sorted(images, key=natural), others
+
+
+def but(others: Counter[str]) -> str:
+    """Say what is there beside, by kind."""
+    kinds = ', '.join(f'{kind}: {count}' for kind, count in others.most_common())
+    return f', but {kinds}' if kinds else ''
+
+
+def _images_in(directory: Path, part: Part, report: Report) -> list[Path]:
+    names, others = list_images(directory)
+    if others:
+        report(f'{directory}: holds {len(names)} images{but(others)}, which are skipped')
+    chosen = names[part.first:part.last + 1 if part.last >= 0 else None]
     if not chosen:
         raise ConfigError(f'{directory}: has {len(names)} images, so there is no frame '
                           f'{part.first}: give a first_frame below {len(names)}')

@@ -58,7 +58,7 @@ def test_an_unusable_directory_of_images_is_one_line(
 
 @pytest.mark.parametrize(('arguments', 'says'), [
     (['--device', 'cuda:7'], 'device cuda:7: '), (['--device', 'banana'], "device is 'banana'"),
-    (['--images', '/nowhere'], 'images: /nowhere cannot be read: '),
+    (['--images', '/nowhere'], 'images: /nowhere: No such file or directory: '),
     (['--sizes', '16x16'], 'input_height is 16'),
 ], ids=str)
 def test_what_cannot_be_measured_is_one_line(

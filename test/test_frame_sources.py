@@ -42,8 +42,27 @@ def values(frames: Iterator[np.ndarray]) -> list[int]:
 
 def test_images_come_in_natural_order(tmp_path: Path) -> None:
     write_images(tmp_path, img10_png=3, img9_png=2, IMG1_png=1)
-    (tmp_path / 'notes.txt').write_text('not an image')
     assert values(open_source(str(tmp_path)).frames()) == [1, 2, 3]
+
+
+def test_what_is_no_image_of_a_directory_is_counted_and_let_be(tmp_path: Path) -> None:
+    said: list[str] = []
+    write_images(tmp_path, a_png=1, b_png=2)
+    open_source(str(tmp_path), report=said.append)
+    assert not said
+    for name in ('._a.png', '.DS_Store', 'x.heic', 'README'):
+        (tmp_path / name).write_bytes(b'')
+    (tmp_path / 'frames.png').mkdir()
+    source = open_source(str(tmp_path), report=said.append)
+    assert values(source.frames()) == [1, 2]
+    [line] = said
+    counts, end = line.removeprefix(f'{tmp_path}: holds 2 images, but ').split(', which ')
+    assert sorted(counts.split(', ')) == ['.heic: 1', 'hidden: 2', 'no files: 1', 'no suffix: 1']
+    assert end == 'are skipped'
+    for name in ('a.png', 'b.png'):
+        (tmp_path / name).unlink()
+    with pytest.raises(ConfigError, match=f'{tmp_path}: holds no image, but hidden: 2, '):
+        open_source(str(tmp_path))
 
 
 @pytest.mark.parametrize(('part', 'expected'), [

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from lednet_ros.bags.files import BAG_SUFFIXES, beside, is_bag
 from lednet_ros.errors import ConfigError
-from lednet_ros.frame_sources import IMAGE_SUFFIXES, natural
+from lednet_ros.frame_sources import IMAGE_SUFFIXES, but, natural
 from lednet_ros.offline.output import Output, results_in
 
 # Those of which a directory's films are known. A file that is given itself may have any.
@@ -47,11 +47,9 @@ def find(source: Path, output: Output) -> Found:
         for items in (found.pictures, found.videos, found.bags):
             items.sort(key=lambda item: [natural(Path(p)) for p in item.path.parts])
         if not (found.pictures or found.videos or found.bags or found.unreadable):
-            kinds = Counter(kind for kind, _ in found.skipped).most_common()
-            raise ConfigError(
-                f'{source}: holds no image, video or bag'
-                + (', but ' + ', '.join(f'{kind}: {count}' for kind, count in kinds)) * bool(kinds)
-                + f': put {", ".join(IMAGE_SUFFIXES)} files into it, or videos, or bags')
+            others = but(Counter(kind for kind, _ in found.skipped))
+            raise ConfigError(f'{source}: holds no image, video or bag{others}: put '
+                              f'{", ".join(IMAGE_SUFFIXES)} files into it, or videos, or bags')
     elif not source.is_file():
         raise ConfigError(f'{source}: is no file and no directory: give an image, a directory, a '
                           'video or a bag')
