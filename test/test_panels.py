@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lednet_ros import panels
 from lednet_ros.labels import LabelClass, LabelSet, builtin_label_set
 from lednet_ros.panels import GAP, Share, legend, overlay, shares, side_by_side
 
@@ -69,7 +70,30 @@ def test_a_legend_shows_each_colour_and_takes_any_name() -> None:
         assert (card == row.color).all(axis=2).any()
 
 
-def test_a_legend_without_room_counts_the_rest() -> None:
+def test_a_legend_without_room_counts_the_rest(monkeypatch) -> None:
+    """With what they cover together, so that all shares still make up the picture."""
+    rows = [Share(f'class {i}', (i, 255 - i, 77), share)
+            for i, share in enumerate([0.5, *[0.3 / 36] * 36, 0.1, 0.06, 0.04])]
+    drawn: list[Share] = []
+
+    def draw(card, row, left, top, width, height) -> None:
+        drawn.append(row)
+        assert top + height <= card.shape[0]
+        assert left + width <= card.shape[1]
+
+    monkeypatch.setattr(panels, '_legend_row', draw)
+    legend(208, 640, rows, 'title')
+    count = len(drawn) - 1
+    assert 0 < count < 39
+    assert drawn[:-1] == rows[:count]
+    assert drawn[-1].name == f'{40 - count} more'
+    assert sum(row.share for row in drawn) == pytest.approx(1.0)
+    drawn.clear()
+    legend(640, 640, rows[:20], 'title')
+    assert drawn == rows[:20]
+
+
+def test_rows_that_are_shown_have_their_colour() -> None:
     rows = [Share(f'class {i}', (i, 255 - i, 77), 1 / 40) for i in range(40)]
     card = legend(208, 640, rows, 'title')
     shown = [row for row in rows if (card == row.color).all(axis=2).any()]
@@ -77,6 +101,12 @@ def test_a_legend_without_room_counts_the_rest() -> None:
     assert shown == rows[:len(shown)]
 
 
-def test_figures_without_room_are_shortened_to_nothing_but_dots() -> None:
-    legend(320, 320, [Share('road', (1, 2, 3), 1.0)], 'title',
-           [('123456 ms', 'from the camera'), ('123456 ms', 'of the network')] * 4)
+def test_figures_without_room_are_shortened_each_to_its_own_place() -> None:
+    card = legend(320, 320, [Share('road', (1, 2, 3), 1.0)], 'title',
+                  [('123456 ms', 'from the camera'), ('123456 ms', 'of the network')] * 4)
+    margin, step = 18, (320 - 2 * 18) // 8
+    used = (card[-40:] != card[-1, -1]).any(axis=(0, 2))  # columns of the picture with text
+    for left in range(margin, margin + 8 * step, step):
+        assert used[left:left + step].any()
+        assert not used[left - 4:left - 1].any()  # but for a pixel of smoothing
+    assert not used[1 - margin:].any()
