@@ -33,7 +33,8 @@ def show_progress(is_first: bool) -> Iterator[Listener]:
             print(f'{row["stage"]} {row["epoch"]}: loss {row["loss"]:.4f}, '
                   f'val mIoU {row["val_miou"]:.4f}, pixels {row["val_pixel_accuracy"]:.4f}, '
                   f'{row["images_per_s"]:.1f} images/s, '
-                  f'{100 * row["waiting_for_data"]:.1f} % waiting for data', flush=True)
+                  f'{100 * row["waiting_for_data"]:.1f} % waiting for data, '
+                  f'{row["threads"]:.3g} threads', flush=True)
 
         def on_note(text: str) -> None:
             if text not in notes:

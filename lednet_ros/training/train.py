@@ -28,6 +28,7 @@ from lednet_ros.training.metrics import Confusion, Scores
 from lednet_ros.training.processes import Processes, synchronise_batch_norm
 from lednet_ros.training.recipe import Recipe
 from lednet_ros.training.state import Output
+from lednet_ros.training.threads import Threads
 from lednet_ros.training.trained_network import (
     TrainedNetwork,
     choose_dtype,
@@ -106,6 +107,13 @@ class Training:
 
     def run(self) -> bool:
         """Train until done or stopped; whether it is done. Raises DataError."""
+        self.threads = Threads(self._job.device)
+        try:
+            return self._run()
+        finally:
+            self.threads.restore()
+
+    def _run(self) -> bool:
         recipe, position = self._job.recipe, self.position
         output = self._job.output
         state = self._job.processes.share(lambda: output.load() if output else None)
@@ -205,10 +213,12 @@ class _Loop:
     def _run(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
         job, position, schedule = self._job, self._position, self.schedule
         began_s, waited_s, images, is_stopped = time.monotonic(), 0.0, 0, False
+        threads: list[int] = []  # of each step
         while position.step < schedule.steps and not is_stopped:
             asked_s = time.monotonic()
             frames, labels = next(batches)
             waited_s += time.monotonic() - asked_s
+            threads.append(self._training.threads.follow())
             position.loss_sum += self._step(frames.to(job.device, non_blocking=True),
                                             labels.to(job.device, non_blocking=True))
             epoch, step = divmod(position.step, schedule.steps_per_epoch)
@@ -224,10 +234,13 @@ class _Loop:
                     images / seconds))
             is_stopped = job.processes.any(self._training.is_stopped, job.device)
             if step + 1 == schedule.steps_per_epoch:
-                self._end_epoch(epoch, loss, images / seconds, waited_s / seconds)
+                self._end_epoch(epoch, loss, {
+                    'images_per_s': images / seconds, 'waiting_for_data': waited_s / seconds,
+                    'threads': sum(threads) / len(threads)})
                 position.seconds += time.monotonic() - began_s
                 position.loss_sum = 0.0
                 began_s, waited_s, images = time.monotonic(), 0.0, 0
+                threads.clear()
                 self.save()
             elif is_stopped:
                 position.seconds += seconds
@@ -265,7 +278,7 @@ class _Loop:
         rise = min(1.0, (step + 1) / rising) if rising else 1.0
         return recipe.learning_rate * rise * (1 - step / schedule.steps) ** recipe.poly_power
 
-    def _end_epoch(self, epoch: int, loss: float, images_per_s: float, waiting: float) -> None:
+    def _end_epoch(self, epoch: int, loss: float, pace: Mapping[str, float]) -> None:
         job, position = self._job, self._position
         network = self._network
         # The last step's update came after its loss.
@@ -277,8 +290,7 @@ class _Loop:
         row = {
             'stage': self._stage, 'epoch': epoch + 1, 'loss': loss, 'val_miou': scores.miou,
             'val_pixel_accuracy': scores.pixel_accuracy,
-            'learning_rate': self._rate(position.step - 1), 'images_per_s': images_per_s,
-            'waiting_for_data': waiting}
+            'learning_rate': self._rate(position.step - 1), **pace}
         is_best = scores.miou > position.best
         if is_best:
             position.best = scores.miou
