@@ -241,6 +241,22 @@ def test_a_packed_file_that_breaks_off_is_read_as_far_as_it_goes(tmp_path, stora
     assert all(loss.startswith(file_of(bag).name) for loss in losses)
 
 
+@pytest.mark.parametrize('damage', [
+    "DELETE FROM topics WHERE name = '/note'",
+    'UPDATE messages SET topic_id = NULL WHERE topic_id = 2'], ids=['topic', 'message'])
+def test_messages_of_no_topic_are_spoken_of(tmp_path, damage) -> None:
+    bag = make(tmp_path / 'drive', StoragePlugin.SQLITE3)
+    with sqlite3.connect(file_of(bag)) as database:
+        sql = database.execute("SELECT sql FROM sqlite_master WHERE name = 'messages'").fetchone()
+        database.execute('PRAGMA writable_schema=ON')
+        database.execute("UPDATE sqlite_master SET sql = ? WHERE name = 'messages'",
+                         (sql[0].replace('NOT NULL', ''),))
+    with sqlite3.connect(file_of(bag)) as database:
+        database.execute(damage)
+    assert read(bag) == ([('/front/image_raw', 100 + i) for i in range(3)],
+                         ['drive.db3 has 3 messages of topics whose names are lost'])
+
+
 def test_messages_that_sqlite3_keeps_beside_its_file_are_spoken_of(tmp_path) -> None:
     bag = make(tmp_path / 'drive', StoragePlugin.SQLITE3)
     database = sqlite3.connect(file_of(bag))

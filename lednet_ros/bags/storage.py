@@ -250,7 +250,7 @@ class McapFile:
             found.append(f'has {len(self._damaged)} damaged chunks of {len(self._pieces)}: '
                          f'{lost if lost > 0 else "some"} messages are lost')
         if self._unknown:
-            found.append(f'{self._unknown} messages are of topics whose names are lost')
+            found.append(f'has {self._unknown} messages of topics whose names are lost')
         return found
 
     def close(self) -> None:
@@ -289,6 +289,7 @@ class SqliteFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._gaps: set[tuple[int, int]] = set()  # ids that cannot be read, both ends included
+        self._unknown = 0  # messages of no topic
         # Immutable: nothing is written beside it, so a read-only directory will do.
         self._database = sqlite3.connect(
             f'file:{quote(os.fsencode(path.absolute()))}?immutable=1', uri=True)
@@ -320,17 +321,21 @@ class SqliteFile:
                 'SELECT topic_id, COUNT(*) FROM messages GROUP BY topic_id'))
         except sqlite3.Error:  # damaged; reading will tell how much
             counts = {}
+        self._unknown = sum(counts.values())
         for row in self._rows('SELECT * FROM topics'):
-            yield make_connection(
-                row['id'], str(row['name']), str(row['type']), definitions.get(row['type'], ''),
-                row.get('type_description_hash', ''), row['serialization_format'],
-                row.get('offered_qos_profiles', ''), counts.get(row['id'], 0))
+            if isinstance(row['id'], int):  # else it is damaged
+                self._unknown -= counts.get(row['id'], 0)
+                yield make_connection(
+                    row['id'], str(row['name']), str(row['type']),
+                    str(definitions.get(row['type']) or ''),
+                    str(row.get('type_description_hash') or ''), str(row['serialization_format']),
+                    str(row.get('offered_qos_profiles') or ''), counts.get(row['id'], 0))
 
     def messages(self, ids: Collection[int]) -> Iterator[Message]:
         """Yield the messages of some topics, leaving out what lies on damaged pages."""
         query = ('SELECT id, topic_id, CAST(timestamp AS INTEGER), CAST(data AS BLOB) '
                  'FROM messages WHERE id >= ? AND topic_id IN '
-                 f'({",".join(str(int(i)) for i in ids)}) ORDER BY id')
+                 f'({",".join(map(str, ids))}) ORDER BY id')
         from_, step = 0, 0
         while step < 2**40:  # how many messages are passed over, more and more until one is found
             try:
@@ -350,6 +355,8 @@ class SqliteFile:
         """Say which messages are damaged, and what else lies in files beside it."""
         found = [f'is damaged: its messages {from_} to {to if to >= 0 else "the last"} are lost'
                  for from_, to in sorted(self._gaps)]
+        if self._unknown:
+            found.append(f'has {self._unknown} messages of topics whose names are lost')
         for suffix, what in (('-wal', 'messages that it lacks'),
                              ('-journal', 'changes to it that were not finished')):
             beside = self._path.with_name(self._path.name + suffix)
