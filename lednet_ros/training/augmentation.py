@@ -132,13 +132,17 @@ def _blur(image: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarr
     if kind < 1 / 3:
         return cv2.GaussianBlur(image, (0, 0), max(0.1, amount * sigma))
     if kind < 2 / 3:
-        length = 1 + round(3 * amount * sigma)
-        centre = (length - 1) / 2
-        step = centre * np.array([np.cos(np.pi * angle), np.sin(np.pi * angle)])
-        from_, to = np.round(centre - step).astype(int), np.round(centre + step).astype(int)
-        kernel = cv2.line(np.zeros((length, length), np.float32), from_.tolist(), to.tolist(), 1.0)
-        return cv2.filter2D(image, -1, kernel / kernel.sum())
+        return cv2.filter2D(image, -1, motion_kernel(1 + round(3 * amount * sigma), np.pi * angle))
     return image
+
+
+def motion_kernel(length: int, angle: float) -> np.ndarray:
+    """Return what blurs along a line: float32 (length, length), its sum 1; `angle` in radians."""
+    centre = (length - 1) / 2
+    step = centre * np.array([np.cos(angle), np.sin(angle)])
+    from_, to = np.round(centre - step).astype(int), np.round(centre + step).astype(int)
+    kernel = cv2.line(np.zeros((length, length), np.float32), from_.tolist(), to.tolist(), 1.0)
+    return kernel / kernel.sum()
 
 
 def _noise(image: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:

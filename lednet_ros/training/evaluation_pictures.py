@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -15,6 +16,11 @@ from lednet_ros.panels import captioned_grid
 from lednet_ros.segmentation import Segmenter
 from lednet_ros.training.datasets import DataSet
 from lednet_ros.training.evaluate import Evaluation
+from lednet_ros.training.robustness import FAMILY, JUDGED, STRENGTHS, Robustness, change
+from lednet_ros.training.sheet import labelled, write_sheet
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _WRONG = (235, 60, 50)  # RGB of a pixel seen as another class
 
@@ -60,22 +66,64 @@ def frame_picture(
         (mistakes, f'wrong: {100 * wrong.sum() / max((truth != UNLABELLED).sum(), 1):.1f} %')])
 
 
+def write_robustness(
+    robustness: Robustness, segmenter: Segmenter, data: DataSet, directory: Path
+) -> Iterator[Path]:
+    """Write robustness.png, the curves, and changes.png, a frame as changed and seen.
+
+    Gives their paths. Raises ConfigError, DataError.
+    """
+    path = directory / 'robustness.png'
+    draw_robustness(robustness, path)
+    yield path
+    path = directory / 'changes.png'
+    index = len(data) // 2
+    image, truth = data.read(index)
+    pictures = []
+    for name, change_ in FAMILY.items():
+        for strength, amount in enumerate(change_.amounts, 1):
+            view, _ = change(image, truth, name, strength, index)
+            seen = segmenter.segment([view], rgb=True)[0].labels
+            pictures.append((labelled(view, seen, data.labels), f'{name} {strength}: {amount:g}'))
+    write_sheet(pictures, STRENGTHS, path)
+    yield path
+
+
+def draw_robustness(robustness: Robustness, path: Path) -> None:
+    """Draw the mean IoU by strength of each change, and their mean.
+
+    Raises ConfigError where matplotlib is missing.
+    """
+    figure = _figure((8.5, 4.6))
+    axes = figure.subplots()
+    strengths = range(STRENGTHS + 1)
+    curves = {**robustness.changed, 'mean': robustness.mean}
+    for place, (name, values) in enumerate(curves.items()):
+        is_mean = name == 'mean'
+        axes.plot(strengths, [100 * v for v in (robustness.clean, *values)], label=name,
+                  linewidth=3 if is_mean else 1.3, color='black' if is_mean else f'C{place % 10}',
+                  linestyle='--' if place >= 10 and not is_mean else '-')
+    axes.axhline(100 * robustness.clean, color='lightgrey', zorder=0)
+    axes.set_xlabel('strength of the change (0: none)')
+    axes.set_ylabel('mIoU, %')
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend(loc='center left', bbox_to_anchor=(1, 0.5), frameon=False)
+    axes.set_title(f'{100 * robustness.kept[JUDGED - 1]:.0f} % of the clean '
+                   f'{100 * robustness.clean:.1f} is left at strength {JUDGED}')
+    figure.savefig(path, dpi=110)
+
+
 def draw_confusion(counts: np.ndarray, labels: LabelSet, path: Path) -> None:
     """Draw which class, int64 (classes, classes + 1), is seen as which, in percent of its pixels.
 
     Raises ConfigError where matplotlib is missing.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError(f'drawing needs matplotlib ({error}): pip install '
-                          'matplotlib') from error
     rows = [i for i in range(len(labels)) if i not in labels.void_ids]
     columns = [*rows, len(labels)] if counts[:, -1].any() else rows
     names = [*labels.names, 'unlabelled']
     shares = 100 * counts[np.ix_(rows, columns)] / np.maximum(counts[rows].sum(1), 1)[:, None]
-    figure = Figure(figsize=(1.8 + 0.55 * len(columns), 1.4 + 0.5 * len(rows)),
-                    layout='constrained')
+    figure = _figure((1.8 + 0.55 * len(columns), 1.4 + 0.5 * len(rows)))
     axes = figure.subplots()
     axes.imshow(shares, cmap='Blues', vmin=0, vmax=100, aspect='auto')
     axes.set_xticks(range(len(columns)), [names[i] for i in columns], rotation=45, ha='right')
@@ -88,3 +136,12 @@ def draw_confusion(counts: np.ndarray, labels: LabelSet, path: Path) -> None:
             axes.text(x, y, f'{shares[y, x]:.0f}', ha='center', va='center', fontsize=9,
                       color='white' if shares[y, x] > 55 else 'black')
     figure.savefig(path, dpi=110)
+
+
+def _figure(size: tuple[float, float]) -> Figure:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigError(f'drawing needs matplotlib ({error}): pip install '
+                          'matplotlib') from error
+    return Figure(figsize=size, layout='constrained')

@@ -79,6 +79,24 @@ def test_it_draws_the_confusion_and_the_extremes(trained, tmp_path) -> None:
         assert cv2.imread(str(tmp_path / 'out' / name)) is not None
 
 
+def test_robustness_is_in_table_json_and_pictures(trained, tmp_path, capsys) -> None:
+    file = tmp_path / 'scores.json'
+    assert run(trained, '--robustness', '--every', '2', '--pictures', '0', '--json', str(file),
+               '--output', str(tmp_path / 'out'), '--backend', 'torch') == 0
+    record = json.loads(file.read_text())
+    assert record['images'] == 2
+    assert record['robustness']['clean'] == record['scores']['miou']
+    assert len(record['robustness']['changes']) == 11
+    assert '\nmIoU at strength' in capsys.readouterr().out
+    for name in ('robustness.png', 'changes.png'):
+        assert cv2.imread(str(tmp_path / 'out' / name)) is not None
+
+
+def test_every_needs_a_step(trained, capsys) -> None:
+    assert run(trained, '--every', '0') == 1
+    assert capsys.readouterr().err.splitlines()[-1] == 'lednet_evaluate: --every 0: give 1 or more'
+
+
 def test_another_label_set_is_refused(trained, capsys) -> None:
     data, _ = trained
     assert main(['--data', str(data), '--device', 'cpu']) == 1
