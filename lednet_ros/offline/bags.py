@@ -49,7 +49,7 @@ def segment_bag(item: Item, work: Work) -> None:
     held = Path(f'.work-{name}')
     with Bag(item.path) as bag:
         try:
-            choice = choose(item.path, bag, work.topics)
+            choice = choose(item.path, bag, work.topics, work.overlay)
         except NoCamera as error:
             if losses := bag.losses():
                 raise ConfigError(f'{error}; {"; ".join(losses)}') from error

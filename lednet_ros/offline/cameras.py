@@ -35,7 +35,7 @@ EMPTY, OTHER_TRANSPORT = 'topics without messages', 'other transports of a camer
 
 
 class NoCamera(ConfigError):
-    """A bag that shows nothing."""
+    """A bag of which nobody expects pictures."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,9 @@ def label_topics(image_topics: Sequence[str]) -> list[str]:
     return names
 
 
-def choose(source: Path, bag: Bag, asked: Sequence[str]) -> Choice:
+def choose(
+    source: Path, bag: Bag, asked: Sequence[str] = (), with_overlays: bool = False
+) -> Choice:
     """Find the cameras, or those asked for, each in one transport. Raises ConfigError."""
     choice = Choice()
     shown: list[Connection] = []
@@ -124,13 +126,15 @@ def choose(source: Path, bag: Bag, asked: Sequence[str]) -> Choice:
                     choice.skipped.append((fault.kind, f'{connection.topic} {fault.reason}'))
     if not shown:
         found = [*choice.left_out, *(text for _, text in choice.skipped)]
-        raise NoCamera(f'{source}: has no pictures in colour or grey: ' + (
-            '; '.join(found[:NAMED]) or 'no topic carries images') + ': give a bag that has')
+        raise (ConfigError if choice.left_out else NoCamera)(
+            f'{source}: has no pictures in colour or grey: '
+            + ('; '.join(found[:NAMED]) or 'no topic carries images') + ': give a bag that has')
     choice.cameras = [Camera(*pair) for pair in zip(
         shown, label_topics([c.topic for c in shown]), strict=True)]
-    taken = {c.topic for c in bag.connections} & {
-        topic for c in choice.cameras for topic in (c.label_topic, c.overlay_topic)}
-    if taken:
+    new = {c.label_topic for c in choice.cameras}
+    if with_overlays:
+        new |= {c.overlay_topic for c in choice.cameras}
+    if taken := new & {c.topic for c in bag.connections}:
         raise ConfigError(f'{source}: has {", ".join(sorted(taken))} already: give a bag without, '
                           'or choose other --topics')
     return choice

@@ -148,10 +148,20 @@ def test_two_transports_of_a_camera_cannot_both_be_asked_for(tmp_path) -> None:
 def test_a_bag_without_a_camera_is_an_error_that_tells_what_is_there(
     tmp_path, topics, words
 ) -> None:
-    with pytest.raises(NoCamera, match=f'has no pictures in colour or grey: {words}'):
+    with pytest.raises(ConfigError, match=f'has no pictures in colour or grey: {words}') as error:
         chosen(tmp_path, topics)
+    is_missed = '/front/image' in topics and topics['/front/image'] is CUT
+    assert isinstance(error.value, NoCamera) is not is_missed
 
 
 def test_labels_that_are_there_already_are_not_written_over(tmp_path) -> None:
     with pytest.raises(ConfigError, match='has /segment/label already: give a bag without'):
         chosen(tmp_path, {'/image': COLOUR, '/segment/label': COLOUR})
+
+
+def test_an_overlay_that_is_there_already_hinders_labels_only_beside_overlays(tmp_path) -> None:
+    write_bag(tmp_path / 'drive', {'/image': COLOUR, '/segment/overlay': COLOUR})
+    with Bag(tmp_path / 'drive') as bag:
+        assert choose(tmp_path, bag).cameras[0].label_topic == '/segment/label'
+        with pytest.raises(ConfigError, match='has /segment/overlay already: give a bag without'):
+            choose(tmp_path, bag, with_overlays=True)
