@@ -6,7 +6,7 @@ MINUTES ?= 30
 # Whose wheels: jazzy, kilted or none.
 ROS ?= jazzy
 
-.PHONY: demo test test-full test-matrix test-gpu soak lint venv-demo venv-test
+.PHONY: demo test test-full test-matrix test-gpu soak lint venv-demo venv-test venv-gpu
 
 # make demo [SOURCE=<file, directory or webcam>] [CHECKPOINT=<file>] [PLANNING=1]
 demo: venv-demo
@@ -24,10 +24,10 @@ test-full: lint
 test-matrix:
 	$(PYTHON) tools/test_matrix.py
 
-# On a machine with a CUDA GPU.
-test-gpu: venv-test
-	.venv/bin/python -m pytest -m gpu
-	.venv/bin/lednet_benchmark --device cuda
+# On a machine with a CUDA GPU, in a venv of its own with TensorRT: some GB more.
+test-gpu: venv-gpu
+	.venv-gpu/bin/python -m pytest -m gpu
+	.venv-gpu/bin/lednet_benchmark --device cuda
 
 # make soak [MINUTES=n] [SOURCE=<directory or video>]: the node beside a camera that misbehaves.
 soak: venv-demo
@@ -37,5 +37,5 @@ lint: venv-test
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 
-venv-demo venv-test: venv-%:
+venv-demo venv-test venv-gpu: venv-%:
 	@$(PYTHON) tools/make_venv.py $* --ros $(ROS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make or reuse a venv for a make target: `python3 tools/make_venv.py demo|test`.
+"""Make or reuse a venv for a make target: `python3 tools/make_venv.py demo|test|gpu`.
 
 Runs with any Python 3, so that an unsupported one gets a clear line instead of a traceback.
 """
@@ -64,13 +64,15 @@ class Venv:
         files = ['base.txt', 'demo.txt', 'constraints.txt']
         if ros != 'none':
             files.append('ros-{}.txt'.format(ros))
-        if target == 'test':
+        if target != 'demo':
             files.append('test.txt')
-            if with_tensorrt:
-                files.append('tensorrt_check.txt')
+        if target == 'gpu':
+            files.append('gpu.txt')
+        elif target == 'test' and with_tensorrt:
+            files.append('tensorrt_check.txt')
         self.files = files
         self.ros = ros
-        self.alone = ['clip.txt'] + (['cityscapes.txt'] if target == 'test' else [])  # no needs
+        self.alone = ['clip.txt'] + (['cityscapes.txt'] if target != 'demo' else [])  # no needs
         self.stamp = os.path.join(self.place, '.ready-for-' + target)
 
     def is_made(self):
@@ -140,14 +142,27 @@ def check_machine():
             "build with colcon beside apt's ROS 2 (README, 'On a robot')".format(machine))
 
 
+# Of each target: its venv, and what is said before it is made. That for a GPU is apart: TensorRT
+# and TensorRT-RTX bring the same folder, torch_tensorrt.
+PLACES = {'demo': '.venv', 'test': '.venv', 'gpu': '.venv-gpu'}
+DOWNLOADS = {
+    '.venv': 'about 0.4 GB with a CPU build of torch, about 3 GB with the CUDA build\nthat pip '
+             "takes by default (to choose, set PIP_EXTRA_INDEX_URL to PyTorch's CPU wheel index). "
+             'Takes 2 to 10 minutes.',
+    '.venv-gpu': "about 3 GB, torch's CUDA build, and some GB more of TensorRT's libraries, which\n"
+                 "come from NVIDIA's own package index: where pip does not find them, set "
+                 'PIP_EXTRA_INDEX_URL to it. Needs a driver\nfor CUDA 13: 580 or newer.'}
+
+
 def main(argv=None):
-    """Bring .venv to what the target needs; quick when it is already."""
+    """Bring a target's venv to what it needs; quick when it is already."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('target', choices=['demo', 'test'])
+    parser.add_argument('target', choices=sorted(PLACES))
     parser.add_argument('--ros', choices=ROS, default='jazzy')
     arguments = parser.parse_args(argv)
     check_machine()
-    venv = Venv(os.path.join(ROOT, '.venv'), arguments.target, arguments.ros)
+    place = PLACES[arguments.target]
+    venv = Venv(os.path.join(ROOT, place), arguments.target, arguments.ros)
     if venv.is_ready():
         return
     if not venv.is_made():
@@ -156,9 +171,7 @@ def main(argv=None):
             here, low, high = ('.'.join(map(str, v)) for v in (sys.version_info[:2], *SUPPORTED))
             sys.exit('lednet_ros: Python {} is not supported here: install Python {} to {}, or '
                      'set PYTHON to one'.format(here, low, high))
-        print('lednet_ros: making .venv. To download: about 0.4 GB with a CPU build of torch, '
-              'about 3 GB with the CUDA build\nthat pip takes by default (to choose, set '
-              "PIP_EXTRA_INDEX_URL to PyTorch's CPU wheel index). Takes 2 to 10 minutes.",
+        print('lednet_ros: making {}. To download: {}'.format(place, DOWNLOADS[place]),
               flush=True)
         venv.make(python)
     venv.fill()

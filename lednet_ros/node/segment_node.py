@@ -158,7 +158,8 @@ class SegmentNode(LifecycleNode):
         """Load the checkpoint, set up the backend and run it once."""
         try:
             checkpoint, config = self._wanted()
-            build, self._build = self._build or needed_build(checkpoint, config), None
+            build = self._build or self._load(needed_build, checkpoint, config)
+            self._build = None
             if build is not None:
                 config = self._finish_build(build, config)
             self._segmenter = segmenter = self._load(
@@ -249,7 +250,7 @@ class SegmentNode(LifecycleNode):
         if not self.parameter('autostart'):
             return
         with suppress(Exception):  # configuring will say it
-            self._build = needed_build(*self._wanted())
+            self._build = self._load(needed_build, *self._wanted())
         if self._build is None:
             self._configure_and_activate()
             return

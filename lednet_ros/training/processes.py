@@ -84,10 +84,10 @@ class Processes:
 def join_processes(device: torch.device) -> Processes:
     """Meet the others that torchrun started; alone without it."""
     count = int(os.environ.get('WORLD_SIZE', '1'))
+    if device.type == 'cuda':
+        torch.cuda.set_device(device)  # what names no GPU, as pinning memory does, means this one
     if count == 1:
         return Processes()
-    if device.type == 'cuda':
-        torch.cuda.set_device(device)
     if not dist.is_initialized():
         dist.init_process_group('nccl' if device.type == 'cuda' else 'gloo', timeout=PATIENCE)
     return Processes(dist.get_rank(), count)

@@ -880,6 +880,24 @@ def test_a_network_that_hangs_is_named_when_it_is_to_be_given_back(graph, within
         assert node.stop(signal.SIGINT) == 0
 
 
+def test_while_torch_tensorrt_is_imported_the_node_reports(graph, tmp_path) -> None:
+    """That takes half a minute on a Jetson; whether an engine is needed cannot be told before."""
+    program = f"""
+import os, sys, time
+from lednet_ros.node import segment_node
+def needed_build(checkpoint, config):
+    while not os.path.exists({str(tmp_path / 'imported')!r}):
+        time.sleep(0.02)
+segment_node.needed_build = needed_build
+sys.exit(segment_node.main())
+"""
+    node = graph.start([sys.executable, '-c', program], {**SMALL, 'backend': 'torch'})
+    inbox = graph.subscribe('/diagnostics', DiagnosticArray)
+    inbox.wait_for(lambda a: values(a, 'segment: engine')['message'] == 'configuring')
+    (tmp_path / 'imported').touch()
+    graph.wait_for_output(node, 'ready: ')
+
+
 def test_when_the_engine_is_built_the_node_begins(graph) -> None:
     program = COMPILING.format(child='import time; time.sleep(1)')
     node = graph.start([sys.executable, '-c', program], {**SMALL, 'backend': 'torch'})

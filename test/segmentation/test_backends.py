@@ -4,6 +4,7 @@
 import logging
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,7 +128,7 @@ def test_every_name_has_a_backend() -> None:
 
 
 def test_the_health_of_a_gpu_is_told_and_a_lost_one_ends_no_report(
-    monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The driver's answers are made up: there is no GPU here."""
     assert device_health('cpu') == {}
@@ -140,7 +141,15 @@ def test_the_health_of_a_gpu_is_told_and_a_lost_one_ends_no_report(
         raise RuntimeError('CUDA error: device is lost')
 
     monkeypatch.setattr(torch.cuda, 'temperature', lost)
+    monkeypatch.setattr(backends_torch, 'THERMAL', tmp_path)
     assert device_health('cuda:0') == {'gpu_used_mb': 5000.0, 'gpu_total_mb': 8000.0}
+    for number, (kind, temperature) in enumerate(
+            [('cpu-thermal', '50000'), ('gpu-thermal', '47125'), ('soc0-thermal', '')]):
+        zone = tmp_path / f'thermal_zone{number}'  # as on a Jetson, which has no NVML for it
+        zone.mkdir()
+        (zone / 'type').write_text(kind + '\n')
+        (zone / 'temp').write_text(temperature + '\n')
+    assert device_health('cuda:0')['gpu_temperature_c'] == 47.125
     monkeypatch.setattr(torch.cuda, 'mem_get_info', lost)
     assert device_health('cuda:0') == {}
 

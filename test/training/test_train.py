@@ -491,6 +491,16 @@ def test_the_others_wait_while_the_first_reads_a_large_data_set(monkeypatch) -> 
     assert asked['timeout'].total_seconds() == 7200
 
 
+def test_one_process_alone_keeps_to_its_gpu_too(monkeypatch) -> None:
+    """Pinned memory, and asking for bfloat16, are the current GPU's; the first, unless told."""
+    from lednet_ros.training import processes
+    chosen = []
+    monkeypatch.delenv('WORLD_SIZE', raising=False)
+    monkeypatch.setattr(torch.cuda, 'set_device', chosen.append)
+    assert processes.join_processes(torch.device('cuda:1')) == Processes()
+    assert chosen == [torch.device('cuda:1')]
+
+
 @pytest.mark.parametrize('device', ['gpu', '0', 'mps', 'cuda:01', 'cuda:999'])
 def test_a_device_that_is_none_is_one_line(
     orchard, recipe_file, tmp_path, capsys, device

@@ -61,8 +61,8 @@ def import_torch_tensorrt() -> Any:
                 f'{INSTEAD}') from error
         raise BackendUnavailable(
             f'tensorrt: torch_tensorrt {version} cannot be imported ({_why(error)}): check the '
-            f'NVIDIA driver and that {wanted(torch.__version__)} are there, for CUDA '
-            f'{torch.version.cuda} as this torch is, {INSTEAD}') from error
+            f'NVIDIA driver and that {wanted(torch.__version__)} are there, for the CUDA of this '
+            f'torch ({torch.version.cuda or "none: a CPU build"}), {INSTEAD}') from error
     check_versions(torch.__version__, torch_tensorrt.__version__)
     return torch_tensorrt
 

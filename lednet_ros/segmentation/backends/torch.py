@@ -7,6 +7,7 @@ import contextlib
 import copy
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -27,6 +28,8 @@ from lednet_ros.segmentation.config import SegmenterConfig
 from lednet_ros.segmentation.fit import Fit, place_all
 from lednet_ros.segmentation.graph import LabelGraph
 from lednet_ros.segmentation.self_check import SelfCheck, self_check
+
+THERMAL = Path('/sys/class/thermal')
 
 _log = logging.getLogger(__name__)
 
@@ -54,8 +57,8 @@ def is_gpu(device: torch.device) -> bool:
 def device_health(device: str) -> dict[str, float]:
     """Give a CUDA GPU's memory in MB, as the driver sees it, and temperature in degrees Celsius.
 
-    Empty for the CPU and for a GPU that is lost; without the temperature where NVML
-    (nvidia-ml-py) does not offer it.
+    Empty for the CPU and for a GPU that is lost. A Jetson's memory is the whole computer's, and its
+    temperature the kernel's; a PC's is NVML's (nvidia-ml-py), and left out without it.
     """
     if not device.startswith('cuda'):
         return {}
@@ -64,8 +67,13 @@ def device_health(device: str) -> dict[str, float]:
     except RuntimeError:  # who asks wants to report just that
         return {}
     health = {'gpu_used_mb': (total - free) / 1e6, 'gpu_total_mb': total / 1e6}
-    with contextlib.suppress(Exception):  # not installed, no driver library, a Jetson
+    try:
         health['gpu_temperature_c'] = float(torch.cuda.temperature(device))
+    except Exception:  # not installed, no driver library, a Jetson
+        with contextlib.suppress(OSError, ValueError):
+            for zone in THERMAL.glob('thermal_zone*'):
+                if 'gpu' in (zone / 'type').read_text().lower():
+                    health['gpu_temperature_c'] = int((zone / 'temp').read_text()) / 1e3
     return health
 
 

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which venv a make target gets, and what is in it. None is made here."""
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope='module')
+def make_venv() -> Any:
+    spec = importlib.util.spec_from_file_location('make_venv', ROOT / 'tools' / 'make_venv.py')
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def requirements(venv: Any) -> dict[str, str]:
+    """What is asked for, by name."""
+    text = ''.join((ROOT / 'requirements' / name).read_text() for name in venv.files)
+    return dict(re.findall(r'^([\w-]+)==([\w.]+)', text.replace('torch-tensorrt', 'torch_tensorrt'),
+                           re.M))
+
+
+@pytest.mark.parametrize(('target', 'package'), [
+    ('gpu', 'torch_tensorrt'), ('test', 'torch_tensorrt-rtx'), ('demo', None)])
+def test_tensorrt_and_rtx_are_in_no_venv_together(
+    make_venv: Any, target: str, package: str | None
+) -> None:
+    """They bring the same folder: the later one wins, whatever it is called."""
+    there = requirements(make_venv.Venv(make_venv.PLACES[target], target, 'jazzy'))
+    assert [name for name in there if name.startswith('torch_tensorrt')] == (
+        [package] if package else [])
+    if package:
+        assert there[package].split('.')[:2] == there['torch'].split('.')[:2]
+
+
+def test_the_venv_for_a_gpu_is_its_own_and_says_what_it_downloads(
+    make_venv: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = []
+    monkeypatch.setattr(make_venv.Venv, 'is_made', lambda venv: False)
+    monkeypatch.setattr(make_venv.Venv, 'make', lambda venv, python: made.append(venv.place))
+    monkeypatch.setattr(make_venv.Venv, 'fill', lambda venv: None)
+    make_venv.main(['gpu'])
+    assert made == [str(ROOT / '.venv-gpu')]
+    said = capsys.readouterr().out
+    assert "about 3 GB, torch's CUDA build, and some GB more of TensorRT's libraries" in said
+    assert "NVIDIA's own package index" in said
+
+
+def test_make_test_gpu_runs_in_it() -> None:
+    rule = (ROOT / 'Makefile').read_text().split('\ntest-gpu: ')[1].split('\n\n')[0]
+    assert rule.startswith('venv-gpu\n')
+    assert '.venv/' not in rule
