@@ -133,9 +133,10 @@ def _watch(options: argparse.Namespace) -> int:
     with listening('lednet_top') as listener:
         arrivals = listener.arrivals
         listener.listen_to('/diagnostics', DiagnosticArray)
-        if options.json or options.once:
+        # In a pipe or a file nothing can be drawn over: there it would show nothing till its end.
+        if options.json or options.once or not sys.stdout.isatty():
             return _write(board, arrivals, options)
-        with Live(board.draw(0.0), auto_refresh=False, screen=sys.stdout.isatty()) as live:
+        with Live(board.draw(0.0), auto_refresh=False, screen=True) as live:
             while True:
                 with suppress(queue.Empty):
                     board.take(arrivals.get(timeout=0.5).message, time.monotonic())

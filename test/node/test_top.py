@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import cv2
@@ -14,7 +15,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from sensor_msgs.msg import Image
 
-from lednet_ros.node.top import Board
+from lednet_ros.node.top import Board, main
 
 SMALL = {'input_height': 64, 'input_width': 96, 'diagnostics.period_s': 0.2}
 
@@ -83,6 +84,27 @@ def test_why_images_were_dropped_is_shown() -> None:
     assert '5 dropped: a newer one came before its turn' in shown.get()
     assert '2 dropped: sooner than max_rate_hz allows' in shown.get()
     assert 'after the node' not in shown.get()
+
+
+def test_in_a_pipe_each_report_is_written_as_it_comes(monkeypatch, capsys) -> None:
+    array = SimpleNamespace(
+        header=SimpleNamespace(stamp=SimpleNamespace(sec=1, nanosec=0)),
+        status=[SimpleNamespace(name=f'segment: {name}', level=0, message=message, values=[])
+                for name, message in (('engine', 'compiled'), ('latency', ''))])
+    arrivals = iter([array, array])
+
+    def get(timeout: float) -> SimpleNamespace:
+        for message in arrivals:
+            return SimpleNamespace(message=message)
+        raise KeyboardInterrupt
+
+    @contextmanager
+    def listening(name: str):
+        yield SimpleNamespace(arrivals=SimpleNamespace(get=get), listen_to=lambda *_: None)
+
+    monkeypatch.setattr('lednet_ros.node.listen.listening', listening)
+    assert main([]) == 0
+    assert capsys.readouterr().out.count('compiled') == 2
 
 
 @pytest.mark.usefixtures('graph')
