@@ -24,8 +24,8 @@ def make_venv() -> Any:
 def requirements(venv: Any) -> dict[str, str]:
     """What is asked for, by name."""
     text = ''.join((ROOT / 'requirements' / name).read_text() for name in venv.files)
-    return dict(re.findall(r'^([\w-]+)==([\w.]+)', text.replace('torch-tensorrt', 'torch_tensorrt'),
-                           re.M))
+    text = text.replace('torch-tensorrt', 'torch_tensorrt')
+    return dict(re.findall(r'^([\w-]+)==([\w.]+)', text, re.M))
 
 
 @pytest.mark.parametrize(('target', 'package'), [

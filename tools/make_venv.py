@@ -149,8 +149,8 @@ DOWNLOADS = {
     '.venv': 'about 0.4 GB with a CPU build of torch, about 3 GB with the CUDA build\nthat pip '
              "takes by default (to choose, set PIP_EXTRA_INDEX_URL to PyTorch's CPU wheel index). "
              'Takes 2 to 10 minutes.',
-    '.venv-gpu': "about 3 GB, torch's CUDA build, and some GB more of TensorRT's libraries, which\n"
-                 "come from NVIDIA's own package index: where pip does not find them, set "
+    '.venv-gpu': "about 3 GB, torch's CUDA build, and some GB more of TensorRT's libraries, "
+                 "which\ncome from NVIDIA's own package index: where pip does not find them, set "
                  'PIP_EXTRA_INDEX_URL to it. Needs a driver\nfor CUDA 13: 580 or newer.'}
 
 

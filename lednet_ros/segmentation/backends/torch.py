@@ -57,8 +57,8 @@ def is_gpu(device: torch.device) -> bool:
 def device_health(device: str) -> dict[str, float]:
     """Give a CUDA GPU's memory in MB, as the driver sees it, and temperature in degrees Celsius.
 
-    Empty for the CPU and for a GPU that is lost. A Jetson's memory is the whole computer's, and its
-    temperature the kernel's; a PC's is NVML's (nvidia-ml-py), and left out without it.
+    Empty for the CPU and for a GPU that is lost. A Jetson's memory is the whole computer's, and
+    its temperature the kernel's; a PC's is NVML's (nvidia-ml-py), and left out without it.
     """
     if not device.startswith('cuda'):
         return {}
