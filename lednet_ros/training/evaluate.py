@@ -105,7 +105,7 @@ def table(scores: Scores) -> Iterator[str]:
 def _short(name: str, names: dict[str, float]) -> str:
     """Shorten a name as the paper does: 'Roa', 'TLi'; in full where that names two."""
     def short(name: str) -> str:
-        words = name.title().split()
-        return words[0][:3] if len(words) == 1 else words[0][0] + words[1][:2]
+        words = name.title().split() or [name]
+        return words[0][:3] if len(words) < 2 else words[0][0] + words[1][:2]
 
     return short(name) if [short(n) for n in names].count(short(name)) == 1 else name

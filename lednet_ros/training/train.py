@@ -348,9 +348,9 @@ def _diverged(what: str, epoch: int) -> DataError:
 
 
 def _is_of_memory(error: Exception) -> bool:
-    """Whether memory ran out; on the CPU torch says so with a RuntimeError."""
-    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or (
-        'DefaultCPUAllocator' in str(error))
+    """Whether memory ran out; on the CPU torch says so with a RuntimeError, and oneDNN hardly."""
+    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or any(
+        said in str(error) for said in ('DefaultCPUAllocator', 'could not create a primitive'))
 
 
 def _is_finite(network: nn.Module) -> bool:
