@@ -352,6 +352,14 @@ def test_qos_and_definitions_are_those_of_the_recording(tmp_path, storage) -> No
         assert not list(bag.messages([]))
 
 
+def test_qos_that_only_metadata_have_is_taken(tmp_path) -> None:
+    bag = make(tmp_path / 'drive', StoragePlugin.SQLITE3)
+    with sqlite3.connect(file_of(bag)) as database:
+        database.execute("UPDATE topics SET offered_qos_profiles = ''")
+    with Bag(bag) as found:
+        assert [c.ext.offered_qos_profiles for c in found.connections] == [[QOS], [QOS]]
+
+
 def test_bytes_that_are_no_message_are_told_from_one(tmp_path) -> None:
     with Bag(make(tmp_path / 'drive', StoragePlugin.MCAP)) as bag:
         [front, _] = bag.connections

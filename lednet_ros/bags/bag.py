@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from rosbags.interfaces import Connection
+from rosbags.interfaces import Connection, ConnectionExtRosbag2
 from rosbags.typesys import Stores, get_typestore
 
 from lednet_ros.bags.files import files_of, kind_of
@@ -21,6 +21,7 @@ from lednet_ros.bags.storage import (
     Ros1File,
     SqliteFile,
     Storage,
+    profiles_of,
     serialization,
     zstd,
 )
@@ -124,8 +125,13 @@ class Bag:
                     msgcount=known.msgcount + found.msgcount, digest=known.digest or found.digest,
                     msgdef=known.msgdef if known.msgdef.data else found.msgdef)
                 return place
+        ext = found.ext
+        if isinstance(ext, ConnectionExtRosbag2) and not ext.offered_qos_profiles:
+            # rosbags 0.10 writes it for MCAP there only.
+            ext = ext._replace(
+                offered_qos_profiles=profiles_of(self.parts.qos.get(found.topic)))
         self.connections.append(found._replace(
-            id=len(self.connections) + 1,
+            id=len(self.connections) + 1, ext=ext,
             digest=found.digest or self.parts.digests.get(found.msgtype, '')))
         return len(self.connections) - 1
 

@@ -31,6 +31,7 @@ class BagFiles:
     files: tuple[Path, ...] = ()
     missing: tuple[str, ...] = ()  # that metadata.yaml names
     digests: dict[str, str] = field(default_factory=dict)  # of message types, by metadata.yaml
+    qos: dict[str, Any] = field(default_factory=dict)      # of topics, as it stands there
     custom: dict[str, str] = field(default_factory=dict)   # what a writer has noted there
 
 
@@ -66,6 +67,7 @@ def files_of(path: Path) -> BagFiles:
     found = _metadata(path)
     paths = found.get('relative_file_paths')
     names = [PurePath(str(p)).name for p in paths] if isinstance(paths, list) else []
+    topics = list(_topics(found))
     by_name = {p.name: p for p in stored}
     # Unpacked by hand, a file has lost the end of its name.
     named = {n: by_name.get(n) or by_name.get(n.removesuffix('.zstd')) for n in names}
@@ -75,7 +77,10 @@ def files_of(path: Path) -> BagFiles:
     return BagFiles(
         tuple(_in_order(files + unnamed) if unnamed else files),
         # As many others: they are called otherwise now.
-        tuple(missing) if len(missing) > len(unnamed) else (), dict(_digests(found)),
+        tuple(missing) if len(missing) > len(unnamed) else (),
+        {str(topic['type']): str(topic['type_description_hash']) for topic in topics
+         if topic.get('type_description_hash')},
+        {str(topic['name']): topic.get('offered_qos_profiles') for topic in topics},
         {str(k): str(v) for k, v in _mapping(found.get('custom_data')).items()})
 
 
@@ -145,9 +150,9 @@ def _mapping(value: Any) -> dict[Any, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _digests(metadata: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _topics(metadata: dict[str, Any]) -> Iterator[dict[Any, Any]]:
     topics = metadata.get('topics_with_message_count')
     for entry in topics if isinstance(topics, list) else ():
         topic = _mapping(_mapping(entry).get('topic_metadata'))
-        if digest := topic.get('type_description_hash'):
-            yield str(topic.get('type')), str(digest)
+        if {'name', 'type'} <= topic.keys():
+            yield topic

@@ -27,6 +27,7 @@ from rosbags.interfaces import (
     ConnectionExtRosbag2,
     MessageDefinition,
     MessageDefinitionFormat,
+    Qos,
 )
 from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag2.metadata import parse_qos
@@ -73,18 +74,22 @@ def make_connection(
     number: int, topic: str, type_: str, definition: str, digest: str, serialization: str,
     qos: str, count: int = 0,
 ) -> Connection:
-    """Return rosbags' description of a topic. `qos` is YAML; a faulty one is none."""
+    """Return rosbags' description of a topic."""
     kind = MessageDefinitionFormat.MSG if definition else MessageDefinitionFormat.NONE
     if definition.startswith('=' * 80 + '\nIDL: '):
         kind = MessageDefinitionFormat.IDL
-    try:
-        profiles = parse_qos(qos)
-    except Exception:  # YAML that is none, or of another form
-        profiles = []
     if type_.count('/') == 1:  # as ROS 1 writes it
         type_ = normalize_msgtype(type_)
     return Connection(number, topic, type_, MessageDefinition(kind, definition), digest, count,
-                      ConnectionExtRosbag2(serialization, profiles), None)
+                      ConnectionExtRosbag2(serialization, profiles_of(qos)), None)
+
+
+def profiles_of(qos: Any) -> list[Qos]:
+    """Return the QoS that rosbag2 wrote as YAML, or what that holds; of a faulty one nothing."""
+    try:
+        return parse_qos(qos)
+    except Exception:  # YAML that is none, or of another form
+        return []
 
 
 def serialization(connection: Connection) -> str:
