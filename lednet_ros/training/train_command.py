@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from lednet_ros.training.data_check import DataReport
     from lednet_ros.training.datasets import DataSet
     from lednet_ros.training.processes import Processes
-    from lednet_ros.training.train import Listener, Training
+    from lednet_ros.training.recipe import Recipe
+    from lednet_ros.training.train import Listener, Position, Training
 
 
 @command('lednet_train')
@@ -60,8 +61,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
                         help='override the recipe, for example --set epochs=20; may be repeated')
     parser.add_argument('--device', default='auto',
                         help='auto, cpu or cuda:N; under torchrun auto, cpu or cuda')
-    parser.add_argument('--check-data', action='store_true',
-                        help='only read every pair and report')
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument('--check-data', action='store_true',
+                         help='only read every pair and report')
+    instead.add_argument('--leave-one-drive-out', action='store_true',
+                         help='train once without each drive, into OUTPUT/DRIVE, and score that: '
+                         'what another street would see. A drive is what the names of images have '
+                         'before the first underscore')
     args = parser.parse_args(argv)
     if args.output is None and not args.check_data:
         parser.error('the following arguments are required: --output')
@@ -145,11 +151,31 @@ def _own_device(device: str) -> str:
 
 def _train_among(processes: Processes, device: torch.device, args: argparse.Namespace) -> str:
     """Train; say how it ended."""
+    from lednet_ros.training.drives import drive_table, leave_one_out
+    recipe, train, val = _open(args)
+    if not args.leave_one_drive_out:
+        position, is_done = _train_on(processes, device, args, recipe, train, val, args.output)
+        return (f'best val mIoU {position.best:.4f}: best.safetensors' if is_done
+                else 'stopped and saved: the same command goes on')
+    last = {}
+    for drive, others, own in leave_one_out(train, val):
+        position, is_done = _train_on(
+            processes, device, args, recipe, others, own, args.output / drive)
+        if not is_done:
+            return f'stopped and saved, without {drive}: the same command goes on'
+        last[drive] = position.history[-1]
+    return '\n'.join(['', *drive_table(last)])
+
+
+def _train_on(
+    processes: Processes, device: torch.device, args: argparse.Namespace, recipe: Recipe,
+    train: DataSet, val: DataSet, directory: Path,
+) -> tuple[Position, bool]:
+    """Train on one split, scored on another; return where that stands and whether it is done."""
     from lednet_ros.checkpoint import default_checkpoint, load_checkpoint
     from lednet_ros.training.progress import show_progress
     from lednet_ros.training.state import Output
     from lednet_ros.training.train import Job, Training
-    recipe, train, val = _open(args)
     init = None
     if args.init:
         init = load_checkpoint(default_checkpoint() if args.init == 'camvid' else args.init)
@@ -157,7 +183,7 @@ def _train_among(processes: Processes, device: torch.device, args: argparse.Name
 
     def open_output() -> None:
         nonlocal output
-        output = Output(args.output, {
+        output = Output(directory, {
             **recipe.to_dict(), 'init': init.sha256 if init else None,
             'labels': train.labels.to_dict(),
             **{name: [str(p.image.relative_to(data.root)) for p in data.pairs]
@@ -181,8 +207,7 @@ def _train_among(processes: Processes, device: torch.device, args: argparse.Name
     finally:
         if output:
             output.close()
-    return (f'best val mIoU {training.position.best:.4f}: best.safetensors' if is_done
-            else 'stopped and saved: the same command goes on')
+    return training.position, is_done
 
 
 @contextmanager
