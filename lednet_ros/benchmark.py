@@ -316,7 +316,8 @@ def camera_frames(knobs: Knobs, size: tuple[int, int], count: int) -> list[np.nd
     import cv2
     import numpy as np
 
-    from lednet_ros.frame_sources import list_images, read_image
+    from lednet_ros.frame_sources import list_images
+    from lednet_ros.image_decoding import BadImage, read_image
     height, width = size
     if knobs.images:
         try:
@@ -327,9 +328,10 @@ def camera_frames(knobs: Knobs, size: tuple[int, int], count: int) -> list[np.nd
         chosen = [paths[i * step % len(paths)] for i in range(count)]
         images = []
         for path in chosen:
-            image = read_image(path)
-            if image is None:
-                raise ConfigError(f'images: {path} is no image that OpenCV can read: remove it')
+            try:
+                image = read_image(path)
+            except BadImage as error:
+                raise ConfigError(f'images: {path}: {error}: remove it') from error
             images.append(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
         return images
     random = np.random.default_rng(0)

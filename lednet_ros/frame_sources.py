@@ -19,6 +19,7 @@ import numpy as np
 
 from lednet_ros.bags.files import is_bag
 from lednet_ros.errors import ConfigError
+from lednet_ros.image_decoding import BadImage, read_image
 from lednet_ros.resizing import resize_image
 from lednet_ros.video_loss import FrameTimes
 
@@ -73,26 +74,28 @@ class ImageFiles:
     def frames(self) -> Iterator[np.ndarray]:
         """Read the files one by one. Raises ConfigError if none can be read."""
         count = 0
-        unreadable: list[Path] = []
+        unreadable: dict[Path, str] = {}
         for path in self._paths:
-            frame = read_image(path)
-            if frame is None:
-                unreadable.append(path)
+            try:
+                frame = read_image(path)
+            except BadImage as error:
+                unreadable[path] = str(error)
                 continue
             count += 1
             self._report_once(unreadable)
             yield frame
         if not count:
-            raise ConfigError(f'{self._paths[0].parent}: none of the {len(self._paths)} image '
-                              'files chosen can be read: replace them')
+            path, cause = next(iter(unreadable.items()))
+            raise ConfigError(f'{path.parent}: none of the {len(self._paths)} image files chosen '
+                              f'can be read ({path.name}: {cause}): replace them')
         self._report_once(unreadable)
 
-    def _report_once(self, paths: list[Path]) -> None:
-        while paths:
-            path = paths.pop(0)
+    def _report_once(self, unreadable: dict[Path, str]) -> None:
+        for path, cause in unreadable.items():
             if path not in self._reported:
                 self._reported.add(path)
-                self._report(f'{path}: cannot be read as an image: left out')
+                self._report(f'{path}: {cause}: left out')
+        unreadable.clear()
 
 
 class VideoFile:
@@ -312,11 +315,3 @@ def natural(path: Path) -> tuple[list[str | int], str]:
     """Sort 2.png before 10.png."""
     pieces = re.split(r'([0-9]+)', path.name)
     return [int(p) if i % 2 else p.casefold() for i, p in enumerate(pieces)], path.name
-
-
-def read_image(path: Path) -> np.ndarray | None:
-    """Read an image file: uint8 (H, W, 3) BGR, or None where that cannot be done."""
-    try:
-        return cv2.imread(str(path), cv2.IMREAD_COLOR)
-    except cv2.error:  # larger than OpenCV's limit
-        return None

@@ -1,29 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Camera messages to colour frames: sensor_msgs' Image and CompressedImage, by their fields alone.
+"""Pictures to arrays: image files, label images, sensor_msgs' Image and CompressedImage.
 
-Nothing of ROS is imported: a bag's messages will do as well as rclpy's.
+Nothing of ROS is imported: a bag's messages will do as well as rclpy's. Files are read by Python,
+so any name will do, and one decoder unpacks their bytes and a message's: whole pictures of 8 bits
+a channel and of a size that can be meant, or BadImage.
 """
 
 from __future__ import annotations
 
+import re
+import stat
 import struct
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from lednet_ros.errors import first_line
 
+# Of damaged files, which are read or refused here.
+warnings.filterwarnings('ignore', module=r'PIL\.')
+
 MAX_SIDE = 16384             # pixels; no camera is larger, and a hostile size must not become one
-MAX_PACKED_PIXELS = 2 ** 26  # of a compressed image, whose few bytes may claim any size
+MAX_PACKED_PIXELS = 2 ** 26  # of a file or a compressed image, whose few bytes may claim any size
+MAX_FILE_BYTES = 2 ** 29     # what so many pixels take where nothing packs them, and some
 
 
 class BadImage(ValueError):
-    """A message that is no picture; its text names the cause."""
+    """What is no picture; its text names the cause."""
 
 
 class UnknownEncoding(BadImage):
-    """An encoding that is none of ENCODINGS."""
+    """Pixels that are no colours or greys of 8 bits, or may not be: depth, for one."""
 
 
 class Frame(NamedTuple):
@@ -81,79 +102,283 @@ def decode_image(message: Any) -> Frame:
                        f'{width * layout.channels} bytes')
     if len(message.data) < step * (height - 1) + width * layout.channels:
         raise BadImage(f'data has {len(message.data)} bytes, step x height is {step * height}')
-    if (width % 2 and layout.even) or (height % 2 and 'height' in layout.even):
-        raise BadImage(f'size {width}x{height}: {message.encoding} needs an even {layout.even}')
     # The last row may come without its padding, so the view ends with its last pixel.
     pixels = np.ndarray((height, width, layout.channels), np.uint8, buffer=message.data,
                         strides=(step, layout.channels, 1))
     pixels.flags.writeable = False
-    if layout.conversion is not None:
-        try:
-            pixels = cv2.cvtColor(pixels, layout.conversion)
-        except cv2.error as error:  # too small to be demosaiced
-            raise BadImage(f'size {width}x{height}, {message.encoding}: '
-                           f'{first_line(error)}') from error
-    return Frame(pixels, layout.rgb)
+    return Frame(_converted(pixels, message.encoding), layout.rgb)
+
+
+def _converted(pixels: np.ndarray, encoding: str) -> np.ndarray:
+    """Return BGR or RGB, as the encoding's layout says. Raises BadImage."""
+    layout, (height, width) = _LAYOUTS[encoding], pixels.shape[:2]
+    if (width % 2 and layout.even) or (height % 2 and 'height' in layout.even):
+        raise BadImage(f'size {width}x{height}: {encoding} needs an even {layout.even}')
+    if layout.conversion is None:
+        return pixels
+    try:
+        return cv2.cvtColor(pixels, layout.conversion)
+    except cv2.error as error:  # too small to be demosaiced
+        raise BadImage(f'size {width}x{height}, {encoding}: {first_line(error)}') from error
 
 
 def decode_compressed(message: Any) -> Frame:
-    """Unpack a sensor_msgs/CompressedImage, a JPEG or a PNG. Raises BadImage naming the cause."""
-    data = np.frombuffer(message.data, np.uint8)
-    width, height = _packed_size(data.data)
-    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE
-            and width * height <= MAX_PACKED_PIXELS):
-        raise BadImage(f'size {width}x{height}: publish 1 to {MAX_SIDE} pixels a side, '
-                       f'{MAX_PACKED_PIXELS} in all')
-    try:
-        # As the camera saw it: a turned picture would not fit its CameraInfo.
-        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise BadImage(f'format {message.format[:32]!r}: {first_line(error)}') from error
-    if pixels is None or pixels.shape != (height, width, 3):
-        raise BadImage(f'format {message.format[:32]!r}: {len(data)} bytes that are damaged')
-    return Frame(pixels, False)
+    """Unpack a sensor_msgs/CompressedImage, a JPEG or a PNG. Raises BadImage naming the cause.
+
+    Raises UnknownEncoding where its `format` names an encoding that is no picture. A Bayer
+    mosaic, which image_transport packs as grey, is demosaiced.
+    """
+    encoding = _packed_encoding(message.format)
+    decoded = _decode(bytes(message.data), (_JPEG, _PNG))
+    if decoded.orientation != 1:  # turned, the picture would not fit its CameraInfo
+        raise BadImage(f'EXIF orientation {decoded.orientation}: publish the pixels as they are '
+                       'to be seen, without it')
+    if encoding.startswith('bayer') and decoded.image.mode == 'L':
+        return Frame(_converted(np.asarray(decoded.image), encoding), False)
+    return Frame(_bgr(decoded.image), False)
 
 
 def packed_size(message: Any) -> str:
-    """Give a compressed image's size for people, 'WIDTHxHEIGHT'; '?' where it tells none."""
-    try:
-        return '{}x{}'.format(*_packed_size(np.frombuffer(message.data, np.uint8).data))
-    except BadImage:
-        return '?'
+    """Return a compressed image's size for people, 'WIDTHxHEIGHT'; '?' where it tells none."""
+    data = memoryview(message.data)
+    if _PNG.magic.match(data) and len(data) >= 24:
+        return '{}x{}'.format(*struct.unpack('>II', data[16:24]))
+    if _JPEG.magic.match(data):
+        for marker, at in _jpeg_segments(data):
+            if marker in _FRAME_HEADERS and len(data) >= at + 9:
+                return '{1}x{0}'.format(*struct.unpack('>HH', data[at + 5:at + 9]))
+    return '?'
 
 
-def _packed_size(data: memoryview) -> tuple[int, int]:
-    """Read a whole JPEG's or PNG's (width, height), before anything is allocated for them."""
-    if bytes(data[:8]) == b'\x89PNG\r\n\x1a\n' and bytes(data[12:16]) == b'IHDR':
-        if len(data) < 33 or b'IEND' not in bytes(data[-64:]):
-            raise BadImage(f'a PNG of {len(data)} bytes that is cut short')
-        width, height = struct.unpack('>II', data[16:24])
-        return width, height
-    if bytes(data[:2]) == b'\xff\xd8':
-        return _jpeg_size(data)
-    raise BadImage(f'{len(data)} bytes that are neither a JPEG nor a PNG: publish one of these, '
-                   'or raw images')
+def _packed_encoding(format_: str) -> str:
+    """Return the encoding that a CompressedImage's format names: 'ENCODING; jpeg compressed ...'.
 
-
-def _jpeg_size(data: memoryview) -> tuple[int, int]:
-    """Walk a JPEG's segments to its frame header; the end marker has to be there too.
-
-    What the decoder would read otherwise is refused: the size found here has to be the one that
-    it will allocate.
+    '' where it names none: 'jpeg', for one. Raises UnknownEncoding.
     """
-    # OpenCV 4 shows the rest of a truncated JPEG as grey, without a word. Some cameras put
-    # zeros behind the end.
-    if bytes(data[-4096:]).rfind(b'\xff\xd9') >= 0:
-        at = 2
-        while at + 9 <= len(data) and data[at] == 0xFF:
-            marker = data[at + 1]
-            if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-                height, width = struct.unpack('>HH', data[at + 5:at + 9])
-                return width, height
-            if marker == 0xFF:  # may be repeated
-                at += 1
-            elif marker < 0xC0 or 0xD0 <= marker <= 0xDA:  # has no length, or no place here
-                break
-            else:
-                at += 2 + max(2, data[at + 2] << 8 | data[at + 3])  # the length counts itself
+    first, separator, _ = format_.partition(';')
+    encoding = first.strip()
+    if encoding in _PACKED_ENCODINGS:
+        return encoding
+    is_packing = re.search('jpe?g|png', encoding, re.IGNORECASE) or not encoding
+    if 'compressedDepth' in format_ or _NO_PICTURE.fullmatch(encoding) or (
+            separator and not is_packing):
+        raise UnknownEncoding(f'format {format_[:64]!r}: publish one of {", ".join(ENCODINGS)}, '
+                              'packed as JPEG or PNG')
+    return ''
+
+
+# Encodings whose JPEG is a picture: what image_transport cannot pack as it is becomes bgr8.
+_PACKED_ENCODINGS = frozenset(
+    [*ENCODINGS, 'rgb16', 'bgr16', 'rgba16', 'bgra16', 'nv12', 'nv21', 'nv24'])
+_NO_PICTURE = re.compile(r'[0-9]+[USF]C[0-9]*|mono16|bayer_[a-z]{4}16')
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read an image file as viewers show it: uint8 (H, W, 3) BGR, turned by its EXIF orientation.
+
+    Raises BadImage, whose text names the cause but not the file.
+    """
+    return read_oriented_image(path)[0]
+
+
+def read_oriented_image(path: Path) -> tuple[np.ndarray, int]:
+    """Read an image as `read_image` does, and the EXIF orientation (1 to 8) that turned it."""
+    decoded = _decode(_read(path), _FORMATS)
+    pixels = _bgr(decoded.image)
+    turn = 1 if decoded.is_turned else decoded.orientation
+    if turn >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if turn in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if turn in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels.copy(), decoded.orientation
+
+
+class LabelImage(NamedTuple):
+    """What a label PNG holds."""
+
+    values: np.ndarray           # uint8 (H, W): as stored, not scaled, not looked up in a palette
+    palette: np.ndarray | None   # uint8 (values, 3), RGB, where it has one
+
+
+def read_label_image(path: Path) -> LabelImage:
+    """Read a label image, a PNG of one channel of up to 8 bits, grey or with a palette.
+
+    Raises BadImage, whose text names the cause but not the file; OSError where there is none.
+    """
+    image, bits, orientation, _ = _decode(_read(path), (_PNG,))
+    if orientation != 1:
+        raise BadImage(f'EXIF orientation {orientation}: write its pixels as they are to be seen, '
+                       'without it')
+    if image.mode not in ('L', 'P', '1'):
+        raise BadImage(f'is a {image.mode} image: a label image holds one byte a pixel, the '
+                       'class id')
+    values: np.ndarray = np.asarray(image).astype(np.uint8)
+    if image.mode == 'L' and bits < 8:  # it was scaled to all of 0 to 255
+        values //= 255 // (2 ** bits - 1)
+    palette = image.getpalette() if image.mode == 'P' else None
+    return LabelImage(values, None if palette is None else np.array(
+        palette, np.uint8).reshape(-1, 3))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe, for one, might keep us waiting
+            raise BadImage('no file')
+        if status.st_size > MAX_FILE_BYTES:
+            raise BadImage(f'{status.st_size} bytes: larger than the {MAX_FILE_BYTES} that are '
+                           'read')
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise BadImage('does not exist') from error
+    except OSError as error:
+        raise BadImage(str(error.strerror)) from error
+
+
+class _Format(NamedTuple):
+    name: str
+    magic: re.Pattern[bytes]  # what it begins with
+    plugin: type[ImageFile]
+    length: Callable[[bytes], int] = len  # of the picture without what may lie behind it
+
+
+class _Decoded(NamedTuple):
+    image: Image.Image
+    bits: int         # a channel, in the file
+    orientation: int  # EXIF's, 1 to 8
+    is_turned: bool   # by it, already
+
+
+def _decode(data: bytes, formats: tuple[_Format, ...]) -> _Decoded:
+    """Unpack one whole picture of up to 8 bits a channel. Raises BadImage."""
+    kind = next((f for f in _FORMATS if f.magic.match(data)), None)
+    if kind not in formats:
+        names = ' or '.join(', '.join(f.name for f in formats).rsplit(', ', 1))
+        raise BadImage(f'{f"a {kind.name}" if kind else f"{len(data)} bytes"} and no {names} '
+                       'image')
+    what = f'a {kind.name} of {len(data)} bytes'
+    try:
+        image = kind.plugin(BytesIO(data[:kind.length(data)]))
+        width, height = image.size
+        if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE
+                and width * height <= MAX_PACKED_PIXELS):
+            raise BadImage(f'size {width}x{height}: 1 to {MAX_SIDE} pixels a side are read, '
+                           f'{MAX_PACKED_PIXELS} in all')
+        if (pages := getattr(image, 'n_frames', 1)) > 1:
+            raise BadImage(f'a {kind.name} of {pages} pictures: write each to a file of its own')
+        bits = _bits(image, data)
+        if bits > 8 or image.mode not in _MODES:
+            raise UnknownEncoding(f'a {kind.name} of {bits} bits a channel, mode {image.mode}: '
+                                  'write one of 8 bits, colour or grey')
+        orientation = _orientation(image)
+        image.load()
+        left = _orientation(image)  # a PNG tells it late; a TIFF is turned by some Pillows
+    except BadImage:
+        raise
+    except Exception as error:  # whatever damaged bytes lead the plugins to
+        raise BadImage(f'{what} that is cut short or damaged: {first_line(error)}') from error
+    return _Decoded(image, bits, max(orientation, left), left == 1)
+
+
+_MODES = ('1', 'L', 'P', 'LA', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK', 'YCbCr', 'La', 'RGBa')
+
+
+def _bits(image: ImageFile, data: bytes) -> int:
+    """Return how many bits a channel has: Pillow drops those above 8 of some, without a word."""
+    if isinstance(image, PngImageFile):
+        return data[24]
+    if isinstance(image, TiffImageFile):
+        return int(max(image.tag_v2.get(258, (1,))))
+    if isinstance(image, PpmImageFile):
+        args = image.tile[0][3]
+        return 16 if isinstance(args, tuple) and args[1] > 255 else 8
+    return 8
+
+
+def _orientation(image: ImageFile) -> int:
+    try:
+        if isinstance(image, TiffImageFile):
+            value = image.tag_v2.get(274, 1)
+        else:
+            exif = Image.Exif()
+            exif.load(image.info.get('exif', b''))
+            value = exif.get(274, 1)
+    except Exception:  # damaged, it says nothing
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _bgr(image: Image.Image) -> np.ndarray:
+    """Return uint8 (H, W, 3) BGR, read-only; transparency is left out."""
+    if image.mode != 'RGB':
+        image.info.pop('transparency', None)  # convert() would warn of it
+        image = image.convert('RGB')
+    return np.frombuffer(image.tobytes('raw', 'BGR'), np.uint8).reshape(
+        image.height, image.width, 3)
+
+
+def _png_length(data: bytes) -> int:
+    """Walk a PNG's chunks to its end."""
+    at, view = 8, memoryview(data)
+    while at + 12 <= len(data):
+        kind, end = data[at + 4:at + 8], at + 12 + int.from_bytes(data[at:at + 4], 'big')
+        is_critical = not kind[0] & 0x20
+        if end <= len(data) and is_critical and (
+                zlib.crc32(view[at + 4:end - 4]) != int.from_bytes(data[end - 4:end], 'big')):
+            raise BadImage(f'a PNG of {len(data)} bytes that is damaged')
+        at = end
+        if kind == b'IEND' and end <= len(data):
+            return end
+    raise BadImage(f'a PNG of {len(data)} bytes that is cut short')
+
+
+_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SCAN, _END = 0xDA, 0xD9
+# In a scan FF00 is a byte and FFD0 to FFD7 are restarts; what else follows an FF ends it.
+_SCAN_END = re.compile(rb'\xff[^\x00\xff\xd0-\xd7]', re.DOTALL)
+
+
+def _jpeg_length(data: bytes) -> int:
+    """Walk a JPEG to its end: a camera's buffer may hold anything behind it."""
+    has_frame = False
+    for marker, at in _jpeg_segments(data):
+        has_frame |= marker in _FRAME_HEADERS
+        if marker == _END and has_frame:
+            return at + 2
     raise BadImage(f'a JPEG of {len(data)} bytes that is cut short or damaged')
+
+
+def _jpeg_segments(data: bytes | memoryview) -> Iterator[tuple[int, int]]:
+    """Yield each segment's marker, and where it stands; end where there is none.
+
+    What has no length, or no place here, ends the walk: a decoder would take another way, to
+    another size.
+    """
+    at = 2
+    while at + 2 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # may be repeated
+            at += 1
+            continue
+        if marker < 0xC0 or 0xD0 <= marker <= 0xD8:
+            return
+        yield marker, at
+        if at + 4 > len(data):
+            return
+        at += 2 + max(2, data[at + 2] << 8 | data[at + 3])  # the length counts itself
+        if marker == _SCAN:
+            found = _SCAN_END.search(data, at)
+            if found is None:
+                return
+            at = found.end() - 2
+
+
+_JPEG = _Format('JPEG', re.compile(rb'\xff\xd8'), JpegImageFile, _jpeg_length)
+_PNG = _Format('PNG', re.compile(rb'\x89PNG\r\n\x1a\n'), PngImageFile, _png_length)
+_FORMATS = (
+    _PNG, _JPEG, _Format('BMP', re.compile(b'BM'), BmpImageFile),
+    _Format('PNM', re.compile(b'P[1-6]'), PpmImageFile),
+    _Format('TIFF', re.compile(rb'II\*\0|MM\0\*|II\+\0|MM\0\+'), TiffImageFile),
+    _Format('WebP', re.compile(b'RIFF....WEBP', re.DOTALL), WebPImageFile))

@@ -87,14 +87,15 @@ def test_an_unreadable_image_is_reported_once_and_left_out(tmp_path: Path) -> No
     reports: list[str] = []
     source = open_source(str(tmp_path), report=reports.append)
     assert values(source.frames()) + values(source.frames()) == [1, 3, 1, 3]
-    assert reports == [f'{tmp_path}/b.png: cannot be read as an image: left out']
+    assert reports == [f'{tmp_path}/b.png: 13 bytes and no PNG, JPEG, BMP, PNM, TIFF or WebP '
+                       'image: left out']
 
 
 @pytest.mark.parametrize(('name', 'part', 'words'), [
     ('', Part(), 'source: is not set: give a directory'),
     ('absent', Part(), '/absent: does not exist: give a directory'),
     ('empty', Part(), '/empty: holds no image: put .png'),
-    ('broken', Part(), '/broken: none of the 2 image files chosen can be read: replace'),
+    ('broken', Part(), '/broken: none of the 2 image files chosen can be read (a.png: 0 '),
     ('three', Part(3), '/three: has 3 images, so there is no frame 3: give a first_frame below'),
     ('20261125', Part(), '/20261125: holds no image: put .png'),
     ('text.mp4', Part(), '/text.mp4: cannot be opened as a video: give one that plays'),

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from lednet_ros.errors import ConfigError
+from lednet_ros.image_decoding import BadImage, read_label_image
 from lednet_ros.whole_file import whole_file
 
 RECORD = 'lednet_segment.json'  # what the directory's results were made with, and of
@@ -116,10 +117,11 @@ class Output:
         """Return a label image from before, uint8 (H, W), if it may stay and is of this size."""
         if not self.is_done(name):
             return None
-        # Bytes: OpenCV 5 crashes over a path that is not UTF-8.
-        data = np.frombuffer((self.directory / name).read_bytes(), np.uint8)
-        found = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if data.size else None
-        return found if found is not None and found.shape == (height, width) else None
+        try:
+            found = read_label_image(self.directory / name).values
+        except BadImage:
+            return None
+        return found if found.shape == (height, width) else None
 
     @contextmanager
     def making(self, name: Path) -> Iterator[Path]:

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 
 from lednet_ros.errors import ConfigError, printable
-from lednet_ros.frame_sources import Part, VideoFile, read_image
-from lednet_ros.image_decoding import Frame
+from lednet_ros.frame_sources import Part, VideoFile
+from lednet_ros.image_decoding import BadImage, Frame, read_image
 from lednet_ros.offline.sources import Item
 from lednet_ros.offline.work import Work, batches
 
@@ -37,12 +37,10 @@ def segment_pictures(pictures: Sequence[Item], work: Work) -> None:
     for batch in batches(missing, work.batch):
         read = []
         for picture in batch:
-            pixels = read_image(picture.path)
-            if pixels is None:
-                work.complain(f'{picture.path}: cannot be read as an image: left out',
-                              'unreadable pictures')
-            else:
-                read.append((picture, Frame(pixels, rgb=False)))
+            try:
+                read.append((picture, Frame(read_image(picture.path), rgb=False)))
+            except BadImage as error:
+                work.complain(f'{picture.path}: {error}: left out', 'unreadable pictures')
         for (picture, frame), labels in zip(
                 read, work.segment([frame for _, frame in read]), strict=True):
             if work.overlay:

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from lednet_ros.errors import DataError
-from lednet_ros.frame_sources import IMAGE_SUFFIXES, natural, read_image
+from lednet_ros.frame_sources import IMAGE_SUFFIXES, natural
+from lednet_ros.image_decoding import BadImage, read_image, read_label_image
 from lednet_ros.labels import UNLABELLED, LabelSet, builtin_label_set
 from lednet_ros.training.faults import faults_named
 
@@ -72,9 +72,10 @@ class DataSet:
         """Return the image and what its label image's file holds, for `to_id`, likewise."""
         pair = self.pairs[index]
         with faults_named(str(pair.image)):
-            image = read_image(pair.image)
-        if image is None:
-            raise DataError(f'{pair.image}: cannot be read as an image: replace it')
+            try:
+                image = read_image(pair.image)
+            except BadImage as error:
+                raise DataError(f'{pair.image}: {error}: replace it') from error
         with faults_named(str(pair.label)):
             values = read_label(pair.label)
         if image.shape[:2] != values.shape:
@@ -93,21 +94,14 @@ class DataSet:
 def read_label(path: Path) -> np.ndarray:
     """Read a label image, uint8 (H, W), as its file stores it: grey or by palette, one byte.
 
-    Raises DataError. Pillow, because OpenCV turns a palette's indices into its colours.
+    Raises DataError.
     """
+    if not path.exists():
+        raise DataError(f'{path}: does not exist: label its image, or take that out')
     try:
-        with Image.open(path) as file:
-            if file.mode not in ('L', 'P', '1'):
-                raise DataError(f'{path}: is a {file.mode} image: a label image holds one byte a '
-                                'pixel, the class id')
-            return np.asarray(file, np.uint8)
-    except FileNotFoundError as error:
-        raise DataError(f'{path}: does not exist: label its image, or take that out') from error
-    except Image.DecompressionBombError as error:
-        raise DataError(
-            f'{path}: is too large: cut it into tiles, and its image too') from error
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f'{path}: cannot be read as a label image: replace it') from error
+        return read_label_image(path).values
+    except BadImage as error:
+        raise DataError(f'{path}: {error}: replace it') from error
 
 
 def open_data_set(root: Path, split: str, coarse: bool = False) -> DataSet:

@@ -145,7 +145,7 @@ def test_an_unreadable_image_is_one_warning(
     inbox.wait(9)
     warnings = [line for line in node.output.splitlines() if 'WARN' in line]
     assert len(warnings) == 1
-    assert f'{tmp_path}/images/a3.jpg: cannot be read as an image: left out' in warnings[0]
+    assert f'{tmp_path}/images/a3.jpg: 13 bytes and no PNG, JPEG, BMP, ' in warnings[0]
 
 
 @pytest.mark.parametrize(('parameters', 'line'), [

@@ -149,7 +149,7 @@ def test_many_complaints_of_a_kind_are_counted_and_some_are_said(
         (images / f'{i}.png').write_bytes(b'no picture')
     run(images, '--output', tmp_path / 'out', '--json', tmp_path / 'figures.json', code=1)
     said = capsys.readouterr()
-    assert said.err.count('cannot be read as an image: left out') == 20
+    assert said.err.count('TIFF or WebP image: left out') == 20
     assert 'more of this kind (unreadable pictures) are only counted; --json has them all' in (
         said.err)
     assert '30 (unreadable pictures: 30) left out' in said.out
@@ -224,7 +224,7 @@ def test_unreadable_images_are_named_and_the_rest_is_done(images, tmp_path, caps
     (images / '3.png').write_bytes(b'no picture')
     run(images, images / '2.png', '--output', tmp_path / 'out', code=1)
     said = capsys.readouterr()
-    assert '3.png: cannot be read as an image: left out' in said.err
+    assert '3.png: 10 bytes and no PNG, JPEG, BMP, PNM, TIFF or WebP image: left out' in said.err
     assert '3 segmented' in said.out
 
 
