@@ -9,12 +9,18 @@ from typing import Any
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
-from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from lednet_ros.node.camera_tally import CameraCounts, CameraTally
+from lednet_ros.node.endpoints import (
+    name_of,
+    qos_mismatch,
+    type_name,
+    wrong_publisher,
+    wrong_subscriber,
+)
 from lednet_ros.node.qos import make_publisher, subscription_qos
 from lednet_ros.node.rate_limit import RateLimit
 
@@ -32,7 +38,8 @@ class Camera:
         self.name = name or 'image'
         inputs, self._outputs = (f'{name}/', f'~/{name}') if name else ('', '~')
         self._type = CompressedImage if transport == 'compressed' else Image
-        self.topic: str = node.resolve_topic_name(f'{inputs}image')
+        self._argument = f'{inputs}image'  # of remaps, and of the launch file for one camera
+        self.topic: str = node.resolve_topic_name(self._argument)
         if transport == 'compressed':
             self.topic += '/compressed'  # image_transport's way to name it
         self.info_topic: str = node.resolve_topic_name(f'{inputs}camera_info')
@@ -113,20 +120,38 @@ class Camera:
             self._node.destroy_publisher(publisher)
         self._publishers = {}
 
-    def qos_problem(self) -> str:
-        """Name an endpoint on these topics whose QoS cannot match ours; '' if there is none."""
-        if self._image is not None:
-            for other in self._node.get_publishers_info_by_topic(self.topic):
-                why = _mismatch(other.qos_profile, self._image.qos_profile)
-                if why:
-                    return (f'{_name(other)} publishes {self.topic} with a QoS that cannot match '
-                            f'({why}): change qos_overrides.{self.topic}.subscription')
-        for publisher in self._publishers.values():
+    def endpoint_problem(self) -> str:
+        """Name who on these topics has another type, or a QoS that cannot match; '': nobody."""
+        node = self._node
+        publishers = node.get_publishers_info_by_topic(self.topic)
+        problem = wrong_publisher(self.topic, type_name(self._type), self._argument, publishers)
+        if not publishers:
+            packed = self._type is CompressedImage
+            other_topic = (self.topic.removesuffix('/compressed') if packed
+                           else f'{self.topic}/compressed')
+            if node.count_publishers(other_topic):
+                return (f'nobody publishes {self.topic}, but {other_topic} is published: give '
+                        f'image_transport:={"raw" if packed else "compressed"}')
+        if not problem and self._info is not None:
+            problem = wrong_publisher(self.info_topic, type_name(CameraInfo), 'camera_info',
+                                      node.get_publishers_info_by_topic(self.info_topic))
+        if problem:
+            return problem
+        for other in publishers:
+            why = self._image and qos_mismatch(other.qos_profile, self._image.qos_profile)
+            if why:
+                return (f'{name_of(other)} publishes {self.topic} with a QoS that cannot match '
+                        f'({why}): change qos_overrides.{self.topic}.subscription')
+        for output, publisher in self._publishers.items():
             topic = publisher.topic_name
-            for other in self._node.get_subscriptions_info_by_topic(topic):
-                why = _mismatch(publisher.qos_profile, other.qos_profile)
+            subscribers = node.get_subscriptions_info_by_topic(topic)
+            problem = wrong_subscriber(topic, type_name(OUTPUTS[output]), subscribers)
+            if problem:
+                return problem
+            for other in subscribers:
+                why = qos_mismatch(publisher.qos_profile, other.qos_profile)
                 if why:
-                    return (f'{_name(other)} listens to {topic} with a QoS that cannot match '
+                    return (f'{name_of(other)} listens to {topic} with a QoS that cannot match '
                             f'({why}): change its QoS, or qos_overrides.{topic}.publisher')
         return ''
 
@@ -147,18 +172,3 @@ class Camera:
 
     def _on_info(self, message: CameraInfo) -> None:
         self.info = message
-
-
-def _mismatch(offered: QoSProfile, asked: QoSProfile) -> str:
-    """Judge by the policies people set; rclpy logs the rest (deadline, liveliness)."""
-    if (offered.reliability == ReliabilityPolicy.BEST_EFFORT
-            and asked.reliability == ReliabilityPolicy.RELIABLE):
-        return 'best effort is published, reliable asked for'
-    if (offered.durability == DurabilityPolicy.VOLATILE
-            and asked.durability == DurabilityPolicy.TRANSIENT_LOCAL):
-        return 'volatile is published, transient local asked for'
-    return ''
-
-
-def _name(endpoint: TopicEndpointInfo) -> str:
-    return f'{endpoint.node_namespace}/{endpoint.node_name}'.replace('//', '/')

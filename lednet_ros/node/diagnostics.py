@@ -39,7 +39,7 @@ class CameraView:
     elapsed_s: float         # since then
     idle_because: str        # why the node does not listen to it; '': it does
     info_problem: str        # why no CameraInfo goes out although asked for; '': none
-    qos_problem: str         # who on its topics cannot be matched, and why; '': none
+    endpoint_problem: str    # who on its topics cannot be matched, and why; '': none
     publishers: int
     image_age_s: float | None  # since the last image; None: there was none
     silent_s: float          # the same, or since listening to a publisher began if that is less
@@ -62,8 +62,8 @@ def camera_state(view: CameraView, stale_after_s: float) -> tuple[str, bytes, st
     """Judge a camera: state, level, and a line that names the cause."""
     counts = view.counts
     if view.idle_because:
-        if view.qos_problem:
-            return 'idle', WARN, view.qos_problem
+        if view.endpoint_problem:
+            return 'idle', WARN, view.endpoint_problem
         return 'idle', OK, f'idle: {view.idle_because}'
     if view.image_age_s is not None and view.image_age_s < stale_after_s:
         # Others may be dropped meanwhile, unseen.
@@ -73,13 +73,13 @@ def camera_state(view: CameraView, stale_after_s: float) -> tuple[str, bytes, st
             return 'active', WARN, f'some images are rejected: {counts.last_rejection}'
         if view.info_problem:
             return 'active', WARN, f'no camera_info goes out: {view.info_problem}'
-        if view.qos_problem:
-            return 'active', WARN, view.qos_problem
+        if view.endpoint_problem:
+            return 'active', WARN, view.endpoint_problem
         if counts.odd_stamps > view.before.odd_stamps:
             return 'active', WARN, f'stamps tell no age: the last {counts.last_odd_stamp}'
         return 'active', OK, 'segmenting'
-    if view.qos_problem:
-        return 'stale' if counts.received else 'waiting', WARN, view.qos_problem
+    if view.endpoint_problem:
+        return 'stale' if counts.received else 'waiting', WARN, view.endpoint_problem
     if not view.publishers:
         state = 'stale' if counts.received else 'waiting'
         return state, WARN, f'nobody publishes {view.topic}: start the camera or remap the topic'

@@ -25,6 +25,7 @@ from lednet_ros.cli import command
 from lednet_ros.errors import ConfigError, LednetRosError
 from lednet_ros.node.camera_geometry import BadCameraInfo, camera_of
 from lednet_ros.node.diagnostics import make_status, reporter
+from lednet_ros.node.endpoints import type_name, wrong_publisher
 from lednet_ros.node.ground_messages import GridMessage, PointsMessage, make_scan
 from lednet_ros.node.ground_report import GroundView, InputView, latency_status, view_status
 from lednet_ros.node.image_codec import BadImage, decode_mono8
@@ -357,7 +358,9 @@ class GroundNode(Node):
             wanted=tuple(self._wanted()),
             inputs=tuple(
                 InputView(topic, self.count_publishers(topic),
-                          now_s - self._came_s[name] if name in self._came_s else None)
+                          now_s - self._came_s[name] if name in self._came_s else None,
+                          wrong_publisher(topic, type_name(INPUTS[name]), name,
+                                          self.get_publishers_info_by_topic(topic)))
                 for name in self._inputs() for topic in [self.resolve_topic_name(name)]),
             listening_s=now_s - self._listening_since_s,
             projected_ago_s=None if self._projected_s is None else now_s - self._projected_s,

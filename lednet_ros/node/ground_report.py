@@ -17,6 +17,7 @@ class InputView:
     topic: str
     publishers: int
     silent_s: float | None  # since the last message; None: none has come
+    problem: str = ''       # who publishes another type there; '': nobody
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,9 @@ def _silence(view: GroundView) -> str:
     """Name an input that does not come, or no longer; first one that nobody publishes."""
     silent = [(input_, view.listening_s if input_.silent_s is None else input_.silent_s)
               for input_ in view.inputs]
+    for input_ in view.inputs:
+        if input_.problem:
+            return input_.problem
     for input_, silent_s in silent:
         if not input_.publishers and silent_s >= 1.0:
             return f'nobody publishes {input_.topic}: start its publisher or remap the topic'

@@ -66,8 +66,8 @@ class Reports:
             cameras[f'camera {camera.name}'] = Status(
                 level, message, camera_values(view, state), now.engine.hardware_id)
             # Not by the message, which counts the seconds.
-            trouble = (state, view.publishers > 0, view.qos_problem)
-            if trouble != camera.warned and (state == 'stale' or view.qos_problem):
+            trouble = (state, view.publishers > 0, view.endpoint_problem)
+            if trouble != camera.warned and (state == 'stale' or view.endpoint_problem):
                 self._node.get_logger().warning(message)
             camera.warned = trouble
         if not images_come:
@@ -99,7 +99,7 @@ class Reports:
         return CameraView(
             camera.topic, counts, camera.reported, elapsed_s, idle_because,
             camera.info_problem if camera.is_listening_to_info else '',
-            camera.qos_problem(), publishers,
+            camera.endpoint_problem(), publishers,
             image_age_s=None if counts.last_received_s is None else ages_s[0],
             silent_s=min(ages_s, default=0.0))
 

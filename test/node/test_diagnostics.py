@@ -23,7 +23,7 @@ from lednet_ros.node.reports import Snapshot, latency_status
 SEEN = CameraCounts(received=30, segmented=28, dropped_newer=2, last_received_s=99.9,
                     size='640x480', encoding='bgr8')
 GOOD = CameraView('/image', SEEN, CameraCounts(), elapsed_s=1.0, idle_because='', info_problem='',
-                  qos_problem='', publishers=1, image_age_s=0.1, silent_s=0.1)
+                  endpoint_problem='', publishers=1, image_age_s=0.1, silent_s=0.1)
 NEW = replace(GOOD, counts=CameraCounts(), image_age_s=None)
 QOS = '/driver publishes /image with a QoS that cannot match'
 
@@ -37,7 +37,7 @@ def bad(rejected: int, segmented: int = 28, dropped: int = 2, **more) -> CameraV
 @pytest.mark.parametrize(('view', 'state', 'level', 'words'), [
     (GOOD, 'active', OK, 'segmenting'),
     (replace(GOOD, idle_because='nobody listens'), 'idle', OK, 'idle: nobody listens'),
-    (replace(GOOD, idle_because='nobody listens', qos_problem=QOS), 'idle', WARN, QOS),
+    (replace(GOOD, idle_because='nobody listens', endpoint_problem=QOS), 'idle', WARN, QOS),
     (bad(30, 0, 0), 'rejected', ERROR, 'all images are rejected: size 0x0'),
     (bad(2, 0, 28), 'rejected', ERROR, 'all images are rejected: size 0x0'),
     (bad(30, 0, 0, before=bad(30, 0, 0).counts), 'rejected', ERROR, 'all images are rejected'),
@@ -45,12 +45,12 @@ def bad(rejected: int, segmented: int = 28, dropped: int = 2, **more) -> CameraV
     (bad(1, before=replace(SEEN, received=20, rejected=1)), 'active', OK, 'segmenting'),
     (replace(GOOD, info_problem='/camera_info: it holds NaN'), 'active', WARN,
      'no camera_info goes out: /camera_info: it holds NaN'),
-    (replace(GOOD, qos_problem=QOS), 'active', WARN, QOS),
+    (replace(GOOD, endpoint_problem=QOS), 'active', WARN, QOS),
     (replace(GOOD, counts=replace(SEEN, odd_stamps=2, last_odd_stamp='is zero')), 'active', WARN,
      'stamps tell no age: the last is zero'),
     (NEW, 'waiting', OK, 'waiting for an image on /image'),
     (replace(NEW, publishers=0), 'waiting', WARN, 'nobody publishes /image: start the camera'),
-    (replace(NEW, qos_problem=QOS), 'waiting', WARN, QOS),
+    (replace(NEW, endpoint_problem=QOS), 'waiting', WARN, QOS),
     (replace(NEW, silent_s=7.0), 'stale', WARN, 'no image came for 7 s: with Fast DDS'),
     (replace(GOOD, image_age_s=7.0, silent_s=7.0), 'stale', WARN,
      'no image came for 7 s: look at the camera'),

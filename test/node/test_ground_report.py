@@ -26,6 +26,8 @@ GOOD = GroundView(
     ({'inputs': (LABEL, InputView('/camera_info', 1, None))}, WARN,
      'nothing goes out: /camera_info has a publisher but nothing came for 60 s'),
     ({'inputs': (InputView('/label', 1, 7.0), INFO)}, WARN, 'nothing came for 7 s'),
+    ({'inputs': (LABEL, InputView('/camera_info', 1, None, '/camera_info carries Image'))}, WARN,
+     'nothing goes out: /camera_info carries Image'),
     ({'inputs': (InputView('/label', 1, 4.0), INFO)}, OK, 'projecting'),
     ({'problem': 'no TF'}, WARN, 'nothing goes out: no TF'),
     ({'projected_ago_s': None}, WARN, '/label and /camera_info come with different stamps'),

@@ -471,6 +471,22 @@ def test_a_publisher_that_is_not_heard_is_a_warning_that_names_the_cause(graph) 
         assert 'profile' in words
 
 
+@pytest.mark.parametrize(('publishes', 'words'), [
+    ('/cam/compressed', '/cam/compressed carries sensor_msgs/msg/CompressedImage, and not sensor_'
+     'msgs/msg/Image: give image:=/cam image_transport:=compressed'),
+    ('/cam/compressed/compressed', 'nobody publishes /cam/compressed, but /cam/compressed/compress'
+     'ed is published: give image_transport:=compressed'),
+], ids=['the packed topic', 'only the packed one'])
+def test_a_compressed_topic_taken_for_a_raw_one_is_named(graph, publishes, words) -> None:
+    """The first question of each camera's users."""
+    node = start(graph, remaps={'image': '/cam/compressed'})
+    graph.publisher(publishes, CompressedImage)
+    camera = wait_for_camera(graph.subscribe('/diagnostics', DiagnosticArray),
+                             lambda c: c['message'] == words)
+    assert camera['level'] == '1'
+    assert words in graph.wait_for_output(node, 'image_transport:=compressed')
+
+
 def test_nobody_publishing_is_a_warning_that_names_the_topic(graph) -> None:
     start(graph, {'lazy': False}, remaps={'image': '/front/image_raw'})
     camera = wait_for_camera(graph.subscribe('/diagnostics', DiagnosticArray), lambda c: True)
