@@ -24,6 +24,7 @@ from lednet_ros.training.curves import draw_history
 from lednet_ros.whole_file import whole_file
 
 STATE, RECIPE, HISTORY, CURVES = 'state.pt', 'recipe.yaml', 'history.csv', 'curves.png'
+VIEWS = 'views.png'
 ANY_TIME = ('workers',)  # knobs that change no result
 
 
@@ -38,7 +39,7 @@ class Output:
             directory.mkdir(parents=True, exist_ok=True)
             if not (directory / STATE).exists():
                 strange = [p.name for p in directory.iterdir()
-                           if p.name != RECIPE and not p.name.startswith('.')]
+                           if p.name not in (RECIPE, VIEWS) and not p.name.startswith('.')]
                 if strange:
                     raise ConfigError(f'{directory}: holds {strange[0]} but no {STATE}, so it is '
                                       'no training: choose another --output')

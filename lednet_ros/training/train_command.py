@@ -173,8 +173,9 @@ def _train_on(
 ) -> tuple[Position, bool]:
     """Train on one split, scored on another; return where that stands and whether it is done."""
     from lednet_ros.checkpoint import default_checkpoint, load_checkpoint
+    from lednet_ros.training.first_views import write_views
     from lednet_ros.training.progress import show_progress
-    from lednet_ros.training.state import Output
+    from lednet_ros.training.state import VIEWS, Output
     from lednet_ros.training.train import Job, Training
     init = None
     if args.init:
@@ -199,6 +200,7 @@ def _train_on(
         with show_progress(processes.is_first) as listener:
             if output:
                 output.begin(recipe.to_dict())
+                write_views(train, recipe, directory / VIEWS)
                 listener.on_note('\n'.join(notes))
             training = Training(Job(
                 recipe, report, val, output, init, device, processes, listener))

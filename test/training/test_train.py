@@ -206,6 +206,19 @@ def test_a_picture_that_cannot_be_written_is_one_line(
     assert (output / 'last.safetensors').exists()
 
 
+def test_what_it_will_see_is_drawn_before_it_begins(
+    orchard, recipe_file, tmp_path, monkeypatch
+) -> None:
+    stop_after(1, monkeypatch)
+    output = tmp_path / 'out'
+    assert main(words(recipe_file(), orchard, output)) == 0
+    sheet = cv2.imread(str(output / 'views.png'))
+    assert sheet.shape[1] == 4 * 244  # four views in a row, and below each its labels
+    assert sheet.shape[0] == 4 * (180 + 22)
+    (output / 'state.pt').unlink()  # killed before there was one
+    assert main(words(recipe_file(), orchard, output)) == 0
+
+
 def test_another_training_is_not_overwritten(orchard, recipe_file, tmp_path, capsys) -> None:
     output = tmp_path / 'out'
     assert main(words(recipe_file(), orchard, output, '--set', 'epochs=1')) == 0
