@@ -88,7 +88,8 @@ class LabelSet:
         try:
             data = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
         except OSError as error:
-            raise ConfigError(f'{path}: cannot be read: {error.strerror}') from error
+            raise ConfigError(f'{path}: cannot be read: {error.strerror}: give a YAML file with a '
+                              "'name' and a list 'classes'") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             reason = ' '.join(str(error).split())
             raise ConfigError(f'{path}: not a YAML file: {reason}') from error

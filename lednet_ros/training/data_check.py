@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from lednet_ros.cpu import usable_cores
 from lednet_ros.errors import DataError
 from lednet_ros.labels import UNLABELLED, LabelSet
 from lednet_ros.training.datasets import DataSet
@@ -199,7 +200,7 @@ def _read_all(
                 cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).ravel())
 
     indices = iter(range(len(data)))
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(usable_cores() + 4) as pool:  # as by default, but for containers
         waiting = [pool.submit(read, i) for i in islice(indices, _AHEAD)]
         while waiting:
             yield waiting.pop(0).result()
