@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import cv2
@@ -95,6 +96,20 @@ def test_a_single_class_cannot_be_learnt(check, labels, value) -> None:
     code, err = check(labels, [value], [0, 1])
     assert code == 1
     assert f'field train: all that is labelled is {("soil", "weed")[value]}, so nothing' in err
+
+
+def test_of_a_single_class_255_may_be_the_rest(check) -> None:
+    """Then it is no mask of 0 and 255, but nothing can be told apart all the same."""
+    code, err = check(TWO.replace('99, 0]', '99, 0], void: true'), [0, 255], [0, 255])
+    assert code == 1
+    assert 'field train: all that is labelled is soil' in err
+
+
+def test_the_check_warns_of_images_in_both_splits(orchard, capsys) -> None:
+    shutil.copy(orchard / 'images' / 'train' / '3.png', orchard / 'images' / 'val' / '0.png')
+    assert main(['--data', str(orchard), '--check-data']) == 0
+    assert ('1 of 3 images of val are in train too (0.png is 3.png), so its scores say nothing'
+            in capsys.readouterr().err)
 
 
 def test_training_warns_as_the_check_does(tmp_path, recipe_file, capsys) -> None:
