@@ -47,6 +47,10 @@ class UnknownEncoding(BadImage):
     """Pixels that are no colours or greys of 8 bits, or may not be: depth, for one."""
 
 
+class SeveralChannels(BadImage):
+    """Colours in a label image."""
+
+
 class Frame(NamedTuple):
     """A camera picture. `pixels` may share the message's memory: read it only."""
 
@@ -205,15 +209,15 @@ class LabelImage(NamedTuple):
 def read_label_image(path: Path) -> LabelImage:
     """Read a label image, a PNG of one channel of up to 8 bits, grey or with a palette.
 
-    Raises BadImage, whose text names the cause but not the file; OSError where there is none.
+    Raises BadImage, whose text names the cause but not the file; of colours SeveralChannels.
     """
     image, bits, orientation, _ = _decode(_read(path), (_PNG,))
     if orientation != 1:
         raise BadImage(f'EXIF orientation {orientation}: write its pixels as they are to be seen, '
                        'without it')
     if image.mode not in ('L', 'P', '1'):
-        raise BadImage(f'is a {image.mode} image: a label image holds one byte a pixel, the '
-                       'class id')
+        raise SeveralChannels(f'has channels {image.mode}, where a label image has one, of class '
+                              'ids')
     values: np.ndarray = np.asarray(image).astype(np.uint8)
     if image.mode == 'L' and bits < 8:  # it was scaled to all of 0 to 255
         values //= 255 // (2 ** bits - 1)
@@ -275,7 +279,7 @@ def _decode(data: bytes, formats: tuple[_Format, ...]) -> _Decoded:
         orientation = _orientation(image)
         image.load()
         left = _orientation(image)  # a PNG tells it late; a TIFF is turned by some Pillows
-    except BadImage:
+    except (BadImage, MemoryError):
         raise
     except Exception as error:  # whatever damaged bytes lead the plugins to
         raise BadImage(f'{what} that is cut short or damaged: {first_line(error)}') from error

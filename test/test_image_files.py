@@ -298,8 +298,8 @@ def png_of(values: np.ndarray, bits: int, has_palette: bool) -> bytes:
 
 
 @pytest.mark.parametrize(('data', 'words'), [
-    (packed(RGB, 'PNG'), 'is a RGB image: a label image holds one byte a pixel'),
-    (packed(GREY, 'PNG', 'LA'), 'is a LA image'),
+    (packed(RGB, 'PNG'), 'has channels RGB, where a label image has one, of class ids'),
+    (packed(GREY, 'PNG', 'LA'), 'has channels LA'),
     (packed(GREY.astype(np.uint16), 'PNG'), 'a PNG of 16 bits a channel'),
     (packed(GREY, 'JPEG'), 'a JPEG and no PNG image'),
     (packed(GREY, 'PNG')[:-30], 'a PNG of .* bytes that is cut short'),

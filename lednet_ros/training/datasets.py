@@ -12,6 +12,7 @@ A labels.yaml in the first two means classes of one's own there too, with ids in
 
 from __future__ import annotations
 
+import glob
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import numpy as np
 
 from lednet_ros.errors import DataError
 from lednet_ros.frame_sources import IMAGE_SUFFIXES, natural
-from lednet_ros.image_decoding import BadImage, read_image, read_label_image
+from lednet_ros.image_decoding import SeveralChannels, read_image, read_label_image
 from lednet_ros.labels import UNLABELLED, LabelSet, builtin_label_set
 from lednet_ros.training.faults import faults_named
 
@@ -72,10 +73,7 @@ class DataSet:
         """Return the image and what its label image's file holds, for `to_id`, likewise."""
         pair = self.pairs[index]
         with faults_named(str(pair.image)):
-            try:
-                image = read_image(pair.image)
-            except BadImage as error:
-                raise DataError(f'{pair.image}: {error}: replace it') from error
+            image = read_image(pair.image)
         with faults_named(str(pair.label)):
             values = read_label(pair.label)
         if image.shape[:2] != values.shape:
@@ -94,14 +92,19 @@ class DataSet:
 def read_label(path: Path) -> np.ndarray:
     """Read a label image, uint8 (H, W), as its file stores it: grey or by palette, one byte.
 
-    Raises DataError.
+    Raises DataError for what does not exist, or holds colours; BadImage.
     """
     if not path.exists():
+        near = [file.name for file in path.parent.glob(f'{glob.escape(path.stem)}.*')]
+        if near:
+            raise DataError(f'{path}: does not exist but {near[0]} does: label images are PNG '
+                            'files: write it as one')
         raise DataError(f'{path}: does not exist: label its image, or take that out')
     try:
         return read_label_image(path).values
-    except BadImage as error:
-        raise DataError(f'{path}: {error}: replace it') from error
+    except SeveralChannels as error:
+        raise DataError(f'{path}: {error}: map its colours to ids, as docs/training.md '
+                        'shows') from error
 
 
 def open_data_set(root: Path, split: str, coarse: bool = False) -> DataSet:

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 
 from lednet_ros.errors import DataError, LednetRosError, first_line
+from lednet_ros.image_decoding import BadImage
 
 
 @contextmanager
@@ -26,6 +27,11 @@ def faults_named(what: str) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, BadImage):
+        cause = error.__cause__
+        if not isinstance(cause, OSError) or isinstance(cause, FileNotFoundError):
+            return f'{error}: replace it'
+        error = cause
     text = getattr(error, 'err', '') or first_line(error)  # OpenCV's begins with a path of its own
     said = f'{type(error).__name__}: {text}'
     if isinstance(error, MemoryError) or getattr(error, 'code', None) == cv2.Error.StsNoMem:

@@ -180,7 +180,7 @@ def test_equal_faults_are_one_line_with_their_number_and_the_first_names(orchard
         report.refuse_faults()
     lines = str(error.value).splitlines()
     assert lines[0] == '7 of 8 pairs cannot be used:'
-    assert lines[1].startswith(f'6 files ({orchard}/labels/train/0.png, 1.png, 2.png, ...): is a ')
+    assert lines[1].startswith(f'6 files ({orchard}/labels/train/0.png, 1.png, 2.png, ...): has ')
     assert lines[2].startswith(f'{orchard}/labels/train/7.png: does not exist')
     assert len(lines) == 3
 

@@ -1,4 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+import errno
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -77,13 +80,17 @@ def test_a_palette_image_holds_indices_not_colours(orchard) -> None:
     (lambda p: p.unlink(), 'does not exist: label its image'),
     (lambda p: p.write_bytes(b'rubbish'), '7 bytes and no PNG image: replace it'),
     (lambda p: p.write_bytes(p.read_bytes()[:80]), 'a PNG of 80 bytes that is cut short'),
-    (lambda p: cv2.imwrite(str(p), np.zeros((48, 64, 3), np.uint8)), 'is a RGB image'),
+    (lambda p: cv2.imwrite(str(p), np.zeros((48, 64, 3), np.uint8)),
+     'has channels RGB, where a label image has one, of class ids: map its colours to ids'),
+    (lambda p: p.rename(p.with_suffix('.bmp')),
+     'does not exist but 3.bmp does: label images are PNG files'),
     (lambda p: cv2.imwrite(str(p), np.zeros((48, 64), np.uint16)), 'a PNG of 16 bits a channel'),
     (lambda p: cv2.imwrite(str(p), np.zeros((24, 64), np.uint8)),
      'is 64x24 but its image 64x48'),
     (lambda p: cv2.imwrite(str(p), np.full((48, 64), 7, np.uint8)),
      "holds 7, which label set 'orchard' does not know"),
-], ids=['missing', 'rubbish', 'cut off', 'colours', '16 bit', 'size', 'unknown id'])
+], ids=['missing', 'rubbish', 'cut off', 'colours', 'another suffix', '16 bit', 'size',
+        'unknown id'])
 def test_a_bad_pair_is_found_before_training_and_named(orchard, spoil, said) -> None:
     bad = orchard / 'labels' / 'train' / '3.png'
     spoil(bad)
@@ -93,6 +100,24 @@ def test_a_bad_pair_is_found_before_training_and_named(orchard, spoil, said) -> 
         report.refuse_faults()
     assert '1 of 8 pairs cannot be used' in str(error.value)
     assert f'{bad}: {said}' in str(error.value)
+
+
+@pytest.mark.parametrize(('fault', 'said'), [
+    (OSError(errno.EMFILE, 'Too many open files'), r'too many files are open \(.*\): lower '),
+    (OSError(errno.EIO, 'Input/output error'), 'Input/output error: mend the disk'),
+    (MemoryError('4 GiB'), r'there is too little memory \(MemoryError: 4 GiB\): lower workers'),
+], ids=['files', 'disk', 'memory'])
+def test_what_is_not_the_files_fault_is_not_laid_on_it(orchard, monkeypatch, fault, said) -> None:
+    """To replace it would not help."""
+    data = open_data_set(orchard, 'train')
+
+    def fail(*_) -> None:
+        raise fault
+
+    monkeypatch.setattr(Path, 'read_bytes', fail)
+    with pytest.raises(DataError, match=rf'images/train/0\.png: {said}'):
+        data.read(0)
+    assert len(check_data(data).faults) == 8
 
 
 def test_the_check_counts_sizes_and_classes(orchard) -> None:
