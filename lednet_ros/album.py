@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 
 from lednet_ros.errors import ConfigError
+from lednet_ros.frame_sources import named_for_opencv
+from lednet_ros.whole_file import write_png
 
 _HELD = 10  # frames whose stamps tell the film's rate before its file can be opened
 
@@ -56,8 +58,7 @@ class Album:
                     old.unlink()
         if len(self._written) < self._wanted and progress >= len(self._written) / self._wanted:
             path = self._directory / f'{self._name}_{len(self._written) + 1}.png'
-            if not cv2.imwrite(str(path), picture[..., ::-1]):
-                raise ConfigError(f'{path}: cannot be written: make room on the disk')
+            write_png(path, picture)
             self._written.append(path)
         if self._film is not None or self.problem:
             self._write(picture)
@@ -82,8 +83,9 @@ class Album:
         rate_hz = min(max((len(times_s) - 1) / took_s, 0.5), 60.0) if took_s > 0 else 10.0
         height, width = pictures[0].shape[:2]
         self._film_size = (width, height)
-        film = cv2.VideoWriter(str(self.film_path), cv2.VideoWriter.fourcc(*'mp4v'),
-                               round(rate_hz, 2), self._film_size)
+        with named_for_opencv(self.film_path) as name:
+            film = cv2.VideoWriter(name, cv2.VideoWriter.fourcc(*'mp4v'), round(rate_hz, 2),
+                                   self._film_size)
         if not film.isOpened():
             self.problem = 'this OpenCV cannot write MP4 files, so there is no film'
             return

@@ -10,8 +10,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import cv2
@@ -154,8 +156,8 @@ class VideoFile:
                               f'{part.first}: give a first_frame below {index}')
 
     def _open(self) -> cv2.VideoCapture:
-        # Absolute, so that no name of a file is taken for an address or a pipeline.
-        capture = cv2.VideoCapture(str(self._path.absolute()))
+        with named_for_opencv(self._path) as name:
+            capture = cv2.VideoCapture(name)
         if not capture.isOpened():
             raise ConfigError(f'{self._path}: cannot be opened as a video: give one that plays '
                               'with OpenCV, or a directory of images')
@@ -214,7 +216,7 @@ def open_source(
                           "number of a webcam, such as '0'")
     if re.fullmatch('[0-9]{1,3}', source):  # a directory may be called 20261125
         return Webcam(int(source), report, stop)
-    path = Path(os.path.expanduser(source))
+    path = expanded(source)
     if is_bag(path):
         raise ConfigError(f"{path}: is a bag: 'ros2 bag play' plays it, lednet_segment labels it; "
                           'give a directory of images, a video file or the number of a webcam')
@@ -226,6 +228,15 @@ def open_source(
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return ImageFiles([path], report)
     return VideoFile(path, part, stop)
+
+
+def expanded(path: str) -> Path:
+    """Put the home directory in the place of a '~' in front. Raises ConfigError without one."""
+    found = Path(os.path.expanduser(path))
+    if found.parts[:1] == ('~',):
+        raise ConfigError(f'{path}: there is no home directory, as HOME is not set: give the '
+                          'whole path')
+    return found
 
 
 def repeated(
@@ -259,6 +270,36 @@ def resized(frames: Iterable[np.ndarray], height: int, width: int) -> Iterator[n
             frame = resize_image(frame, width, height,
                                  cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
         yield frame
+
+
+@contextmanager
+def named_for_opencv(path: Path) -> Iterator[str]:
+    """Yield a name by which OpenCV opens this file, to read or to write it. Raises ConfigError.
+
+    It takes names as UTF-8, and OpenCV 5 crashes over others: there is a link to those, which is
+    gone when the file is open.
+    """
+    name = str(path.absolute())  # so that no file is taken for an address or a pipeline
+    if _is_utf8(name):
+        yield name
+        return
+    try:
+        with TemporaryDirectory() as directory:
+            link = Path(directory, f'film{path.suffix if path.suffix.isascii() else ""}')
+            if not _is_utf8(str(link)):
+                raise ConfigError(f'{path}: OpenCV takes UTF-8 only, in names of videos: rename '
+                                  'it, or its directory')
+            link.symlink_to(name)
+            yield str(link)
+    except OSError as error:
+        raise ConfigError(f'{path}: OpenCV takes UTF-8 only, in names of videos, and no link to '
+                          f'it can be made ({error.strerror}): rename it, or its directory'
+                          ) from error
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether a file's name has the bytes that UTF-8 makes of it."""
+    return os.fsencode(name) == name.encode('utf-8', 'surrogatepass')
 
 
 def quieten_opencv() -> None:

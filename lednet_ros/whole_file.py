@@ -10,6 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+
 from lednet_ros.errors import ConfigError
 
 
@@ -32,6 +35,23 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+def write_png(path: Path, picture: np.ndarray) -> None:
+    """Write uint8 (H, W, 3) RGB, or (H, W). Raises ConfigError."""
+    try:
+        with whole_file(path) as partial:
+            partial.write_bytes(png_of(picture))
+    except OSError as error:
+        raise ConfigError(f'{path}: cannot be written: {error.strerror}: make room, or choose '
+                          'another place') from error
+
+
+def png_of(picture: np.ndarray) -> bytes:
+    """Return a PNG of uint8 (H, W, 3) RGB, or (H, W)."""
+    written, data = cv2.imencode('.png', picture if picture.ndim == 2 else picture[..., ::-1])
+    assert written
+    return data.tobytes()
 
 
 def write_json(path: Path, record: Any) -> None:

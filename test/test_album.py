@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import math
+import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from lednet_ros.album import Album
 from lednet_ros.errors import ConfigError
@@ -33,6 +36,26 @@ def test_a_film_holds_all_and_pictures_are_spread(
     assert frames == count
     if count > 1:
         assert film.get(cv2.CAP_PROP_FPS) == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize(('rate_hz', 'expected'), [
+    (0.1, 0.5), (0.5, 0.5), (60.0, 60.0), (300.0, 60.0), (math.inf, 10.0), (-4.0, 10.0)])
+def test_a_film_plays_at_a_pace_that_players_take(
+    tmp_path: Path, rate_hz: float, expected: float,
+) -> None:
+    """Stamps may be all alike, or go back."""
+    fill(Album(tmp_path, 'demo'), 12, rate_hz)
+    film = cv2.VideoCapture(str(tmp_path / 'demo.mp4'))
+    assert film.get(cv2.CAP_PROP_FPS) == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_directory_may_have_a_name_that_is_no_utf_8(tmp_path: Path) -> None:
+    """OpenCV 5 crashes over it."""
+    directory = tmp_path / os.fsdecode(b'caf\xe9')
+    assert fill(Album(directory, 'demo'), 12)[-1] == 'demo.mp4'
+    (directory / 'demo.mp4').rename(tmp_path / 'demo.mp4')
+    assert cv2.VideoCapture(str(tmp_path / 'demo.mp4')).get(cv2.CAP_PROP_FRAME_COUNT) == 12
+    assert Image.open(directory / 'demo_1.png').getpixel((0, 0)) == (200, 0, 0)
 
 
 def test_pictures_are_rgb(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from itertools import islice
@@ -75,6 +76,41 @@ def test_a_part_has_exactly_its_frames(tmp_path: Path, part: Part, expected: lis
         opened = open_source(str(source), part)
         for _ in range(2):  # each pass begins anew
             assert values(opened.frames()) == pytest.approx(expected, abs=3)
+
+
+@pytest.mark.parametrize('name', [
+    b'caf\xe9.avi', b'caf\xe9.\xe9', 'ü %03d\n.avi'.encode(), b'http:a.avi', b'0.avi'])
+def test_a_video_may_have_any_name(tmp_path: Path, name: bytes) -> None:
+    """OpenCV 5 crashes over one that is not UTF-8."""
+    (tmp_path / os.fsdecode(b'\xe9')).mkdir()
+    for directory in (tmp_path, tmp_path / os.fsdecode(b'\xe9')):
+        video = directory / os.fsdecode(name)
+        write_video(tmp_path / 'plain.avi', 3).rename(video)
+        opened = open_source(str(video))
+        assert values(opened.frames()) == pytest.approx([0, 10, 20], abs=3)
+        assert values(opened.frames()) == pytest.approx([0, 10, 20], abs=3)
+
+
+def test_a_video_that_opencv_cannot_be_told_of_is_named_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    video = write_video(tmp_path / 'a.avi', 3).rename(tmp_path / os.fsdecode(b'\xe9.avi'))
+    for temporary in (tmp_path / os.fsdecode(b'\xe8'), tmp_path / 'absent'):
+        if temporary.name != 'absent':
+            temporary.mkdir()
+        monkeypatch.setattr('tempfile.tempdir', str(temporary))
+        with pytest.raises(ConfigError, match=r'avi: OpenCV takes UTF-8 only, .*: rename it'):
+            open_source(str(video))
+
+
+def test_without_a_home_directory_a_tilde_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr('os.path.expanduser', lambda path: path)  # as where HOME is not set
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r'^~/a.png: there is no home directory, as HOME is '):
+        open_source('~/a.png')
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_video_knows_its_rate(tmp_path: Path) -> None:

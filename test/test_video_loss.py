@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many frames a video lacks, by the times of those that it has: at 10 Hz, of 100."""
+"""How many frames a video lacks, by the times of those that it has: mostly at 10 Hz, of 100."""
 
 from __future__ import annotations
 
@@ -62,3 +62,15 @@ def test_what_was_not_recorded_is_no_loss_where_frames_are_counted() -> None:
 def test_a_trimmed_film_is_whole() -> None:
     """Its container counts frames that are not meant to be shown."""
     assert missing(range(93), 100, '.mp4') == 0
+
+
+@pytest.mark.parametrize(('count', 'rate_hz', 'tolerated'), [
+    (100, 2.0, 6), (1000, 2.0, 15), (100, 30.0, 31), (3000, 30.0, 60)])
+def test_an_estimated_end_may_be_off_by_a_second_and_a_hundredth(
+    count: int, rate_hz: float, tolerated: int,
+) -> None:
+    for lost in (tolerated, tolerated + 1):
+        times = FrameTimes()
+        for n in range(count - lost):
+            times.note(n / rate_hz, False)
+        assert times.missing(count, rate_hz, '.mkv') == (lost if lost > tolerated else 0)

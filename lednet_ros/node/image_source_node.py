@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,10 +21,11 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from lednet_ros.cli import command
-from lednet_ros.errors import ConfigError, first_line
+from lednet_ros.errors import ConfigError, first_line, printable
 from lednet_ros.frame_sources import (
     FrameSource,
     Part,
+    expanded,
     open_source,
     quieten_opencv,
     repeated,
@@ -110,7 +109,7 @@ class ImageSourceNode(Node):
     def _play(self) -> None:
         settings = self._settings
         source = open_source(str(settings['source']), self._part,
-                             self.get_logger().warning, self._stop)
+                             lambda line: self.get_logger().warning(printable(line)), self._stop)
         rate_hz = settings['rate_hz'] or source.rate_hz
         frames = self._frames(source)
         if not source.is_live:  # read ahead: what cannot be played is told before anything else
@@ -189,7 +188,7 @@ def pinhole(height: int, width: int, horizontal_fov_deg: float) -> CameraInfo:
 def load_camera_info(path: str) -> CameraInfo:
     """Read the YAML that camera_calibration writes. Raises ConfigError."""
     try:
-        entries = yaml.safe_load(Path(os.path.expanduser(path)).read_text(encoding='utf-8'))
+        entries = yaml.safe_load(expanded(path).read_text(encoding='utf-8'))
         info = CameraInfo(
             height=int(entries['image_height']), width=int(entries['image_width']),
             distortion_model=str(entries['distortion_model']),

@@ -10,12 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from lednet_ros.errors import ConfigError
 from lednet_ros.image_decoding import BadImage, read_label_image
-from lednet_ros.whole_file import whole_file
+from lednet_ros.whole_file import png_of, whole_file
 
 RECORD = 'lednet_segment.json'  # what the directory's results were made with, and of
 
@@ -108,10 +107,8 @@ class Output:
 
     def write_png(self, name: Path, pixels: np.ndarray) -> None:
         """Write uint8 (H, W), or (H, W, 3) RGB. Raises ConfigError."""
-        written, data = cv2.imencode('.png', pixels if pixels.ndim == 2 else pixels[..., ::-1])
-        assert written
         with self.making(name) as path:
-            path.write_bytes(data.tobytes())
+            path.write_bytes(png_of(pixels))
 
     def kept_labels(self, name: Path, height: int, width: int) -> np.ndarray | None:
         """Return a label image from before, uint8 (H, W), if it may stay and is of this size."""

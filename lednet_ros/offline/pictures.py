@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from lednet_ros.errors import ConfigError, printable
-from lednet_ros.frame_sources import Part, VideoFile
+from lednet_ros.frame_sources import Part, VideoFile, named_for_opencv
 from lednet_ros.image_decoding import BadImage, Frame, read_image
 from lednet_ros.offline.sources import Item
 from lednet_ros.offline.work import Work, batches
@@ -106,9 +106,10 @@ class _Film:
     def add(self, picture: np.ndarray) -> None:
         """Append a picture, uint8 (H, W, 3) RGB. Raises ConfigError."""
         if self._writer is None:
-            self._writer = cv2.VideoWriter(
-                str(self._path), cv2.VideoWriter.fourcc(*'mp4v'), self._rate_hz,
-                (picture.shape[1], picture.shape[0]))
+            with named_for_opencv(self._path) as name:
+                self._writer = cv2.VideoWriter(
+                    name, cv2.VideoWriter.fourcc(*'mp4v'), self._rate_hz,
+                    (picture.shape[1], picture.shape[0]))
             if not self._writer.isOpened():
                 raise ConfigError(f'{self._path}: this OpenCV cannot write MP4 files: leave '
                                   '--overlay away for videos')
@@ -122,7 +123,8 @@ class _Film:
 
     def check(self) -> None:
         """Raise OSError where the file is not whole: of a full disk the writer says nothing."""
-        film = cv2.VideoCapture(str(self._path))
+        with named_for_opencv(self._path) as name:
+            film = cv2.VideoCapture(name)
         count = max(0, int(film.get(cv2.CAP_PROP_FRAME_COUNT)))
         film.release()
         if count != self._count:

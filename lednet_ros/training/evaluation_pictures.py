@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from lednet_ros.errors import ConfigError
@@ -18,6 +17,7 @@ from lednet_ros.training.datasets import DataSet
 from lednet_ros.training.evaluate import Evaluation
 from lednet_ros.training.robustness import FAMILY, JUDGED, STRENGTHS, Robustness, change
 from lednet_ros.training.sheet import labelled, write_sheet
+from lednet_ros.whole_file import write_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,8 +45,7 @@ def write_pictures(
                 picture = frame_picture(
                     image, truth, seen, data.labels, f'{frame.name}: mIoU {100 * frame.miou:.1f}')
                 path = directory / f'{kind}_{place}.png'
-                if not cv2.imwrite(str(path), picture[..., ::-1]):
-                    raise ConfigError(f'{path}: cannot be written: make room on the disk')
+                write_png(path, picture)
                 yield path
     except OSError as error:
         raise ConfigError(f'{directory}: cannot be written to: {error.strerror}: choose another '

@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lednet_ros.errors import ConfigError
 from lednet_ros.labels import UNLABELLED, LabelSet
 from lednet_ros.panels import overlay
+from lednet_ros.whole_file import write_png
 
 _WIDTH = 240    # of a picture, in pixels
 _CAPTION = 18
@@ -36,8 +36,7 @@ def write_sheet(
         sheet[top + _CAPTION:top + _CAPTION + size[1], left:left + _WIDTH] = small
         cv2.putText(sheet, caption, (left + 3, top + 13), cv2.FONT_HERSHEY_SIMPLEX, 0.42,
                     (235, 235, 235), 1, cv2.LINE_AA)
-    if not cv2.imwrite(str(path), sheet[..., ::-1]):
-        raise ConfigError(f'{path}: cannot be written: make room on the disk')
+    write_png(path, sheet)
 
 
 def labelled(image: np.ndarray, labels: np.ndarray, label_set: LabelSet) -> np.ndarray:

@@ -207,6 +207,25 @@ def test_overwriting_one_source_leaves_the_others_done_unless_settings_differ(
         assert tally(capsys) == expected
 
 
+def test_names_that_are_no_utf_8_are_as_good_as_others(images, tmp_path, capsys) -> None:
+    """OpenCV 5 crashes over them, and Python's streams do not print them."""
+    odd = os.fsdecode(b'caf\xe9')
+    source, out = images.rename(tmp_path / odd), tmp_path / f'out {odd}'
+    (source / '2.png').rename(source / f'{odd}.png')
+    make_video(tmp_path / 'street.mp4', 4)
+    (tmp_path / 'street.mp4').rename(source / f'{odd}.mp4')
+    (source / f'b{odd}.jpg').write_bytes(b'no picture')
+    run(source, '--output', out, '--overlay', code=1)
+    said = capsys.readouterr()
+    assert 'bcaf\\udce9.jpg: 10 bytes and no ' in said.err
+    assert '7 segmented' in said.out
+    assert len(os.listdir(out / 'label' / odd)) == 4
+    (out / 'overlay' / f'{odd}.mp4').rename(tmp_path / 'film.mp4')
+    assert cv2.VideoCapture(str(tmp_path / 'film.mp4')).get(cv2.CAP_PROP_FRAME_COUNT) == 4
+    run(source, '--output', out, '--overlay', code=1)
+    assert '0 segmented' in capsys.readouterr().out
+
+
 def test_what_is_foreign_or_of_other_settings_is_not_touched(images, tmp_path, capsys) -> None:
     foreign = tmp_path / 'foreign'
     foreign.mkdir()
