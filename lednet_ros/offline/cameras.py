@@ -142,19 +142,12 @@ def choose(
 
 def decode(bag: Bag, connection: Connection, data: bytes) -> tuple[Any, Frame]:
     """Return a message's header and picture. Raises BadImage, also for bytes that are damaged."""
-    message, frame = _decode(bag, connection, data)
-    return message.header, frame
-
-
-def _decode(bag: Bag, connection: Connection, data: bytes) -> tuple[Any, Frame]:
     try:
         message = bag.deserialize(connection, data)
     except BadMessage as error:
         raise BadImage(str(error)) from error
-    if 'compressedDepth' in getattr(message, 'format', ''):
-        raise UnknownEncoding(f'format {message.format[:32]!r}: is depth')
-    return message, (decode_compressed if connection.msgtype == COMPRESSED else decode_image)(
-        message)
+    unpack = decode_compressed if connection.msgtype == COMPRESSED else decode_image
+    return message.header, unpack(message)
 
 
 def _asked(source: Path, bag: Bag, asked: Sequence[str]) -> list[Connection]:
@@ -205,21 +198,22 @@ def _fault(bag: Bag, connection: Connection) -> _Fault | None:
     for _, _, data in bag.messages([connection]):
         count += 1
         try:
-            _decode(bag, connection, data)
+            decode(bag, connection, data)
             return None
-        except UnknownEncoding:
+        except UnknownEncoding as error:
             unknown += 1
             if unknown == 1:
-                encoding = _encoding(bag.deserialize(connection, data))
+                encoding, words = _encoding(bag.deserialize(connection, data)), str(error)
             if unknown == LOOKED_AT:
                 break
         except BadImage as error:
             first = first or str(error)
     if unknown:
         # Numbers are not light: depth, for one.
-        if re.fullmatch('(8|16|32|64)[USF]C[0-9]+', encoding) or 'Depth' in encoding:
+        if re.fullmatch('(8|16|32|64)[USF]C[0-9]*', encoding) or 'Depth' in encoding:
             return _Fault('depth and other data', f'holds data ({encoding})', False)
-        return _Fault('unknown encodings', f'has encoding {encoding!r}, which is not read', True)
+        return _Fault('unknown encodings', f'has encoding {encoding!r}, which is not read'
+                      if encoding else f'shows {words}', True)
     if count:
         return _Fault('no whole image', f'has {count} images, of which none can be read ({first})',
                       True)
@@ -227,7 +221,9 @@ def _fault(bag: Bag, connection: Connection) -> _Fault | None:
 
 
 def _encoding(message: Any) -> str:
-    """Return what an image is called by its sender, cut to a length that can be shown."""
-    found = getattr(message, 'encoding', '')
+    """Return what an image's sender calls its pixels, cut to what can be shown; '' if nothing."""
     form = getattr(message, 'format', '')
-    return str(found or (form if 'compressedDepth' in form else form.partition(';')[0]))[:32]
+    if 'compressedDepth' in form:
+        return str(form[:32])
+    found = getattr(message, 'encoding', form.partition(';')[0].strip())[:32]
+    return '' if re.fullmatch('jpe?g|png', found, re.IGNORECASE) else str(found)

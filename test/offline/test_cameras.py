@@ -15,7 +15,9 @@ COLOUR = (IMAGE, [raw(street(i), i) for i in range(2)])
 JPEGS = (COMPRESSED, [packed(street(i), i) for i in range(2)])
 DEPTH = (IMAGE, [raw(np.zeros((4, 4), np.uint16), i, '16UC1') for i in range(2)])
 PACKED_DEPTH = (COMPRESSED, [packed(street(i), i, '16UC1; compressedDepth png') for i in range(2)])
+NAMED_DEPTH = (COMPRESSED, [packed(street(i), i, '16UC1; png compressed') for i in range(2)])
 INFRARED = (IMAGE, [raw(np.zeros((4, 4), np.uint16), i, 'mono16') for i in range(2)])
+DEEP = (COMPRESSED, [packed(np.zeros((4, 4), np.uint16), i) for i in range(2)])
 UNREAD = (COMPRESSED, [T[COMPRESSED](header=header(i), format='zstd', data=np.zeros(
     9, np.uint8)) for i in range(2)])
 CUT = (IMAGE, [bytes(STORE.serialize_cdr(raw(street(i), i), IMAGE))[:80] for i in range(2)])
@@ -82,6 +84,8 @@ def test_where_the_raw_images_show_nothing_the_compressed_ones_do(tmp_path, bad)
     ('/d/image/compressedDepth', PACKED_DEPTH, [
         ('depth and other data',
          '/d/image/compressedDepth holds data (16UC1; compressedDepth png)')]),
+    ('/d/image/compressed', NAMED_DEPTH, [
+        ('depth and other data', '/d/image/compressed holds data (16UC1)')]),
     ('/d/image', NONE, [('topics without messages', '/d/image holds no messages')]),
     ('/segment/label', COLOUR, [('outputs of segment_node', '/segment/label')]),
     ('/bot/segment/left/overlay', COLOUR, [
@@ -96,6 +100,7 @@ def test_what_is_no_camera_is_skipped_by_name(tmp_path, topic, shows, expected) 
 @pytest.mark.parametrize(('topic', 'shows', 'expected'), [
     ('/ir/image', INFRARED,
      "/ir/image has encoding 'mono16', which is not read: left without labels"),
+    ('/ir/image/compressed', DEEP, '/ir/image/compressed shows a PNG of 16 bits a channel'),
     ('/top/image/zstd', UNREAD, '/top/image/zstd has 2 images, of which none can be read (9 '),
     ('/top/image', CUT, '/top/image has 2 images, of which none can be read (is no '
      'sensor_msgs/msg/Image: ')])
