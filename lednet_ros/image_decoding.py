@@ -44,7 +44,7 @@ class BadImage(ValueError):
 
 
 class UnknownEncoding(BadImage):
-    """Pixels that are no colours or greys of 8 bits, or may not be: depth, for one."""
+    """An encoding that is none of ENCODINGS: that of depth, for one."""
 
 
 class SeveralChannels(BadImage):
@@ -89,28 +89,57 @@ _LAYOUTS: dict[str, _Layout] = {
 ENCODINGS = tuple(_LAYOUTS)
 
 
+# Of 16 bits a channel, with their likes of 8.
+_WIDE = {name.replace('8', '16'): name for name in ENCODINGS
+         if name.startswith(('mono', 'rgb', 'bgr', 'bayer'))}
+_DARK = 16  # of 256
+
+
 def decode_image(message: Any) -> Frame:
     """Show a sensor_msgs/Image as a colour frame, without a copy where the encoding allows.
 
     Raises BadImage naming what is wrong with it, UnknownEncoding where it is only the encoding.
     """
-    height, width, step = message.height, message.width, message.step
-    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
-        raise BadImage(f'size {width}x{height}: publish 1 to {MAX_SIDE} pixels a side')
     layout = _LAYOUTS.get(message.encoding)
     if layout is None:
         raise UnknownEncoding(
             f'encoding {message.encoding[:32]!r}: publish one of {", ".join(ENCODINGS)}')
-    if step < width * layout.channels:
+    pixels = _pixels(message, layout.channels)
+    return Frame(_converted(pixels, message.encoding), layout.rgb)
+
+
+def decode_any_image(message: Any) -> Frame:
+    """Show a sensor_msgs/Image as `decode_image` does, or one of 16 bits a channel by the upper 8.
+
+    Such an image is refused where they are nearly black: it has 12 bits or fewer.
+    """
+    encoding = _WIDE.get(message.encoding)
+    if encoding is None:
+        return decode_image(message)
+    layout = _LAYOUTS[encoding]
+    both = _pixels(message, 2 * layout.channels)
+    upper = np.ascontiguousarray(both[..., 0 if message.is_bigendian else 1::2])
+    if upper[..., :3].max() < _DARK:
+        raise BadImage(f'encoding {message.encoding!r}: no value is above {256 * _DARK - 1} of '
+                       f'65535: publish {encoding}, or all 16 bits')
+    return Frame(_converted(upper, encoding), layout.rgb)
+
+
+def _pixels(message: Any, size: int) -> np.ndarray:
+    """Return an Image's bytes, uint8 (H, W, size), a view; `size` is that of a pixel."""
+    height, width, step = message.height, message.width, message.step
+    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
+        raise BadImage(f'size {width}x{height}: publish 1 to {MAX_SIDE} pixels a side')
+    if step < width * size:
         raise BadImage(f'step {step} is less than a row of {width} {message.encoding} pixels, '
-                       f'{width * layout.channels} bytes')
-    if len(message.data) < step * (height - 1) + width * layout.channels:
+                       f'{width * size} bytes')
+    if len(message.data) < step * (height - 1) + width * size:
         raise BadImage(f'data has {len(message.data)} bytes, step x height is {step * height}')
     # The last row may come without its padding, so the view ends with its last pixel.
-    pixels = np.ndarray((height, width, layout.channels), np.uint8, buffer=message.data,
-                        strides=(step, layout.channels, 1))
+    pixels = np.ndarray((height, width, size), np.uint8, buffer=message.data,
+                        strides=(step, size, 1))
     pixels.flags.writeable = False
-    return Frame(_converted(pixels, message.encoding), layout.rgb)
+    return pixels
 
 
 def _converted(pixels: np.ndarray, encoding: str) -> np.ndarray:
@@ -274,8 +303,8 @@ def _decode(data: bytes, formats: tuple[_Format, ...]) -> _Decoded:
             raise BadImage(f'a {kind.name} of {pages} pictures: write each to a file of its own')
         bits = _bits(image, data)
         if bits > 8 or image.mode not in _MODES:
-            raise UnknownEncoding(f'a {kind.name} of {bits} bits a channel, mode {image.mode}: '
-                                  'write one of 8 bits, colour or grey')
+            raise BadImage(f'a {kind.name} of {bits} bits a channel, mode {image.mode}: write one '
+                           'of 8 bits, colour or grey')
         orientation = _orientation(image)
         image.load()
         left = _orientation(image)  # a PNG tells it late; a TIFF is turned by some Pillows

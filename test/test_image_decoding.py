@@ -13,6 +13,7 @@ from lednet_ros.image_decoding import (
     ENCODINGS,
     BadImage,
     UnknownEncoding,
+    decode_any_image,
     decode_compressed,
     decode_image,
     packed_size,
@@ -113,6 +114,45 @@ def test_a_bad_image_is_refused_naming_the_cause(change, words) -> None:
         decode_image(message)
 
 
+WIDE = {'mono16': GREY, 'rgb16': BGR[..., ::-1], 'bgr16': BGR,
+        'rgba16': cv2.cvtColor(BGR, cv2.COLOR_BGR2RGBA),
+        'bgra16': cv2.cvtColor(BGR, cv2.COLOR_BGR2BGRA), 'bayer_rggb16': GREY}
+
+
+@pytest.mark.parametrize('padding', [0, 1, 4])
+@pytest.mark.parametrize('order', ['<', '>'], ids=['little endian', 'big endian'])
+@pytest.mark.parametrize('encoding', WIDE)
+def test_of_16_bits_the_upper_8_are_seen_whatever_their_order_and_padding(
+    encoding, order, padding,
+) -> None:
+    pixels = WIDE[encoding].astype(f'{order}u2') * 256 + 77
+    message = make_image(pixels.astype(f'{order}u2').view(np.uint8), encoding, padding)
+    message.width, message.is_bigendian = 6, int(order == '>')
+    narrow = decode_image(make_image(WIDE[encoding], encoding.replace('16', '8')))
+    assert np.array_equal(bgr_of(decode_any_image(message)), bgr_of(narrow))
+    with pytest.raises(UnknownEncoding):
+        decode_image(message)  # a bag's may be depth
+    message.step = message.width  # as if of 8 bits
+    with pytest.raises(BadImage, match='step 6 is less than a row of 6'):
+        decode_any_image(message)
+
+
+@pytest.mark.parametrize(('brightest', 'is_refused'), [(0, True), (4095, True), (4096, False)])
+def test_12_bits_in_16_are_refused_as_they_are_nearly_black(brightest, is_refused) -> None:
+    message = make_image(np.full((4, 6), brightest, '<u2').view(np.uint8), 'mono16')
+    message.width, message.is_bigendian = 6, 0
+    colour = make_image(np.full((4, 6, 4), (brightest, 0, 0, 65535), '<u2').view(np.uint8),
+                        'rgba16')
+    colour.width, colour.is_bigendian = 6, 0
+    if is_refused:
+        with pytest.raises(BadImage, match="encoding 'rgba16': no value is"):
+            decode_any_image(colour)
+        with pytest.raises(BadImage, match="encoding 'mono16': no value is above 4095 of 65535"):
+            decode_any_image(message)
+    else:
+        assert (decode_any_image(message).pixels == 16).all()
+
+
 def test_an_unknown_encoding_is_told_apart_and_named() -> None:
     with pytest.raises(UnknownEncoding, match=r"encoding '32FC1': publish one of bgr8, rgb8"):
         decode_image(make_image(BGR, '32FC1'))
@@ -134,6 +174,43 @@ def test_any_8_bit_png_comes_out_as_8_bit_colour(pixels) -> None:
     frame = decode_compressed(compressed(pack('.png', pixels), 'png'))
     assert frame.pixels.dtype == np.uint8
     assert np.array_equal(frame.pixels, BGR if pixels.ndim == 3 else AS_GREY)
+
+
+@pytest.mark.parametrize('format_', [
+    '', 'jpeg', 'png', 'JPEG', 'jpg', 'mjpeg', 'image/png', 'video', 'rgb8', 'jpeg; quality=80',
+    'bgr8; jpeg compressed bgr8', 'rgb8; png compressed bgr8', 'mono8; jpeg compressed ',
+    '8UC3; png compressed ', 'bayer_rggb8; jpeg compressed bgr8', 'yuv422; jpeg compressed bgr8',
+    'rgb16; jpeg compressed bgr8', ' bgr8 ;jpeg', 'bgr8;', ';', 'ü' * 99])
+def test_a_format_that_tells_of_a_picture_or_of_nothing_lets_the_bytes_speak(format_) -> None:
+    frame = decode_compressed(compressed(pack('.png', BGR), format_))
+    assert np.array_equal(frame.pixels, BGR)
+
+
+@pytest.mark.parametrize('format_', [
+    '16UC1; png compressed ', '32FC1; png compressed ', 'mono16; png compressed ', '16UC1',
+    'mono16', '16SC1; png', '8UC2; png compressed', '64FC1; jpeg compressed bgr8',
+    '16uc1; png compressed ',
+    'bayer_rggb16; jpeg compressed ', 'depth; png compressed ', '16UC1; compressedDepth png',
+    '32FC1; compressedDepth', 'compressedDepth', 'png compressedDepth'])
+@pytest.mark.parametrize('pixels', [GREY, BGR], ids=['grey', 'colour'])
+def test_a_format_that_tells_of_other_data_is_believed(format_, pixels) -> None:
+    """Depth packed as a grey PNG looks like a picture."""
+    with pytest.raises(UnknownEncoding, match=r'^format .*: publish one of bgr8, .* or PNG$'):
+        decode_compressed(compressed(pack('.png', pixels), format_))
+
+
+@pytest.mark.parametrize('pattern', ['rggb', 'bggr', 'gbrg', 'grbg'])
+@pytest.mark.parametrize('kind', ['.png', '.jpg'])
+def test_a_packed_bayer_mosaic_is_demosaiced(pattern, kind) -> None:
+    """image_transport packs it as one channel, as it is."""
+    cell = np.array([{'r': 200, 'g': 100, 'b': 50}[c] for c in pattern], np.uint8).reshape(2, 2)
+    format_ = f'bayer_{pattern}8; {"jpeg" if kind == ".jpg" else "png"} compressed '
+    packed = cv2.imencode(kind, np.tile(cell, (8, 8)), [cv2.IMWRITE_JPEG_QUALITY, 100])[1]
+    frame = decode_compressed(compressed(packed.tobytes(), format_))
+    assert np.abs(bgr_of(frame).astype(int) - (50, 100, 200)).max() < 4
+    odd = compressed(pack(kind, np.tile(cell, (4, 5))[:-1]), format_)
+    with pytest.raises(BadImage, match=rf'size 10x7: bayer_{pattern}8 needs an even width and h'):
+        decode_compressed(odd)
 
 
 def test_bytes_behind_a_jpeg_s_end_do_no_harm() -> None:

@@ -17,7 +17,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, LaserScan
 
 from lednet_ros.node.demo_table import Pace
-from lednet_ros.node.image_codec import BadImage, decode_image
+from lednet_ros.node.image_codec import BadImage, decode
 from lednet_ros.node.node_report import dropped_words
 
 HELD_BYTES = 256 * 2**20  # of camera images that wait for their labels
@@ -115,7 +115,7 @@ class DemoView(Node):
                 self.unmatched += 'camera' not in self._parts.pop(older)
             self.pace.tick(time.monotonic())
             try:
-                camera, colors = (decode_image(parts[p]) for p in ('camera', 'colors'))
+                camera, colors = (decode(parts[p]) for p in ('camera', 'colors'))
             except BadImage:
                 return  # the node rejects it too, and says so
             labels = np.frombuffer(parts['labels'].data, np.uint8).reshape(

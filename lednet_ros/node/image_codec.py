@@ -1,34 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sensor_msgs/Image <-> arrays in a node: cv_bridge helps with rare encodings."""
+"""sensor_msgs/Image <-> arrays in a node."""
 
 from __future__ import annotations
 
 import array
 
-import cv2
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from lednet_ros import image_decoding
-from lednet_ros.errors import first_line
 from lednet_ros.image_decoding import (
     BadImage,
     Frame,
-    UnknownEncoding,
+    decode_any_image,
     decode_compressed,
     packed_size,
 )
 
-__all__ = ['BadImage', 'Frame', 'decode', 'decode_image', 'decode_mono8', 'encode_image',
-           'size_and_encoding']
+__all__ = ['BadImage', 'Frame', 'decode', 'decode_mono8', 'encode_image', 'size_and_encoding']
 
 
 def decode(message: Image | CompressedImage) -> Frame:
     """Show either kind of image as a colour frame. Raises BadImage naming what is wrong."""
     if isinstance(message, CompressedImage):
         return decode_compressed(message)
-    return decode_image(message)
+    return decode_any_image(message)
 
 
 def size_and_encoding(message: Image | CompressedImage) -> tuple[str, str]:
@@ -36,29 +32,6 @@ def size_and_encoding(message: Image | CompressedImage) -> tuple[str, str]:
     if isinstance(message, CompressedImage):
         return packed_size(message), message.format[:32]
     return f'{message.width}x{message.height}', message.encoding[:32]
-
-
-def decode_image(message: Image) -> Frame:
-    """Show an Image as a colour frame, through cv_bridge if need be."""
-    try:
-        return image_decoding.decode_image(message)
-    except UnknownEncoding as error:
-        return _decode_by_cv_bridge(message, error)
-
-
-def _decode_by_cv_bridge(message: Image, unknown: UnknownEncoding) -> Frame:
-    encoding = message.encoding[:32]
-    try:
-        from cv_bridge import CvBridge, CvBridgeError
-    except ImportError:
-        raise BadImage(f'{unknown}, or install cv_bridge') from None
-    try:
-        pixels = CvBridge().imgmsg_to_cv2(message, desired_encoding='bgr8')
-    # cv_bridge passes on whatever its C++ side, OpenCV or numpy raise for hostile messages.
-    except (CvBridgeError, cv2.error, RuntimeError, TypeError, ValueError, KeyError) as error:
-        raise BadImage(f'encoding {encoding!r}: cv_bridge cannot make bgr8 of it: '
-                       f'{first_line(error)}') from error
-    return Frame(pixels, False)
 
 
 def decode_mono8(message: Image) -> np.ndarray:

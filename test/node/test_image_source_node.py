@@ -19,7 +19,7 @@ from rcl_interfaces.srv import DescribeParameters
 from sensor_msgs.msg import CameraInfo, Image
 
 from lednet_ros.errors import ConfigError
-from lednet_ros.node.image_codec import decode_image
+from lednet_ros.node.image_codec import decode
 from lednet_ros.node.image_source_node import PARAMETERS, load_camera_info, pinhole, scaled
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def test_a_directory_is_published_once_in_order_and_exactly(
         assert (message.encoding, message.height, message.width) == ('bgr8', 24, 48)
         assert (message.step, message.is_bigendian, len(message.data)) == (144, 0, 24 * 144)
         assert message.header.frame_id == 'front'
-        np.testing.assert_array_equal(decode_image(message).pixels, pixels)
+        np.testing.assert_array_equal(decode(message).pixels, pixels)
     stamps = [stamp_s(message) for message in messages]
     assert sorted(set(stamps)) == stamps
     for info, message in zip(infos.wait(3), messages, strict=True):

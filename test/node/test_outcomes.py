@@ -109,7 +109,7 @@ def dropped(**causes: int) -> dict[str, int]:
 def test_an_image_over_which_something_unexpected_is_raised_is_rejected(
     rig, monkeypatch, name
 ) -> None:
-    """cv_bridge, OpenCV and numpy have exceptions of their own for hostile messages."""
+    """OpenCV, Pillow and numpy have exceptions of their own for hostile messages."""
     monkeypatch.setattr(segment_node, name, fail)
     rig.send()
     counts = rig.counts()
