@@ -50,7 +50,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         'and labels.yaml of your own. Stopped, the same command goes on. Several GPUs: torchrun '
         '--nproc-per-node N -m lednet_ros.training.train_command ...')
     parser.add_argument('--recipe', default='camvid', metavar='NAME',
-                        help='camvid, paper, or a YAML file (default: %(default)s)')
+                        help='camvid, fine_tune (with --init), paper, or a YAML file '
+                        '(default: %(default)s)')
     parser.add_argument('--data', type=Path, required=True, metavar='DIR')
     parser.add_argument('--output', type=Path, metavar='DIR',
                         help='gets best.safetensors, last.safetensors and what is needed to go on')

@@ -17,7 +17,7 @@ def test_the_papers_recipe_is_section_3_1() -> None:
     assert (paper.encoder_epochs, paper.epochs, paper.resize_height) == (300, 300, 512)
 
 
-@pytest.mark.parametrize('name', ['paper', 'camvid'])
+@pytest.mark.parametrize('name', ['paper', 'camvid', 'fine_tune'])
 def test_a_recipe_survives_the_way_to_yaml_and_back(name) -> None:
     recipe = load_recipe(name)
     assert Recipe.from_dict(yaml.safe_load(yaml.safe_dump(recipe.to_dict()))) == recipe
@@ -34,7 +34,23 @@ def test_a_recipe_is_read_as_utf_8_whatever_the_locale(tmp_path) -> None:
         locale.setlocale(locale.LC_CTYPE, before)
 
 
+@pytest.mark.parametrize('name', ['camvid', 'fine_tune'])
+def test_few_images_are_shown_in_other_light_and_from_other_heights(name) -> None:
+    recipe = load_recipe(name)
+    assert min(recipe.rotation, recipe.perspective, recipe.white_balance, recipe.hue, recipe.grey,
+               recipe.shading, recipe.blur, recipe.noise, recipe.jpeg) > 0
+
+
 @pytest.mark.parametrize(('knobs', 'said'), [
+    ({'rotation': 90.0}, 'rotation is 90.0: give 0 to 45 degrees'),
+    ({'perspective': 0.5}, 'perspective is 0.5: give 0 to 0.25'),
+    ({'white_balance': -0.1}, 'white_balance is -0.1: give 0 to 1'),
+    ({'hue': 181.0}, 'hue is 181.0: give 0 to 180 degrees'),
+    ({'grey': 1.5}, 'grey is 1.5: give 0 to 1'),
+    ({'shading': 3.0}, 'shading is 3.0: give 0 to 2'),
+    ({'blur': 11.0}, 'blur is 11.0: give 0 to 10 pixels'),
+    ({'noise': -1.0}, 'noise is -1.0: give 0 to 100'),
+    ({'jpeg': 101}, 'jpeg is 101: give 0 to 100'),
     ({'learning_rat': 1.0}, "'learning_rat' is no knob: did you mean 'learning_rate'"),
     ({'epochs': 0}, 'epochs is 0: give 1 or more'),
     ({'epochs': 2.5}, 'epochs is 2.5: give a value of type int'),
@@ -63,7 +79,8 @@ def test_knobs_can_be_overridden_in_yaml_words() -> None:
 
 
 @pytest.mark.parametrize(('text', 'said'), [
-    (None, 'cannot be read: No such file or directory: give a YAML file or one of camvid, paper'),
+    (None, 'cannot be read: No such file or directory: give a YAML file or one of camvid, '
+           'fine_tune, paper'),
     ('a: [', 'is not YAML'), ('- 1', 'is not a mapping'), ('epochs: 1', 'input_height is missing'),
 ], ids=['missing', 'not YAML', 'a list', 'lacking'])
 def test_a_file_that_is_no_recipe_is_named(tmp_path, text, said) -> None:
