@@ -72,8 +72,9 @@ def device_health(device: str) -> dict[str, float]:
     except Exception:  # not installed, no driver library, a Jetson
         with contextlib.suppress(OSError, ValueError):
             for zone in THERMAL.glob('thermal_zone*'):
-                if 'gpu' in (zone / 'type').read_text().lower():
-                    health['gpu_temperature_c'] = int((zone / 'temp').read_text()) / 1e3
+                if 'gpu' in (zone / 'type').read_text(encoding='utf-8').lower():
+                    health['gpu_temperature_c'] = int(
+                        (zone / 'temp').read_text(encoding='utf-8')) / 1e3
     return health
 
 
