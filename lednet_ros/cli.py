@@ -10,11 +10,21 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
-from lednet_ros.errors import STOPPED, LednetRosError, printable
+from lednet_ros.errors import STOPPED, LednetRosError, first_line, printable
 
 NO_READER = 141  # the exit code where nobody reads stdout any more, as a shell says of SIGPIPE
 
 Main = Callable[..., int]
+
+ROS = ('rclpy', 'rpyutils', 'ament_index_python', 'builtin_interfaces', 'rcl_interfaces',
+       'tf2_ros')
+REMEDIES = {  # of libraries whose name for pip is another, or that pip should not choose alone
+    'torch': "install PyTorch's build for this machine, as by pip install torch (README, 'On a "
+             "robot')",
+    'cv2': 'pip install opencv-python-headless, or beside ROS 2 sudo apt install python3-opencv',
+    'yaml': 'pip install PyYAML',
+    'PIL': 'pip install pillow',
+}
 
 
 class OutputLost(LednetRosError):
@@ -26,8 +36,8 @@ class OutputLost(LednetRosError):
 def command(name: str) -> Callable[[Main], Main]:
     """Decorate a command's main: LednetRosError is one line on stderr and exit code 1.
 
-    Ctrl-C is 130. A closed stdout or stderr is silence, a full stdout an error, and a full stderr
-    nothing that could end the work.
+    So is a library that is not installed. Ctrl-C is 130. A closed stdout or stderr is silence, a
+    full stdout an error, and a full stderr nothing that could end the work.
     """
     def decorate(main: Main) -> Main:
         @wraps(main)
@@ -53,6 +63,12 @@ def command(name: str) -> Callable[[Main], Main]:
                 if not error.is_said_elsewhere:
                     say(name, *error.args)
                 return 1
+            except ImportError as error:
+                missing = _missing(error)
+                if not missing:
+                    raise
+                say(name, missing)
+                return 1
 
         return run
 
@@ -63,6 +79,20 @@ def say(name: str, *lines: object) -> None:
     """Print to stderr; each line stays one, whatever characters it has."""
     text = '\n'.join(printable(str(line)) for line in lines)
     print(f'{name}: {text}', file=sys.stderr, flush=True)
+
+
+def _missing(error: ImportError) -> str:
+    """Return which library is not there, or of no use, in one line; '' for a fault of our own."""
+    library = (error.name or '').partition('.')[0]
+    if not library or library == 'lednet_ros':
+        return ''
+    if library in ROS or library.endswith('_msgs'):
+        return (f'{library}: is not installed: this command needs ROS 2: source its setup.bash, '
+                "or take the one of 'make demo' (. .venv/bin/activate)")
+    remedy = REMEDIES.get(library, f'pip install {library}')
+    if isinstance(error, ModuleNotFoundError):
+        return f'{library}: is not installed: {remedy}'
+    return f'{library}: cannot be loaded: {first_line(error)}: {remedy}'
 
 
 class _Stdout(io.FileIO):

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import ast
-import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from lednet_ros import commands
 from lednet_ros.cli import command
 from lednet_ros.errors import ConfigError, DataError, LednetRosError
 
@@ -18,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 WORK = """
 import argparse, sys
 from rich.progress import Progress
+from lednet_ros import commands
 from lednet_ros.cli import command
 from lednet_ros.errors import ConfigError
 from lednet_ros.progress_bar import progress_bar
@@ -149,15 +151,67 @@ def console_scripts() -> list[str]:
     return scripts
 
 
-@pytest.mark.parametrize('script', console_scripts())
-def test_every_command_shares_it(script) -> None:
-    name, _, place = script.partition(' = ')
-    module, _, function = place.partition(':')
-    try:
-        main = getattr(importlib.import_module(module), function)
-    except ImportError as error:
-        pytest.skip(f'{name} cannot be imported here: {error}')
-    assert main.__wrapped__.__module__ == module
+def test_every_command_is_loaded_when_it_is_called_and_shares_it() -> None:
+    scripts = [script.partition(' = ') for script in console_scripts()]
+    assert scripts
+    for name, _, place in scripts:
+        assert place == f'lednet_ros.commands:{name}'
+        assert hasattr(getattr(commands, name), '__wrapped__')
+
+
+WITHOUT = """
+import sys
+sys.modules.update(dict.fromkeys(sys.argv[1].split(',')))  # as if none of them were there
+from lednet_ros import commands
+arguments = {'lednet_segment': ['x.png'], 'lednet_train': ['--data', 'x', '--output', 'y'],
+             'lednet_evaluate': ['--data', 'x', '--checkpoint', 'y']}
+for name in sys.argv[2].split(','):
+    print(name, getattr(commands, name)(arguments.get(name, [])))
+"""
+NODES = ['segment_node', 'ground_node', 'image_source_node']
+NEED_TORCH = ['segment_node', 'lednet_benchmark', 'lednet_segment', 'lednet_train',
+              'lednet_evaluate', 'lednet_compile']
+
+
+@pytest.mark.parametrize(('missing', 'names', 'words'), [
+    (['torch'], NEED_TORCH, "torch: is not installed: install PyTorch's build for this machine"),
+    (['cv2'], [*NEED_TORCH, 'ground_node', 'lednet_demo'],
+     'cv2: is not installed: pip install opencv-python-headless'),
+    (['rclpy', 'diagnostic_msgs', 'sensor_msgs'],
+     [*NODES, 'lednet_demo', 'lednet_top', 'lednet_latency_report'],
+     'is not installed: this command needs ROS 2: source its setup.bash'),
+], ids=['torch', 'cv2', 'rclpy'])
+def test_a_library_that_is_not_installed_is_one_line(tmp_path, missing, names, words) -> None:
+    ran = subprocess.run(
+        [sys.executable, '-c', WITHOUT, ','.join(missing), ','.join(names)], cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, text=True)
+    assert ran.stdout.splitlines() == [f'{name} 1' for name in names], ran.stderr
+    lines = ran.stderr.splitlines()
+    assert [line.partition(': ')[0] for line in lines] == names
+    assert [line for line in lines if words not in line] == []
+
+
+@pytest.mark.parametrize(('error', 'said'), [
+    (ImportError('libGL.so.1: cannot open shared object file', name='cv2'),
+     'work: cv2: cannot be loaded: libGL.so.1: cannot open shared object file: pip install '),
+    (ModuleNotFoundError("No module named 'onnx'", name='onnx.helper'),
+     'work: onnx: is not installed: pip install onnx'),
+    (ImportError("cannot import name 'f'", name='lednet_ros.cli'), None),
+    (ImportError('of no library'), None),
+])
+def test_a_library_that_cannot_be_loaded_is_one_line_and_a_fault_of_ours_is_not(
+    capsys, error, said
+) -> None:
+    @command('work')
+    def main(argv=None) -> int:
+        raise error
+
+    if said is None:
+        with pytest.raises(ImportError):
+            main()
+    else:
+        assert main() == 1
+        assert capsys.readouterr().err.startswith(said)
 
 
 def test_text_files_are_utf_8_whatever_the_locale() -> None:

@@ -30,6 +30,7 @@ from lednet_ros.errors import LednetRosError
 from lednet_ros.node.child_process import ChildProcess, stop_all
 from lednet_ros.node.demo_table import DemoTable, Figures
 from lednet_ros.node.middleware import large_image_environment
+from lednet_ros.node.ros_start import init, make_node
 from lednet_ros.panels import Share, panel_size, shares, side_by_side
 from lednet_ros.planning.traversability import BUILTIN
 
@@ -225,15 +226,14 @@ class Demo:
 
     def _open_view(self, stack: ExitStack) -> Callable[[], None]:
         """Join the domain; give what waits a moment for a frame, and draws it."""
+        init([])
         import rclpy
         from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-        from rclpy.signals import SignalHandlerOptions
 
         from lednet_ros.node.demo_view import DemoView
 
-        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         seen: queue.Queue[Triple] = queue.Queue(maxsize=2)
-        self._view = view = DemoView(seen, self._options.planning)
+        self._view = view = make_node(lambda: DemoView(seen, self._options.planning))
         executor = SingleThreadedExecutor()
         executor.add_node(view)
 

@@ -8,13 +8,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
+from lednet_ros.node.ros_start import check_middleware, init, make_node
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
 
 
 class Arrival(NamedTuple):
@@ -34,6 +33,7 @@ class Listener:
 
     def listen_to(self, topic: str, type_: type) -> None:
         """Collect a topic's messages from now on, whatever its publisher's QoS."""
+        from rclpy.qos import QoSProfile, ReliabilityPolicy
         self._node.create_subscription(
             type_, topic, lambda message: self.arrivals.put(
                 Arrival(topic, message, time.time_ns())),
@@ -42,10 +42,16 @@ class Listener:
 
 @contextmanager
 def listening(name: str) -> Iterator[Listener]:
-    """Be a node as long as the block lasts. Ctrl-C stays Python's."""
+    """Be a node as long as the block lasts. Raises ConfigError where ROS cannot start.
+
+    Ctrl-C stays Python's.
+    """
+    check_middleware()  # before rclpy is imported
+    import rclpy
+    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
     context = rclpy.Context()
-    rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
-    node = rclpy.create_node(name, context=context)
+    init([], context)
+    node = make_node(lambda: rclpy.create_node(name, context=context))
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
 

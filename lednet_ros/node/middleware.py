@@ -33,12 +33,22 @@ def large_image_environment(environment: Mapping[str, str]) -> dict[str, str]:
     Empty where the middleware is not Fast DDS, or a profile or other built-in transports are
     already the user's. ROS_DISCOVERY_SERVER does not matter: Fast DDS (3.2) heeds both.
     """
-    if environment.get('RMW_IMPLEMENTATION', '') not in (
-            '', 'rmw_fastrtps_cpp', 'rmw_fastrtps_dynamic_cpp'):
+    if not uses_fast_dds(environment):
         return {}
     if any(environment.get(v) for v in (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS')):
         return {}
-    return {PROFILE_VARIABLES[_is_fast_dds_2(environment)]: str(config_file(PROFILE))}
+    return {profile_variables(environment)[0]: str(config_file(PROFILE))}
+
+
+def uses_fast_dds(environment: Mapping[str, str]) -> bool:
+    """Whether the middleware is Fast DDS, the default one."""
+    return environment.get('RMW_IMPLEMENTATION', '') in (
+        '', 'rmw_fastrtps_cpp', 'rmw_fastrtps_dynamic_cpp')
+
+
+def profile_variables(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the variables by which this Fast DDS can be given a profile, the best one first."""
+    return PROFILE_VARIABLES[_is_fast_dds_2(environment):]
 
 
 def _is_fast_dds_2(environment: Mapping[str, str]) -> bool:

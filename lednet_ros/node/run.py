@@ -7,18 +7,20 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.task import Future
 
-from lednet_ros.errors import ConfigError, LednetRosError, first_line
+from lednet_ros.cli import say
+from lednet_ros.errors import LednetRosError, first_line
 from lednet_ros.node.memory import keep_freed_buffers
+from lednet_ros.node.ros_start import init, make_node
 
-WAKE_S = 0.5  # the longest that a signal stays unseen, should rclpy not wake the executor
+WAKE_S = 0.5  # the longest that a signal stays unseen, should nothing wake the executor
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -48,37 +50,39 @@ def run(name: str, make: Callable[[threading.Event], Runnable], args: Sequence[s
     """
     keep_freed_buffers()
     stop = threading.Event()
+    node, code = None, 0
     for number in SIGNALS:
-        # rclpy's handlers shut the context down and then call these. So no signal, repeated as
+        # Not rclpy's handlers, which shut the context down: whatever is under way could publish
+        # and log no more. So ROS is there until the node has stopped, and no signal, repeated as
         # launch does or not, can raise KeyboardInterrupt, be it here or while cleaning up.
         signal.signal(number, lambda *_: stop.set())
-    node, code = None, 0
     try:
-        _init(args)
-        node = make(stop)
+        init(args)
+        node = make_node(lambda: make(stop))
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         node.done.add_done_callback(lambda _: executor.wake())
-        node.start()
-        while not (stop.is_set() or node.done.done()):
-            _spin_once(executor, node, stop)
+        with _woken_by_signals(executor):
+            node.start()
+            while not (stop.is_set() or node.done.done()):
+                _spin_once(executor, node, stop)
         if node.done.done():
             node.done.result()
     except ExternalShutdownException:
         pass
     except LednetRosError as error:
-        print(f'{name}: {error}', file=sys.stderr)
+        say(name, error)
         code = 1
     except Exception:
-        # After a signal, whatever touches the context fails, each call in its own way.
+        # After a shutdown, whatever touches the context fails, each call in its own way.
         if rclpy.ok() and not stop.is_set():
             raise
     finally:
         has_stopped = node is None or node.stop()
         rclpy.try_shutdown()
         for number in SIGNALS:
-            # rclpy has put our handlers back; Python, as it ends, puts the deadly defaults back,
-            # but leaves an ignored signal ignored.
+            # Python, as it ends, puts the deadly defaults back, but leaves an ignored signal
+            # ignored.
             signal.signal(number, signal.SIG_IGN)
     if node is not None and not has_stopped:
         # Python cannot end while a thread is inside a driver or the network without risking a
@@ -88,6 +92,27 @@ def run(name: str, make: Callable[[threading.Event], Runnable], args: Sequence[s
         sys.stdout.flush()
         os._exit(code)
     return code
+
+
+@contextmanager
+def _woken_by_signals(executor: SingleThreadedExecutor) -> Iterator[None]:
+    """Let a signal end the executor's waiting: Python runs its handler only afterwards."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def wake() -> None:
+        while os.read(reader, 1):
+            with suppress(Exception):  # it may be shut down
+                executor.wake()
+        os.close(reader)
+
+    threading.Thread(target=wake, name='signals', daemon=True).start()
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(-1)
+        os.close(writer)
 
 
 def _spin_once(executor: SingleThreadedExecutor, node: Runnable, stop: threading.Event) -> None:
@@ -107,10 +132,3 @@ def _spin_once(executor: SingleThreadedExecutor, node: Runnable, stop: threading
         node.get_logger().error(
             f'a callback failed: {type(error).__name__}: {first_line(error)}: going on',
             throttle_duration_sec=5.0)
-
-
-def _init(args: Sequence[str] | None) -> None:
-    try:
-        rclpy.init(args=args)
-    except Exception as error:  # of a type that depends on the distribution
-        raise ConfigError(f'{first_line(error)}: correct what follows --ros-args') from error

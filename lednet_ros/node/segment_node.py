@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
@@ -47,6 +47,7 @@ from lednet_ros.node.image_codec import (
 from lednet_ros.node.label_info import LATCHED, LabelInfo, make_label_info
 from lednet_ros.node.latency import TOTAL, Latency
 from lednet_ros.node.latest_frame import LatestFrames
+from lednet_ros.node.library_log import LibraryLog
 from lednet_ros.node.outputs import make_images
 from lednet_ros.node.parameters import Param, declare, value_of
 from lednet_ros.node.qos import unread_overrides
@@ -120,8 +121,10 @@ class Pending:
 class SegmentNode(LifecycleNode):
     """Parameters in, one frame's way from callback to publish, out."""
 
-    def __init__(self) -> None:
+    def __init__(self, stop: threading.Event | None = None) -> None:
         super().__init__('segment')
+        self._library_log = LibraryLog(self.get_logger())
+        self._stop = stop or threading.Event()  # set when the process is to end
         declare(self, PARAMETERS)
         self._cameras: list[Camera] = []
         self._segmenter: Segmenter | None = None
@@ -140,7 +143,6 @@ class SegmentNode(LifecycleNode):
         self._build: ChildBuild | None = None
         self._problem = ''          # why there is no segmenter, or why its last frame failed
         self._reported_s = time.monotonic()
-        logging.getLogger('lednet_ros').addHandler(RosHandler(self))
         self._reports = Reports(self)
         # By a clock of their own: reports go on while simulated time stands still.
         clock = Clock(clock_type=ClockType.STEADY_TIME)
@@ -171,7 +173,7 @@ class SegmentNode(LifecycleNode):
                 camera.open()
             self._publish_label_info(segmenter)
         except Exception as error:  # rclpy would drop it without a word
-            if self.context.ok():  # else the process is being ended
+            if not self._is_ending():
                 self.on_cleanup(state)
                 self._problem = _words(error)
                 self.get_logger().error(f'not configured: {self._problem}')
@@ -216,6 +218,8 @@ class SegmentNode(LifecycleNode):
         """Give back the network's memory and the outputs."""
         until_s = time.monotonic() + CLEAN_UP_WITHIN_S
         while not self._is_idle(POLL_S):
+            if self._is_ending():
+                return TransitionCallbackReturn.FAILURE
             self._meanwhile()
             if time.monotonic() > until_s:
                 self._problem = ('the network hangs: clean up again later, or end the process and '
@@ -314,8 +318,12 @@ class SegmentNode(LifecycleNode):
         self._close_mailbox()
         return self._is_idle(STOP_WITHIN_S)
 
+    def _is_ending(self) -> bool:
+        return self._stop.is_set() or not self.context.ok()
+
     def destroy_node(self) -> None:
         """Leave the graph, whole."""
+        self._library_log.close()
         super().destroy_node()
         self.__dict__.pop('_state_machine', None)  # rclpy's: it keeps the participant alive
 
@@ -525,7 +533,7 @@ class SegmentNode(LifecycleNode):
 
     def _meanwhile(self) -> None:
         """Report while a transition keeps the timer waiting; raise if the process is to end."""
-        if not self.context.ok():
+        if self._is_ending():
             raise BackendUnavailable('ended while configuring')
         if time.monotonic() - self._reported_s >= self.parameter('diagnostics.period_s'):
             self._report()
@@ -549,23 +557,6 @@ class SegmentNode(LifecycleNode):
             latency=self._latency.quantiles(self._reported_s),
             max_latency_ms=self.parameter('diagnostics.max_latency_ms'),
             stale_after_s=stale_after_s))
-
-
-class RosHandler(logging.Handler):
-    """Hands what the floors below log to the node's logger."""
-
-    def __init__(self, node: SegmentNode) -> None:
-        super().__init__()
-        self._logger = node.get_logger()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Log it; rclpy wants a line of code for each severity."""
-        if record.levelno >= logging.ERROR:
-            self._logger.error(record.getMessage())
-        elif record.levelno >= logging.WARNING:
-            self._logger.warning(record.getMessage())
-        else:
-            self._logger.debug(record.getMessage())
 
 
 def _make(checkpoint: Checkpoint, config: SegmenterConfig, cameras: int) -> Segmenter:
@@ -593,7 +584,7 @@ def _words(error: Exception) -> str:
 @command('segment_node')
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; the process's exit code."""
-    return run('segment', lambda stop: SegmentNode(), args)
+    return run('segment', SegmentNode, args)
 
 
 if __name__ == '__main__':

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 
@@ -43,3 +45,24 @@ def test_a_callback_that_fails_over_and_over_is_told_of_once_in_a_while(capfd) -
     node.destroy_node()
     assert capfd.readouterr().err.count(
         '[failing]: a callback failed: ValueError: no room: going on') == 1
+
+
+def test_a_signal_wakes_the_executor() -> None:
+    """Python runs a signal's handler only once the main thread is back from waiting in C."""
+    class Executor:
+        def __init__(self) -> None:
+            self.woken = threading.Event()
+
+        def wake(self) -> None:
+            self.woken.set()
+
+    executor, handled = Executor(), threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: handled.set())
+    try:
+        with run._woken_by_signals(executor):
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert executor.woken.wait(60.0)
+            assert handled.wait(60.0)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert signal.set_wakeup_fd(-1) == -1

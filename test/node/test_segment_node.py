@@ -782,7 +782,10 @@ class Loading(Segmenter):
 """
 
 
-def test_while_the_network_is_loaded_the_node_reports_and_ends_in_time(graph, within) -> None:
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=['SIGINT', 'SIGTERM'])
+def test_while_the_network_is_loaded_the_node_reports_and_ends_in_time_and_in_silence(
+    graph, within, number
+) -> None:
     """The node's own code, with a Segmenter that takes its time, as one on a slow disk."""
     node = graph.start(node_with('Loading', LOADING), {**SMALL, 'diagnostics.period_s': 0.2})
     inbox = graph.subscribe('/diagnostics', DiagnosticArray)
@@ -790,8 +793,21 @@ def test_while_the_network_is_loaded_the_node_reports_and_ends_in_time(graph, wi
     assert {(e['level'], e['message'], e['state']) for e in engines} == {
         ('1', 'configuring', 'configuring')}
     with within(2.0):
-        assert node.stop(signal.SIGINT) == 0
-    assert 'Traceback' not in node.output
+        assert node.stop(number) == 0
+    assert node.output == ''
+
+
+def test_a_signal_while_a_manager_configures_the_node_ends_it_in_silence(graph) -> None:
+    node = graph.start(node_with('Loading', LOADING), {**SMALL, 'autostart': False})
+    client = graph.node.create_client(ChangeState, '/segment/change_state')
+    graph.wait_until(client.service_is_ready, WITHIN_S, 'no service')
+    request = ChangeState.Request()
+    request.transition.id = Transition.TRANSITION_CONFIGURE
+    client.call_async(request)
+    inbox = graph.subscribe('/diagnostics', DiagnosticArray)
+    inbox.wait_for(lambda a: values(a, 'segment: engine')['message'] == 'configuring')
+    assert node.stop(signal.SIGINT) == 0
+    assert node.output == ''
 
 
 BROKEN = """
