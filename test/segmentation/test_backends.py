@@ -62,11 +62,13 @@ FULL = OutOfMemory('the GPU is full')
      'a CUDA GPU, but no such library, and the GPU is full'),
     ({'no_tensorrt': 'no engine'}, True, {'torch': FULL, 'onnxruntime cpu': NONE}, 'torch cpu',
      'a CUDA GPU, but no engine, and the GPU is full, and no such library'),
+    ({}, True, {'tensorrt': NONE, 'torch': NONE}, 'onnxruntime cpu',
+     'a CUDA GPU, but no such library'),
     ({}, False, {}, 'onnxruntime cpu', 'no CUDA GPU'),
     ({'device': 'cpu'}, True, {}, 'onnxruntime cpu', 'device is cpu'),
     ({}, False, {'onnxruntime cpu': NONE}, 'torch cpu', 'no CUDA GPU, and no such library'),
 ], ids=['CUDA', 'this GPU', 'no TensorRT', 'no engine', 'a full GPU', 'nor ONNX Runtime',
-        'no CUDA', 'CPU asked for', 'no ONNX Runtime'])
+        'one reason', 'no CUDA', 'CPU asked for', 'no ONNX Runtime'])
 def test_auto_takes_the_fastest_there_is(
     choose: Callable[..., Any], caplog: pytest.LogCaptureFixture, config: dict[str, Any],
     cuda: bool, errors: dict[str, Exception], name: str, reason: str

@@ -265,6 +265,19 @@ def test_exhausted_memory_is_one_line_with_sizes(raised: Exception) -> None:
 
 
 @pytest.mark.usefixtures('stand_ins')
+def test_an_engine_refused_although_there_is_memory_may_be_another_gpu_s(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(pixels: Tensor) -> list[Tensor]:
+        raise RuntimeError('Unable to deserialize the TensorRT engine')
+
+    monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda _: (6000 << 20, 8192 << 20))
+    with pytest.raises(BackendUnavailable, match=r'6000 of 8192 MiB are free: if it is of another '
+                       'GPU or TensorRT, delete it by lednet_compile --prune'):
+        make_runner(fail).run(frame_of(1)[None], confidence=False)
+
+
+@pytest.mark.usefixtures('stand_ins')
 def test_a_gpu_too_full_to_say_how_full_is_one_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise torch.cuda.OutOfMemoryError('CUDA out of memory')

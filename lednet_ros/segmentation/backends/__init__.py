@@ -86,7 +86,8 @@ def make_backend(checkpoint: Checkpoint, config: SegmenterConfig) -> Backend:
             if i == len(attempts) - 1:
                 raise
             _log.warning('%s', error)
-            amiss.append(str(error))
+            if str(error) not in amiss:
+                amiss.append(str(error))
         else:
             break
     _log.info('backend %s: %s', backend.name, backend.reason)

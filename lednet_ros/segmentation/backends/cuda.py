@@ -36,10 +36,11 @@ _log = logging.getLogger(__name__)
 # What CUDA, torch and TensorRT say (in lower case, without spaces), what it means and what helps.
 _MEMORY = (
     'outofmemory', 'alloc_failed', 'allocation_failed',
-    'cudacachingallocator.cpp',  # Jetson: torch asks NVML, which is not there, how full the GPU is
-    # torch_tensorrt passes TensorRT's reason on to stderr alone; nearly always it is memory.
-    'unabletodeserializethetensorrtengine', 'failedtodeserializetensorrtengine',
-    'tensorrtexecutioncontext', 'failedtocreateexecutioncontext')
+    'cudacachingallocator.cpp')  # Jetson: torch asks NVML, which is not there, how full the GPU is
+# torch_tensorrt passes TensorRT's reason on to stderr alone.
+_REFUSED = ('unabletodeserializethetensorrtengine', 'failedtodeserializetensorrtengine',
+            'tensorrtexecutioncontext', 'failedtocreateexecutioncontext')
+_PLENTY = 1 << 30  # of free memory: no engine of ours needs so much
 _MACHINE = (
     (('nokernelimage', 'invaliddevicefunction'),
      'torch {torch} has no code for this GPU: install a torch built for it'),
@@ -67,12 +68,17 @@ def explained(doing: str, device: torch.device, otherwise: str = '') -> Iterator
     except Exception as error:
         said = first_line(error)
         text = str(error).lower().replace(' ', '')
+        free, told = _free(device)
+        if any(words in text for words in _REFUSED) and free > _PLENTY:
+            raise BackendUnavailable(
+                f'{doing}: TensorRT refuses the engine ({said}, see the lines above){told}: if it '
+                'is of another GPU or TensorRT, delete it by lednet_compile --prune') from error
         if is_out_of_memory(error):
-            told = '' if 'outofmemory' in text else f' ({said})'
-            likely = 'out of memory' if 'outofmemory' in text else 'most likely out of memory'
+            what = 'out of memory' if 'outofmemory' in text else 'most likely out of memory'
+            because = '' if 'outofmemory' in text else f' ({said})'
             raise OutOfMemory(
-                f'{doing}: {likely} on {device}{told}{_free(device)}: end other programs on this '
-                'GPU, or choose a smaller input_height and input_width') from error
+                f'{doing}: {what} on {device}{because}{told}: end other programs on this GPU, or '
+                'choose a smaller input_height and input_width') from error
         for says, cause in _MACHINE:
             if any(words in text for words in says):
                 raise BackendUnavailable(f'{doing}: ' + cause.format(
@@ -80,23 +86,24 @@ def explained(doing: str, device: torch.device, otherwise: str = '') -> Iterator
         if not otherwise:
             raise
         if not str(error).strip():  # an assert of torch_tensorrt's
-            said += f', see the lines above{_free(device)}'
+            said += f', see the lines above{told}'
         raise BackendUnavailable(f'{doing}: failed ({said}): {otherwise}') from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, or TensorRT gives a reason for nothing else."""
+    """Whether memory ran out, or TensorRT refused without a word, for which that is the reason."""
     text = str(error).lower().replace(' ', '')
     return (isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError))
-            or any(words in text for words in _MEMORY))
+            or any(words in text for words in (*_MEMORY, *_REFUSED)))
 
 
-def _free(device: torch.device) -> str:
+def _free(device: torch.device) -> tuple[int, str]:
+    """Return the GPU's free memory in bytes, and the same in words."""
     with suppress(Exception):  # so full, or so broken, that even asking fails
         torch.cuda.empty_cache()
         free, total = torch.cuda.mem_get_info(device)
-        return f', {free >> 20} of {total >> 20} MiB are free'
-    return ''
+        return free, f', {free >> 20} of {total >> 20} MiB are free'
+    return 0, ''
 
 
 def why_no_gpu() -> str:

@@ -8,6 +8,7 @@ import importlib.metadata
 import inspect
 import logging
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -64,6 +65,8 @@ def import_torch_tensorrt() -> Any:
             f'NVIDIA driver and that {wanted(torch.__version__)} are there, for the CUDA of this '
             f'torch ({torch.version.cuda or "none: a CPU build"}), {INSTEAD}') from error
     check_versions(torch.__version__, torch_tensorrt.__version__)
+    # Of 2.13 and 2.14, of what they do themselves whenever an engine is loaded.
+    warnings.filterwarnings('ignore', message='RuntimeSettings is only honored')
     return torch_tensorrt
 
 
@@ -340,7 +343,8 @@ def _precision_that_holds(checkpoint: Checkpoint, config: SegmenterConfig) -> st
 
     refusal = self_check(checkpoint, labels, *config.input_size(checkpoint)).refusal
     if refusal:
-        _log.warning('tensorrt: in fp16 %s: going on in fp32, slower', refusal)
+        _log.warning('tensorrt: in fp16 %s: going on in fp32, slower; precision fp32 spares '
+                     'this check', refusal)
     return 'fp32' if refusal else 'fp16'
 
 
