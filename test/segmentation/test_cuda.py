@@ -156,8 +156,22 @@ def test_what_lay_in_memory_from_the_other_ending_is_no_answer() -> None:
         return [kept[0], kept[0]] if Graph.recording else program(pixels)
 
     runner = cuda.CudaRunner('test', CPU, 4, 6, lambda c: stale if c else program)
-    runner.run(frame_of(1)[None], confidence=False)
+    runner._capture(False)
     assert (runner.run(frame_of(5)[None], confidence=True).labels == 5).all()
+
+
+@pytest.mark.usefixtures('stand_ins')
+def test_what_lay_in_the_output_itself_is_no_answer() -> None:
+    """Of a network that sees one class everywhere, as one trained on a field might."""
+    output = torch.zeros(1, 4, 6, dtype=torch.uint8)
+
+    def constant(pixels: Tensor) -> list[Tensor]:
+        if Graph.recording is None:
+            output.numpy()[:] = 3
+        return [output]
+
+    runner = make_runner(constant)
+    assert runner._capture(False).graph is None
 
 
 @pytest.mark.usefixtures('no_graphs')

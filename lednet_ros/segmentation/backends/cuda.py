@@ -309,7 +309,7 @@ class CudaRunner:
             self._input[0].copy_(frame)
             for _ in range(2):
                 outputs = _step(program, self._input)
-            expected.append([output.cpu() for output in outputs])
+            expected.append([output.to('cpu', copy=True) for output in outputs])
         captured = _Captured(program, None, outputs)
         graph = torch.cuda.CUDAGraph()
         try:
