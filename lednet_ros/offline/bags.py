@@ -56,6 +56,9 @@ def segment_bag(item: Item, work: Work) -> None:
             raise
         for kind, topic in choice.skipped:
             work.skip(kind, f'{item.path}: {topic}', is_said=kind == EMPTY)
+        for connection in bag.connections:
+            if serialization(connection) == ROS_1:
+                work.skip('topics of ROS 1, not copied', f'{item.path}: {connection.topic}')
         if work.output.is_done(name):
             _check(target, choice.cameras, work)
             work.kept += 1
@@ -131,9 +134,6 @@ def _copy(
     by_id = {camera.connection.id: camera for camera in cameras}
     copies = {c.id: _copy_connection(c, writer) for c in bag.connections
               if serialization(c) != ROS_1}
-    for connection in bag.connections:
-        if connection.id not in copies:
-            work.skip('topics of ROS 1, not copied', f'{item.path}: {connection.topic}')
     outputs = {topic: writer.add_connection(topic, IMAGE, typestore=TYPES)
                for topic in _new_topics(cameras, work)}
     wanted = [c for c in bag.connections if c.id in copies or c.id in by_id]

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import sqlite3
+
 import cv2
 import numpy as np
 import pytest
@@ -119,6 +121,40 @@ def test_a_record_that_cannot_be_drawn_is_one_line(tmp_path, capsys, name, words
     error = capsys.readouterr().err
     assert words in error
     assert error.count('\n') == 1
+
+
+@pytest.mark.parametrize('storage', [StoragePlugin.SQLITE3, StoragePlugin.MCAP])
+def test_a_bag_s_file_alone_will_do(tmp_path, storage) -> None:
+    make_bag(tmp_path / 'bag', storage)
+    [file] = [path for path in (tmp_path / 'bag').iterdir() if path.suffix != '.yaml']
+    assert read_bag(file, 'segment').label_ages_ms == [50.0] * 10
+
+
+def test_what_a_damaged_bag_lacks_is_named_and_the_rest_is_drawn(tmp_path, capsys) -> None:
+    make_bag(tmp_path / 'bag', StoragePlugin.SQLITE3)
+    with sqlite3.connect(tmp_path / 'bag' / 'bag.db3') as database:
+        database.execute("UPDATE messages SET data = x'00' WHERE id IN (3, 4, 6)")
+    metadata = tmp_path / 'bag' / 'metadata.yaml'
+    metadata.write_text(metadata.read_text().replace(
+        '  - bag.db3', '  - bag.db3\n  - more.db3', 1))
+    output = tmp_path / 'report.png'
+    assert main([str(tmp_path / 'bag'), '--output', str(output)]) == 1
+    said = capsys.readouterr()
+    prefix = f'lednet_latency_report: {tmp_path / "bag"}: '
+    assert sorted(said.err.splitlines()) == [
+        f'{prefix}1 damaged messages on /diagnostics: left out',
+        f'{prefix}2 damaged messages on /segment/label: left out',
+        f'{prefix}more.db3 is missing, though metadata.yaml names it: left out']
+    assert '8 labels, p50 50 ms' in said.out
+    assert output.exists()
+
+
+@pytest.mark.parametrize('name', ['photos', 'notes.txt'])
+def test_what_is_no_bag_is_one_line(tmp_path, capsys, name) -> None:
+    (tmp_path / 'photos').mkdir()
+    (tmp_path / 'notes.txt').write_text('none')
+    assert main([str(tmp_path / name)]) == 1
+    assert f"{tmp_path / name}: is no bag: give a rosbag2's directory" in capsys.readouterr().err
 
 
 def test_a_bag_with_nothing_of_a_node_is_one_line(tmp_path, capsys) -> None:
