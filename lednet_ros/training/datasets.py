@@ -22,7 +22,12 @@ import numpy as np
 
 from lednet_ros.errors import DataError
 from lednet_ros.frame_sources import IMAGE_SUFFIXES, natural
-from lednet_ros.image_decoding import SeveralChannels, read_image, read_label_image
+from lednet_ros.image_decoding import (
+    LabelImage,
+    SeveralChannels,
+    read_label_image,
+    read_oriented_image,
+)
 from lednet_ros.labels import UNLABELLED, LabelSet, builtin_label_set
 from lednet_ros.training.faults import faults_named
 
@@ -73,9 +78,11 @@ class DataSet:
         """Return the image and what its label image's file holds, for `to_id`, likewise."""
         pair = self.pairs[index]
         with faults_named(str(pair.image)):
-            image = read_image(pair.image)
+            image, orientation = read_oriented_image(pair.image)
         with faults_named(str(pair.label)):
-            values = read_label(pair.label)
+            values, palette = read_label(pair.label)
+        if orientation != 1:
+            _refuse_doubtful_turn(pair, orientation, image.shape[:2], values.shape)
         if image.shape[:2] != values.shape:
             raise DataError(
                 f'{pair.label}: is {values.shape[1]}x{values.shape[0]} but its image '
@@ -86,11 +93,45 @@ class DataSet:
             raise DataError(
                 f'{pair.label}: holds {", ".join(map(str, strange[:8]))}, which label set '
                 f'{self.labels.name!r} does not know: relabel it, or name the class')
+        if palette is not None:
+            self._refuse_other_palette(pair.label, values, palette)
         return np.ascontiguousarray(image[..., ::-1]), values
 
+    def _refuse_other_palette(self, path: Path, values: np.ndarray, palette: np.ndarray) -> None:
+        """Raise DataError where a palette has a class's colour at another class's id.
 
-def read_label(path: Path) -> np.ndarray:
-    """Read a label image, uint8 (H, W), as its file stores it: grey or by palette, one byte.
+        Tools that order a palette anew for each file write such.
+        """
+        if (palette == np.arange(len(palette))[:, None]).all():  # greys, which say nothing
+            return
+        for value in np.flatnonzero(np.bincount(values.ravel())):
+            own = self.to_id[value]
+            if own == UNLABELLED or value >= len(palette):
+                continue
+            shown = [c.name for c in self.labels.classes if c.color == tuple(palette[value])]
+            if shown and self.labels.names[own] not in shown:
+                raise DataError(
+                    f'{path}: its palette shows {value} in the colour of {shown[0]}, but {value} '
+                    f'is the id of {self.labels.names[own]}: map its colours to ids, as '
+                    f'docs/training.md shows, or give label set {self.labels.name!r} its colours')
+
+
+def _refuse_doubtful_turn(
+    pair: Pair, orientation: int, shown: tuple[int, ...], labelled: tuple[int, ...]
+) -> None:
+    """Raise DataError but where the sizes, (height, width), tell that a label fits its image.
+
+    That is turned by EXIF, as most tools show it; some label the pixels as they are stored.
+    """
+    if orientation < 5 or shown[0] == shown[1] or labelled == shown[::-1]:
+        raise DataError(
+            f'{pair.image}: has EXIF orientation {orientation}, and its label image may be drawn '
+            'on what viewers show or on the pixels as they are stored: make both the same, by '
+            "'mogrify -auto-orient' if on the former, 'exiftool -Orientation=' if on the latter")
+
+
+def read_label(path: Path) -> LabelImage:
+    """Read a label image as its file stores it: grey or by palette, up to 8 bits a pixel.
 
     Raises DataError for what does not exist, or holds colours; BadImage.
     """
@@ -101,7 +142,7 @@ def read_label(path: Path) -> np.ndarray:
                             'files: write it as one')
         raise DataError(f'{path}: does not exist: label its image, or take that out')
     try:
-        return read_label_image(path).values
+        return read_label_image(path)
     except SeveralChannels as error:
         raise DataError(f'{path}: {error}: map its colours to ids, as docs/training.md '
                         'shows') from error

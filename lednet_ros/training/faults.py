@@ -29,7 +29,7 @@ def faults_named(what: str) -> Iterator[None]:
 def _reason(error: Exception) -> str:
     if isinstance(error, BadImage):
         cause = error.__cause__
-        if not isinstance(cause, OSError) or isinstance(cause, FileNotFoundError):
+        if not isinstance(cause, OSError) or cause.errno in (None, errno.ENOENT):  # or Pillow's
             return f'{error}: replace it'
         error = cause
     text = getattr(error, 'err', '') or first_line(error)  # OpenCV's begins with a path of its own

@@ -76,6 +76,87 @@ def test_a_palette_image_holds_indices_not_colours(orchard) -> None:
     assert set(np.unique(data.read(0)[1]).tolist()) == {0, 1, 255}
 
 
+def with_palette(path, colors, indices) -> None:
+    picture = Image.fromarray(indices, 'P')
+    picture.putpalette([value for color in colors for value in color])
+    picture.save(path)
+
+
+@pytest.mark.parametrize(('colors', 'indices', 'said'), [
+    ([(90, 60, 0), (0, 200, 0)], (0, 1), '0 in the colour of trunk, but 0 is the id of grass'),
+    ([(90, 60, 0)], (0,), '0 in the colour of trunk, but 0 is the id of grass'),
+    ([(9, 9, 9), (0, 200, 0), (90, 60, 0)], (1,), '1 in the colour of grass, but 1 is the id of'),
+    ([(0, 200, 0), (90, 60, 0)], (0, 1), None),
+    ([(90, 60, 0), (90, 60, 0)], (1,), None),           # 0 does not occur
+    ([(i, i, i) for i in range(256)], (0, 1), None),
+    ([(128, 0, 0), (0, 128, 0)], (0, 1), None),         # a tool's own colours
+    ([(0, 200, 0)] * 256, (0, 255), None),              # 255 has no colour to show
+], ids=['another order', 'one class', 'shifted', 'the order of the ids', 'unused', 'greys',
+        'colours of its own', '255'])
+def test_a_palette_in_another_order_is_refused(orchard, colors, indices, said) -> None:
+    """Tools that make a palette for each file write such: its indices are no ids."""
+    path = orchard / 'labels' / 'train' / '0.png'
+    with_palette(path, colors, np.resize(np.array(indices, np.uint8), (48, 64)))
+    data = open_data_set(orchard, 'train')
+    if said is None:
+        assert set(np.unique(data.read_values(0)[1])) == set(indices)
+    else:
+        with pytest.raises(DataError, match=rf'^{path}: its palette shows {said}.*map its'):
+            data.read(0)
+
+
+def test_a_palette_s_value_that_is_no_id_is_named_as_before(orchard) -> None:
+    with_palette(orchard / 'labels' / 'train' / '0.png', [(0, 200, 0)] * 8,
+                 np.full((48, 64), 7, np.uint8))
+    with pytest.raises(DataError, match="holds 7, which label set 'orchard' does not know"):
+        open_data_set(orchard, 'train').read(0)
+
+
+@pytest.mark.parametrize(('orientation', 'label_is_turned', 'is_told'), [
+    (1, True, True), (2, True, False), (3, True, False), (4, True, False), (5, True, True),
+    (6, True, True), (7, True, True), (8, True, True), (6, False, False), (8, False, False)])
+def test_a_turned_image_trains_only_where_its_size_tells_that_its_label_image_fits(
+    orchard, orientation, label_is_turned, is_told,
+) -> None:
+    """Some tools label the pixels as they are stored, and that would train it upside down."""
+    image, label = (orchard / kind / 'train' / '0.png' for kind in ('images', 'labels'))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.open(image).save(image, exif=exif)
+    values = draw(0)[1]
+    shown = values.T if orientation >= 5 and label_is_turned else values
+    Image.fromarray(shown).save(label)
+    data = open_data_set(orchard, 'train')
+    if is_told:
+        pixels, labels = data.read(0)
+        assert pixels.shape[:2] == labels.shape == shown.shape
+        assert not check_data(data).faults
+    else:
+        [(path, fault)] = check_data(data).faults
+        assert path == image
+        assert fault.startswith(f'has EXIF orientation {orientation}, and its label image may be')
+        assert "'mogrify -auto-orient'" in fault
+
+
+def test_a_square_image_that_is_turned_is_told_by_no_size(orchard) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for kind, pixels, options in (('images', np.zeros((32, 32, 3), np.uint8), {'exif': exif}),
+                                  ('labels', np.zeros((32, 32), np.uint8), {})):
+        Image.fromarray(pixels).save(orchard / kind / 'train' / '0.png', **options)
+    with pytest.raises(DataError, match='has EXIF orientation 6, and its label image may be'):
+        open_data_set(orchard, 'train').read(0)
+
+
+def test_a_label_image_that_is_to_be_turned_is_refused(orchard) -> None:
+    label = orchard / 'labels' / 'train' / '0.png'
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.open(label).save(label, exif=exif)
+    with pytest.raises(DataError, match=rf'{label}: EXIF orientation 3: write its pixels as they'):
+        open_data_set(orchard, 'train').read(0)
+
+
 @pytest.mark.parametrize(('spoil', 'said'), [
     (lambda p: p.unlink(), 'does not exist: label its image'),
     (lambda p: p.write_bytes(b'rubbish'), '7 bytes and no PNG image: replace it'),
@@ -284,3 +365,12 @@ def test_a_missing_labels_yaml_says_what_it_holds_and_what_was_guessed(tmp_path)
 def test_only_cityscapes_has_coarse_labels(orchard) -> None:
     with pytest.raises(DataError, match='nothing coarse'):
         open_data_set(orchard, 'train', coarse=True)
+
+
+def test_a_cut_image_is_to_be_replaced_and_not_the_disk(orchard) -> None:
+    """Pillow raises OSError over some."""
+    image = orchard / 'images' / 'train' / '0.png'
+    Image.open(image).save(image, 'BMP')
+    image.write_bytes(image.read_bytes()[:5000])
+    with pytest.raises(DataError, match=r'0.png: a BMP of 5000 bytes that is cut .*: replace it$'):
+        open_data_set(orchard, 'train').read(0)
