@@ -2,6 +2,7 @@
 """Play a street clip, or another source, as a camera, and segment it."""
 
 import os
+import sys
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import (
@@ -18,7 +19,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from lednet_ros.node.demo import source_parameters
-from lednet_ros.node.launching import namespace_to_add
+from lednet_ros.node.launching import namespace_to_add, refuse_unknown
 from lednet_ros.node.middleware import large_image_environment
 
 SHARE = FindPackageShare('lednet_ros')
@@ -49,6 +50,11 @@ def generate_launch_description() -> LaunchDescription:
 
 def start_nodes(context: LaunchContext) -> 'list[LaunchDescriptionEntity]':
     """Make the camera and include segment.launch.py, now that the source is known."""
+    segment = PythonLaunchDescriptionSource(
+        PathJoinSubstitution([SHARE, 'launch', 'segment.launch.py']))
+    of_segment = segment.get_launch_description(context).get_launch_arguments()
+    refuse_unknown(sys.argv, 'demo.launch.py',
+                   [argument.name for argument in [*ARGUMENTS, *of_segment]])
     given = LaunchConfiguration('source').perform(context)
     source = source_parameters(given or None, None)
     source['source'] = ParameterValue(source['source'], value_type=str)
@@ -57,8 +63,7 @@ def start_nodes(context: LaunchContext) -> 'list[LaunchDescriptionEntity]':
     params_file = '' if given else PathJoinSubstitution([SHARE, 'config', 'demo.yaml'])
     return [
         IncludeLaunchDescription(
-            PythonLaunchDescriptionSource(
-                PathJoinSubstitution([SHARE, 'launch', 'segment.launch.py'])),
+            segment,
             launch_arguments={
                 'checkpoint': LaunchConfiguration('checkpoint'),
                 'rviz': LaunchConfiguration('rviz'),

@@ -2,21 +2,27 @@
 """Start segment_node on a camera's images and, if asked for, ground_node on its labels."""
 
 import os
-import tempfile
+import sys
 from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEnvironmentVariable
+from launch.logging import launch_config
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from lednet_ros.node.launching import (
+    ParameterFile,
     camera_info_beside,
+    camera_names,
+    existing_file,
+    full_name,
     is_true,
+    log_level,
     namespace_to_add,
-    parameter_files,
+    refuse_unknown,
 )
 from lednet_ros.node.middleware import large_image_environment
 
@@ -77,20 +83,30 @@ def generate_launch_description() -> LaunchDescription:
 
 def start_nodes(context: LaunchContext) -> 'list[LaunchDescriptionEntity]':
     """Make the nodes, now that the arguments' values are known."""
+    refuse_unknown(sys.argv, 'segment.launch.py', [argument.name for argument in ARGUMENTS])
+
     def value(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
     def flag(name: str) -> 'bool | None':
         return is_true(name, value(name))
 
-    cameras = value('cameras').strip('[] ').replace(',', ' ').split()
-    files = parameter_files(value('params_file'))
+    pushed = context.launch_configurations.get('ros_namespace', '')
+    namespace = namespace_to_add(value('namespace'), pushed)
+    node = full_name('segment', namespace, pushed)
+    file = existing_file('params_file', value('params_file'))
+    in_file = ParameterFile(file)
+    given = {name: value(name) for name in ('image_transport', 'checkpoint', 'backend')}
+    given['checkpoint'] = existing_file('checkpoint', given['checkpoint'])
     # An argument that is not given leaves the file's word.
     clock = [] if flag('use_sim_time') is None else [{'use_sim_time': flag('use_sim_time')}]
-    parameters = files + [{name: ParameterValue(value(name), value_type=str)}
-                          for name in ('image_transport', 'checkpoint', 'backend') if value(name)]
+    files = [file] if file else []
+    parameters = files + [{name: ParameterValue(text, value_type=str)}
+                          for name, text in given.items() if text]
+    cameras = camera_names(value('cameras'))
     if cameras:
         parameters.append({'cameras': cameras})
+    cameras = cameras or in_file.cameras(node)
 
     # All names that are given relative stay so: the nodes' namespace is put before them, whether
     # it comes from the argument or from a PushRosNamespace around this file.
@@ -99,15 +115,16 @@ def start_nodes(context: LaunchContext) -> 'list[LaunchDescriptionEntity]':
     if cameras:  # RViz and the ground node take the first
         image, outputs = f'{cameras[0]}/image', f'segment/{cameras[0]}'
     shown, rviz_config = '/image', RVIZ_CONFIG
-    if value('image_transport') == 'compressed':  # RViz goes by the last part of a topic's name
+    if (given['image_transport'] or in_file.get(node, 'image_transport')) == 'compressed':
+        # RViz goes by the last part of a topic's name.
         image, shown = f'{image}/compressed', '/image/compressed'
         rviz_config = _with_topic(RVIZ_CONFIG.perform(context), shown)
-    common = {
-        'namespace': namespace_to_add(
-            value('namespace'), context.launch_configurations.get('ros_namespace', '')),
-        'output': 'screen'}
-    log = ['--ros-args', '--log-level', value('log_level').lower()]
-    nodes = []
+    common = {'namespace': namespace, 'output': 'screen'}
+    log = ['--ros-args', '--log-level', log_level(value('log_level'))]
+    nodes: list[LaunchDescriptionEntity] = []
+    if cameras and (value('camera_info') or value('image') != 'image'):
+        nodes.append(LogInfo(msg='segment.launch.py: image and camera_info are left aside, as '
+                             'there are cameras: each has <name>/image and <name>/camera_info'))
     if flag('rviz'):
         # First: were rviz2 not installed, launch would fail and leave a node started before it.
         nodes.append(Node(
@@ -133,8 +150,8 @@ def start_nodes(context: LaunchContext) -> 'list[LaunchDescriptionEntity]':
 
 
 def _with_topic(config: str, topic: str) -> str:
-    """Return a copy of RViz's config whose camera panel shows another topic."""
+    """Write a copy of RViz's config whose camera panel shows another topic; return its path."""
     text = Path(config).read_text(encoding='utf-8')
-    with tempfile.NamedTemporaryFile('w', suffix='.rviz', delete=False, encoding='utf-8') as file:
-        file.write(text.replace('Value: /image\n', f'Value: {topic}\n'))
-    return file.name
+    copy = Path(launch_config.log_dir) / 'segment.rviz'
+    copy.write_text(text.replace('Value: /image\n', f'Value: {topic}\n'), encoding='utf-8')
+    return str(copy)

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,6 +147,8 @@ def test_planning_starts_the_ground_node_on_the_labels(graph: Graph, tmp_path: P
     assert process.stop(signal.SIGINT, WITHIN_S) == 0, process.describe()
 
 
+NAV2 = 'nav2.yaml'  # as its bring-ups have one, for all nodes
+
 PARENT = """
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription
@@ -167,13 +170,18 @@ def generate_launch_description():
 
 
 @pytest.mark.parametrize('declared', [
-    {}, {'namespace': 'robot1'}, {'namespace': '/robot1', 'use_sim_time': 'True'}],
-    ids=['pushed', 'pushed and declared', 'as Nav2'])
+    {}, {'namespace': 'robot1'}, {'namespace': '/robot1', 'use_sim_time': 'True'},
+    {'namespace': 'robot1', 'use_sim_time': 'False', 'params_file': NAV2, 'log_level': 'INFO'}],
+    ids=['pushed', 'pushed and declared', 'as Nav2', 'with a parameter file'])
 def test_inside_a_pushed_namespace_all_names_lie_in_it_once(
     graph: Graph, tmp_path: Path, declared: dict[str, str]
 ) -> None:
     """As bring-ups of several robots include it, whose own arguments reach it too."""
     parent = tmp_path / 'parent.launch.py'
+    if 'params_file' in declared:
+        file = tmp_path / NAV2
+        file.write_text('amcl: {ros__parameters: {use_sim_time: true, base_frame_id: base}}\n')
+        declared = {**declared, 'params_file': str(file)}
     parent.write_text(f'DECLARED = {declared!r}\n{PARENT}')
     graph.subscribe('/robot1/ground/points', PointCloud2)
     process = launch(graph, str(parent))
@@ -186,17 +194,99 @@ def test_inside_a_pushed_namespace_all_names_lie_in_it_once(
     if 'use_sim_time' in declared:
         answer = graph.call(GetParameters, '/robot1/segment/get_parameters',
                             GetParameters.Request(names=['use_sim_time']))
-        assert answer.values[0].bool_value
+        assert answer.values[0].bool_value == (declared['use_sim_time'] == 'True')
 
 
-@pytest.mark.parametrize(('argument', 'words'), [
-    ('params_file:=absent.yaml', 'params_file absent.yaml: there is no such file: give one'),
-    ('use_sim_time:=maybe', "use_sim_time is 'maybe': give true or false"),
-], ids=['file', 'flag'])
-def test_an_argument_that_cannot_be_heeded_ends_the_launch(
-    graph: Graph, argument: str, words: str
+RVIZ = """#!{python}
+# Listens to what its config shows, as RViz does, and remaps as any node.
+import sys, rclpy, yaml
+from sensor_msgs.msg import CompressedImage, Image, LaserScan, PointCloud2
+from nav_msgs.msg import OccupancyGrid
+TYPES = {{'Image': Image, 'Map': OccupancyGrid, 'PointCloud2': PointCloud2,
+         'LaserScan': LaserScan}}
+config = yaml.safe_load(open(sys.argv[sys.argv.index('-d') + 1]))
+rclpy.init(args=sys.argv)
+node = rclpy.create_node('rviz')
+for display in config['Visualization Manager']['Displays']:
+    topic = display['Topic']['Value']
+    type_ = CompressedImage if topic.endswith('/compressed') else TYPES[
+        display['Class'].rpartition('/')[2]]
+    node.create_subscription(type_, topic, print, 1)
+rclpy.spin(node)
+"""
+
+
+@pytest.fixture
+def rviz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put in RViz's place a node that listens to what its config shows."""
+    prefix = tmp_path / 'rviz'
+    program = prefix / 'lib' / 'rviz2' / 'rviz2'
+    index = prefix / 'share' / 'ament_index' / 'resource_index' / 'packages' / 'rviz2'
+    for file in (program, index):
+        file.parent.mkdir(parents=True)
+    index.touch()
+    program.write_text(RVIZ.format(python=sys.executable))
+    program.chmod(0o755)
+    monkeypatch.setenv('AMENT_PREFIX_PATH', f'{prefix}:{os.environ["AMENT_PREFIX_PATH"]}')
+
+
+def wait_for_rviz(graph: Graph, topic: str) -> None:
+    graph.wait_until(
+        lambda: 'segment_rviz' in [
+            info.node_name for info in graph.node.get_subscriptions_info_by_topic(topic)],
+        WITHIN_S, f'RViz does not listen to {topic}')
+
+
+@pytest.mark.parametrize(('arguments', 'image', 'label'), [
+    (('image:=eye/image_raw',), '/eye/image_raw', '/segment/label'),
+    (('image:=eye/image_raw', 'namespace:=bot'), '/bot/eye/image_raw', '/bot/segment/label'),
+    (('image:=/eye/image_raw', 'namespace:=bot', 'image_transport:=compressed'),
+     '/eye/image_raw/compressed', '/bot/segment/label'),
+    (('cameras:=front,left', 'namespace:=bot'), '/bot/front/image', '/bot/segment/front/label'),
+], ids=['relative', 'namespace', 'compressed', 'cameras'])
+def test_rviz_shows_the_topics_that_the_nodes_use(
+    graph: Graph, rviz: None, arguments: tuple[str, ...], image: str, label: str
 ) -> None:
-    process = launch(graph, 'segment.launch.py', argument)
+    process = launch(graph, 'segment.launch.py', 'rviz:=TRUE', *arguments)
+    ground = label.partition('segment')[0] + 'ground'
+    for topic in (image, label, f'{ground}/grid'):
+        wait_for_rviz(graph, topic)
+    graph.wait_for_output(process, f'ready: {image}', WITHIN_S)
+
+
+def test_cameras_and_transport_of_a_parameter_file_reach_ground_node_and_rviz(
+    graph: Graph, rviz: None, tmp_path: Path
+) -> None:
+    file = tmp_path / 'mine.yaml'
+    file.write_text('/**/segment: {ros__parameters: {cameras: [front, left], image_transport: '
+                    'compressed}}\n/**/ground: {ros__parameters: {camera: {height: 1.2}}}\n')
+    process = launch(graph, 'segment.launch.py', f'params_file:={file}', 'planning:=true',
+                     'rviz:=true', 'namespace:=bot')
+    graph.wait_for_output(process, 'ready: /bot/segment/front/label, camvid', WITHIN_S)
+    graph.wait_for_output(
+        process, 'ready: /bot/front/image/compressed, /bot/left/image/compressed', WITHIN_S)
+    wait_for_rviz(graph, '/bot/front/image/compressed')
+
+
+@pytest.mark.parametrize(('arguments', 'words'), [
+    (['segment.launch.py', 'params_file:=absent.yaml'],
+     'params_file absent.yaml: there is no such file: give a file'),
+    (['segment.launch.py', 'checkpoint:=absent.safetensors'],
+     'checkpoint absent.safetensors: there is no such file: give a file'),
+    (['demo.launch.py', 'checkpoint:=absent.safetensors', 'source:=absent'],
+     'checkpoint absent.safetensors: there is no such file: give a file'),
+    (['segment.launch.py', 'use_sim_time:=maybe'],
+     "use_sim_time is 'maybe': give true or false"),
+    (['segment.launch.py', 'log_level:=verbose'], "log_level is 'verbose': give debug, info"),
+    (['segment.launch.py', 'imgae:=/eye/image'],
+     'imgae: segment.launch.py takes no such argument: did you mean image?'),
+    (['demo.launch.py', 'sorce:=0'],
+     'sorce: demo.launch.py takes no such argument: did you mean source?'),
+], ids=['file', 'checkpoint', 'demo', 'flag', 'level', 'typo', 'typo for the demo'])
+def test_an_argument_that_cannot_be_heeded_ends_the_launch(
+    graph: Graph, arguments: list[str], words: str
+) -> None:
+    process = launch(graph, *arguments)
     assert process.wait(WITHIN_S) == 1, process.describe()
     assert words in process.output
     assert 'Traceback' not in process.output
