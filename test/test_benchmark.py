@@ -76,8 +76,8 @@ def test_an_image_that_cannot_be_read_is_named(
     (tmp_path / 'a.png').write_bytes(b'no picture')
     assert main(['--sizes', '128x64', '--images', str(tmp_path)]) == 1
     assert capsys.readouterr().err == (
-        f'lednet_benchmark: images: {tmp_path}/a.png: 10 bytes and no PNG, JPEG, BMP, PNM, TIFF or '
-        'WebP image: remove it\n')
+        f'lednet_benchmark: images: {tmp_path}/a.png: 10 bytes and no PNG, JPEG, BMP, PNM, TIFF '
+        'or WebP image: remove it\n')
 
 
 @pytest.mark.parametrize('option', ['--rounds', '--batches', '--classes'])
