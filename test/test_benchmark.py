@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 import lednet_ros.benchmark
-from lednet_ros.benchmark import Knobs, Report, Row, count_gmac, main, make_checkpoint
+from lednet_ros.benchmark import (
+    Knobs,
+    Report,
+    Row,
+    count_gmac,
+    main,
+    make_checkpoint,
+    take_turn,
+)
 
 pytest.importorskip('onnxruntime')
 pytest.importorskip('onnx')
@@ -28,6 +36,17 @@ def test_table_2_has_the_papers_columns_and_no_figure_that_was_not_measured() ->
     assert table[2] == '| LEDNet, paper (GTX 1080Ti) | 70.6 | 87.1 | 14 | 71 | 0.94 |'
     assert table[3] == (
         '| LEDNet, onnxruntime cpu fp32 (some machine) | - | - | 200 | 5.0 | 0.93 |')
+
+
+@pytest.mark.parametrize(('device', 'rests', 'calls'), [('cpu', 1, 1), ('cuda:0', 0, 5)])
+def test_a_cpu_rests_before_its_turn_and_a_gpu_is_warm(
+    monkeypatch: pytest.MonkeyPatch, device: str, rests: int, calls: int
+) -> None:
+    """A GPU that has waited for a tenth of a second runs at other clocks than one at work."""
+    slept, counted = [], iter(range(1, 99))
+    monkeypatch.setattr(lednet_ros.benchmark.time, 'sleep', slept.append)
+    assert take_turn(lambda: next(counted), device) == calls
+    assert len(slept) == rests
 
 
 def test_the_command_measures_all_in_one_run_and_writes_json(
