@@ -225,7 +225,7 @@ def read_oriented_image(path: Path) -> tuple[np.ndarray, int]:
         pixels = pixels[::-1]
     if turn in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
-    return pixels.copy(), decoded.orientation
+    return np.require(pixels, requirements=['C', 'W']), decoded.orientation
 
 
 class LabelImage(NamedTuple):
@@ -344,9 +344,24 @@ def _orientation(image: ImageFile) -> int:
 
 
 def _bgr(image: Image.Image) -> np.ndarray:
-    """Return uint8 (H, W, 3) BGR, read-only; transparency is left out."""
+    """Return uint8 (H, W, 3) BGR; transparency is left out."""
+    width, height = image.size
+    image.info.pop('transparency', None)  # convert() would warn of it
+    if width * height <= _BAND:
+        return _packed_bgr(image)
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows = _BAND // width
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        pixels[top:bottom] = _packed_bgr(image.crop((0, top, width, bottom)))
+    return pixels
+
+
+_BAND = 2 ** 22  # pixels at once: Pillow takes memory for them, and again
+
+
+def _packed_bgr(image: Image.Image) -> np.ndarray:
     if image.mode != 'RGB':
-        image.info.pop('transparency', None)  # convert() would warn of it
         image = image.convert('RGB')
     return np.frombuffer(image.tobytes('raw', 'BGR'), np.uint8).reshape(
         image.height, image.width, 3)

@@ -75,11 +75,19 @@ def test_any_name_will_do(tmp_path: Path, name: bytes) -> None:
     assert np.array_equal(read(tmp_path, packed(RGB, 'PNG'), os.fsdecode(name)), RGB)
 
 
-def test_the_pixels_are_the_caller_s(tmp_path: Path) -> None:
-    (tmp_path / 'a.png').write_bytes(packed(RGB, 'PNG'))
+@pytest.mark.parametrize('orientation', [1, 6])
+@pytest.mark.parametrize('mode', ['RGB', 'L'])
+def test_a_large_picture_is_no_other_and_its_pixels_are_the_caller_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, orientation: int,
+) -> None:
+    (tmp_path / 'a.png').write_bytes(packed(RGB, 'PNG', mode, exif=exif(orientation)))
+    whole = read_image(tmp_path / 'a.png')
+    monkeypatch.setattr('lednet_ros.image_decoding._BAND', 5 * 64)  # the last of 3 rows
     pixels = read_image(tmp_path / 'a.png')
-    assert pixels.flags.writeable
-    assert pixels.flags.c_contiguous
+    assert np.array_equal(pixels, whole)
+    for array in (whole, pixels):
+        assert array.flags.writeable
+        assert array.flags.c_contiguous
 
 
 CUT = {
