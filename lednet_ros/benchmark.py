@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from lednet_ros.cli import command
 from lednet_ros.cpu import usable_cores
 from lednet_ros.errors import BackendUnavailable, ConfigError
+from lednet_ros.paths import expanded
 from lednet_ros.whole_file import write_json
 
 if TYPE_CHECKING:
@@ -510,7 +511,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--images', default='', metavar='DIR', help='camera images to use')
     parser.add_argument('--no-footprints', action='store_true',
                         help='leave out memory and start-up, which take processes of their own')
-    parser.add_argument('--json', type=Path, metavar='FILE', help='write all figures there too')
+    parser.add_argument('--json', type=expanded, metavar='FILE',
+                        help='write all figures there too')
     parser.add_argument('--probe', help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     on_gpu = args.device.startswith('cuda')

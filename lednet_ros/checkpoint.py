@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from torch import Tensor
 from lednet_ros.errors import CheckpointError, ConfigError, first_line
 from lednet_ros.labels import LabelSet, builtin_label_set
 from lednet_ros.lednet import LEDNet
+from lednet_ros.paths import expanded
 from lednet_ros.whole_file import whole_file
 
 FORMAT = 1
@@ -104,7 +104,7 @@ def load_checkpoint(path: str | Path, labels: LabelSet | None = None) -> Checkpo
     `labels` names the classes of an authors' file, which cannot say it; left out, 20 classes are
     taken for Cityscapes and 11 for CamVid. Raises CheckpointError naming file and first mismatch.
     """
-    path = Path(os.path.expanduser(path))
+    path = expanded(path)
     try:
         with path.open('rb') as file:
             start = file.read(9)

@@ -22,6 +22,7 @@ import numpy as np
 from lednet_ros.bags.files import is_bag
 from lednet_ros.errors import ConfigError
 from lednet_ros.image_decoding import BadImage, read_image
+from lednet_ros.paths import expanded
 from lednet_ros.resizing import resize_image
 from lednet_ros.video_loss import FrameTimes
 
@@ -228,15 +229,6 @@ def open_source(
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return ImageFiles([path], report)
     return VideoFile(path, part, stop)
-
-
-def expanded(path: str) -> Path:
-    """Put the home directory in the place of a '~' in front. Raises ConfigError without one."""
-    found = Path(os.path.expanduser(path))
-    if found.parts[:1] == ('~',):
-        raise ConfigError(f'{path}: there is no home directory, as HOME is not set: give the '
-                          'whole path')
-    return found
 
 
 def repeated(

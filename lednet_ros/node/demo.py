@@ -32,6 +32,7 @@ from lednet_ros.node.demo_table import DemoTable, Figures
 from lednet_ros.node.middleware import large_image_environment
 from lednet_ros.node.ros_start import init, make_node
 from lednet_ros.panels import Share, panel_size, shares, side_by_side
+from lednet_ros.paths import expanded
 from lednet_ros.planning.traversability import BUILTIN
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     length.add_argument('--frames', type=_count, metavar='N', help='or how many frames')
     parser.add_argument('--rate', type=_positive, metavar='HZ',
                         help="of the camera (default: the video's own; 10 for images)")
-    parser.add_argument('--output', type=Path, default=Path('demo_output'), metavar='DIR',
+    parser.add_argument('--output', type=expanded, default=Path('demo_output'), metavar='DIR',
                         help='where the pictures go (default: %(default)s)')
     parser.add_argument('--timeout', type=_positive, default=90.0, metavar='S',
                         help='longest wait for a label image (default: %(default)g s)')

@@ -25,7 +25,6 @@ from lednet_ros.errors import ConfigError, first_line, printable
 from lednet_ros.frame_sources import (
     FrameSource,
     Part,
-    expanded,
     open_source,
     quieten_opencv,
     repeated,
@@ -36,6 +35,7 @@ from lednet_ros.node.image_codec import encode_image
 from lednet_ros.node.parameters import Param, declare, value_of
 from lednet_ros.node.qos import make_publisher, unread_overrides
 from lednet_ros.node.run import run
+from lednet_ros.paths import expanded
 
 PARAMETERS = (
     Param('source', '', 'a directory of images, a video file, or the number of a webcam'),

@@ -26,6 +26,7 @@ from lednet_ros.cli import command, say
 from lednet_ros.errors import ConfigError, printable
 from lednet_ros.node.camera_tally import CAUSES, Cause
 from lednet_ros.node.node_report import NodeReport, read_reports, stage_quantiles
+from lednet_ros.paths import expanded
 from lednet_ros.progress_bar import progress_bar
 
 if TYPE_CHECKING:
@@ -281,14 +282,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Draw the report: 0, or 1 also where a part of the bag could not be read."""
     parser = argparse.ArgumentParser(
         prog='lednet_latency_report', description=(__doc__ or '').partition(': ')[2])
-    parser.add_argument('bag', nargs='?', type=Path,
+    parser.add_argument('bag', nargs='?', type=expanded,
                         help='with /diagnostics and label images, a directory or a file (else: '
                         'listen)')
     parser.add_argument('--seconds', type=float, default=60.0,
                         help='how long to listen (default: %(default)s)')
     parser.add_argument('--node', default='segment',
                         help='with its namespace, as in bot/segment (default: %(default)s)')
-    parser.add_argument('--output', type=Path, default=Path('latency_report.png'),
+    parser.add_argument('--output', type=expanded, default=Path('latency_report.png'),
                         help='.png or .html (default: %(default)s)')
     options = parser.parse_args(argv)
     record = (read_bag(options.bag, options.node) if options.bag

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import yaml
 
 from lednet_ros.errors import ConfigError, first_line
+from lednet_ros.paths import expanded
 
 LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
 
@@ -68,7 +68,7 @@ def log_level(value: str) -> str:
 
 def existing_file(name: str, value: str) -> str:
     """Return an argument's file, '' for ''. Raise ConfigError where there is none of this name."""
-    file = Path(os.path.expanduser(value))
+    file = expanded(value)
     if value and not file.is_file():
         what = 'is a directory' if file.is_dir() else 'there is no such file'
         raise ConfigError(f'{name} {value}: {what}: give a file, or leave {name} out')

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from lednet_ros.cli import command, say
 from lednet_ros.errors import STOPPED, ConfigError, LednetRosError, printable
+from lednet_ros.paths import expanded
 
 if TYPE_CHECKING:
     from lednet_ros.offline.sources import Item
@@ -39,10 +40,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog='lednet_segment', description='Write label images (8 bit, class ids, 255 unlabelled) '
         'for recorded images, videos and bags. A second run goes on where one stopped.')
-    parser.add_argument('sources', nargs='+', type=Path, metavar='SOURCE',
+    parser.add_argument('sources', nargs='+', type=expanded, metavar='SOURCE',
                         help='an image, a video, a bag (its directory or file), or a directory of '
                         'these')
-    parser.add_argument('--output', type=Path, required=True, metavar='DIR',
+    parser.add_argument('--output', type=expanded, required=True, metavar='DIR',
                         help='gets label/ and overlay/, and NAME_labels for a bag')
     parser.add_argument('--overlay', action='store_true',
                         help='write the colours over the pictures too: PNG, MP4 or a topic')
@@ -53,7 +54,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
                         help='frames segmented at once (default: %(default)s)')
     parser.add_argument('--min-confidence', type=float, default=0.0, metavar='P',
                         help='a less certain pixel becomes 255')
-    parser.add_argument('--json', type=Path, metavar='FILE',
+    parser.add_argument('--json', type=expanded, metavar='FILE',
                         help='write there too what was segmented, left out and skipped')
     add_segmenter_arguments(parser)
     return parser.parse_args(argv)

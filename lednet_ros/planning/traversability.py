@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ import yaml
 
 from lednet_ros.errors import ConfigError
 from lednet_ros.labels import LabelSet, builtin_label_set
+from lednet_ros.paths import expanded
 
 # Codes of pixels, ordered so that one comparison tells ground (below OUT), what can hide nothing
 # (up to OUT) and obstacles (from OBSTACLE on, each class by a code of its own).
@@ -58,7 +58,7 @@ class Traversability:
         """Read one of BUILTIN, or a YAML file. Raises ConfigError with file, entry and remedy."""
         try:
             place = (files('lednet_ros') / 'traversability' / f'{name}.yaml' if name in BUILTIN
-                     else Path(os.path.expanduser(name)))
+                     else expanded(name))
             data = yaml.safe_load(place.read_text(encoding='utf-8'))
         except OSError as error:
             raise ConfigError(f'traversability {name!r}: cannot be read: {error.strerror}: choose '
@@ -78,7 +78,7 @@ class Traversability:
             raise ConfigError(f"{where}: give 'labels', a label set, and a mapping 'classes'")
         given = data['labels']
         labels = builtin_label_set(given) if given in BUILTIN else LabelSet.from_yaml(
-            directory / Path(os.path.expanduser(given)))
+            directory / expanded(given))
         classes = data['classes']
         for name in classes:
             if name not in labels.names:

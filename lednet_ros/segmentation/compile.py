@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from lednet_ros.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
 from lednet_ros.cli import command
-from lednet_ros.errors import LednetRosError
+from lednet_ros.errors import ConfigError, LednetRosError
 from lednet_ros.segmentation.backends.cache import EngineCache
 from lednet_ros.segmentation.command_line import add_segmenter_arguments, segmenter_config
 from lednet_ros.segmentation.config import SegmenterConfig
@@ -72,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     config = segmenter_config(args)
     cache = EngineCache(config.engine_cache_dir or None)
+    if cache.problem and (args.list or args.prune is not None):
+        raise ConfigError(cache.problem)
     if args.list:
         return _list(cache)
     if args.prune is not None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lednet_ros.cli import command
 from lednet_ros.errors import ConfigError
+from lednet_ros.paths import expanded
 from lednet_ros.whole_file import write_json
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog='lednet_evaluate', description='Score a checkpoint on labelled images: class and '
         "category IoU as in the paper's Table 3, counted as Cityscapes' evaluator does, at the "
         "label images' full size.")
-    parser.add_argument('--data', type=Path, required=True, metavar='DIR',
+    parser.add_argument('--data', type=expanded, required=True, metavar='DIR',
                         help='Cityscapes, CamVid, or images/, labels/ and labels.yaml')
     parser.add_argument('--split', default='val')
     parser.add_argument('--every', type=int, default=1, metavar='N',
@@ -42,12 +43,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--robustness', action='store_true',
                         help='score under changes of light, lens and camera too, at five '
                         'strengths each: takes 56 times as long')
-    parser.add_argument('--output', type=Path, metavar='DIR',
+    parser.add_argument('--output', type=expanded, metavar='DIR',
                         help='gets confusion.png, and the best and worst frames as pictures; with '
                         '--robustness also robustness.png and changes.png')
     parser.add_argument('--pictures', type=int, default=4, metavar='N',
                         help='of the best and of the worst frames (default: %(default)s)')
-    parser.add_argument('--json', type=Path, metavar='FILE')
+    parser.add_argument('--json', type=expanded, metavar='FILE')
     add_segmenter_arguments(parser)
     return parser.parse_args(argv)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lednet_ros.cli import command, say
 from lednet_ros.errors import STOPPED, ConfigError, LednetRosError
+from lednet_ros.paths import expanded
 
 if TYPE_CHECKING:
     import torch
@@ -52,8 +53,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--recipe', default='camvid', metavar='NAME',
                         help='camvid, fine_tune (with --init), paper, or a YAML file '
                         '(default: %(default)s)')
-    parser.add_argument('--data', type=Path, required=True, metavar='DIR')
-    parser.add_argument('--output', type=Path, metavar='DIR',
+    parser.add_argument('--data', type=expanded, required=True, metavar='DIR')
+    parser.add_argument('--output', type=expanded, metavar='DIR',
                         help='gets best.safetensors, last.safetensors and what is needed to go on')
     parser.add_argument('--init', metavar='FILE',
                         help='begin with this checkpoint (camvid: the one that comes with the '

@@ -4,6 +4,7 @@
 import dataclasses
 import logging
 import os
+import pwd
 import resource
 import signal
 import subprocess
@@ -235,6 +236,28 @@ def test_the_default_directory_follows_xdg(
 def test_a_directory_may_begin_at_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv('HOME', str(tmp_path))
     assert EngineCache('~/engines').directory == tmp_path / 'engines'
+
+
+@pytest.mark.parametrize('directory', [None, '~/engines', '~nobody_of_that_name/engines'])
+def test_without_a_home_directory_nothing_is_kept_and_nothing_called_tilde_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    directory: str | None,
+) -> None:
+    def nobody(_: int) -> None:
+        raise KeyError('no such user')
+
+    monkeypatch.delenv('HOME', raising=False)
+    monkeypatch.setenv('XDG_CACHE_HOME', '~/.cache')  # as of a file that no shell has read
+    monkeypatch.setattr(pwd, 'getpwuid', nobody)
+    monkeypatch.chdir(tmp_path)
+    cache = EngineCache(directory)
+    cached = cache.fetch(KEY, build, load)
+    assert (cached.engine, cached.hit) == (load(build()), False)
+    assert 'there is no home directory' in caplog.text
+    assert 'the engine is built and not kept: give a writable engine_cache_dir' in caplog.text
+    assert (cache.can_keep(), cache.holds(KEY), cache.entries(), cache.prune()) == (
+        False, False, [], [])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_deleted_stays_with_a_warning(

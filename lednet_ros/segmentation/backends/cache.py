@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from lednet_ros.errors import LednetRosError, first_line
+from lednet_ros.errors import ConfigError, LednetRosError, first_line
+from lednet_ros.paths import expanded
 
 T = TypeVar('T')
 _log = logging.getLogger(__name__)
@@ -26,9 +27,12 @@ _ENGINE, _BAD, _PARTIAL, _LOCK = '.engine', '.bad', '.partial', '.lock'
 
 
 def default_directory() -> Path:
-    """Where engines are kept unless told otherwise: $XDG_CACHE_HOME or ~/.cache."""
-    base = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
-    return Path(base) / 'lednet_ros'
+    """Return where engines are kept unless told otherwise: in $XDG_CACHE_HOME or ~/.cache.
+
+    Raises ConfigError where there is no home directory.
+    """
+    base = os.environ.get('XDG_CACHE_HOME', '')  # to be passed over if it is no whole path
+    return (Path(base) if os.path.isabs(base) else expanded('~/.cache')) / 'lednet_ros'
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,12 @@ class EngineCache:
     """
 
     def __init__(self, directory: str | Path | None = None) -> None:
-        self.directory = (
-            Path(os.path.expanduser(directory)) if directory else default_directory())
+        self.directory: Path | None = None
+        self.problem = ''  # why there is no directory
+        try:
+            self.directory = expanded(directory) if directory else default_directory()
+        except ConfigError as error:
+            self.problem = str(error)
 
     def fetch(
         self, key: EngineKey, build: Callable[[], bytes], load: Callable[[bytes], T]
@@ -94,6 +102,10 @@ class EngineCache:
         of the machine and not of the file. The same from `build`, or from `load` over what was
         just built, reaches the caller.
         """
+        if self.directory is None:
+            _log.warning('%s: the engine is built and not kept: give a writable engine_cache_dir',
+                         self.problem)
+            return self._build(None, key, build, load)
         path = self.directory / key.file_name
         # A file that is there is whole, so a hit needs no lock and works in a read-only directory.
         found = self._load(path, key, load)
@@ -108,8 +120,14 @@ class EngineCache:
                          'writable engine_cache_dir', self.directory, error)
         return self._build(None, key, build, load)
 
+    def holds(self, key: EngineKey) -> bool:
+        """Whether there is a file for the engine of this key."""
+        return self.directory is not None and (self.directory / key.file_name).is_file()
+
     def can_keep(self) -> bool:
         """Whether the directory can be written to."""
+        if self.directory is None:
+            return False
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.directory):
@@ -141,6 +159,8 @@ class EngineCache:
         return gone
 
     def _files(self, *suffixes: str) -> list[Path]:
+        if self.directory is None:
+            return []
         try:
             return [path for path in self.directory.iterdir() if path.suffix in suffixes]
         except OSError:

@@ -212,7 +212,7 @@ def _choose_gpu(config: SegmenterConfig) -> torch.device:
 def is_built(checkpoint: Checkpoint, config: SegmenterConfig, confidence: bool) -> bool:
     """Whether the cache has the engine. Raise BackendUnavailable where TensorRT cannot run."""
     cache = EngineCache(config.engine_cache_dir or None)
-    return (cache.directory / engine_key(checkpoint, config, confidence).file_name).is_file()
+    return cache.holds(engine_key(checkpoint, config, confidence))
 
 
 class TensorRTBackend:
