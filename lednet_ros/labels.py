@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
 import yaml
 
-from lednet_ros.errors import ConfigError
+from lednet_ros.errors import ConfigError, first_line
 
 UNLABELLED = 255
 """The label of a pixel without a class: not seen, not sure, or of a void class."""
@@ -93,6 +95,20 @@ class LabelSet:
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             reason = ' '.join(str(error).split())
             raise ConfigError(f'{path}: not a YAML file: {reason}') from error
+        return cls.from_dict(data, where=str(path))
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path) -> LabelSet:
+        """Read the label set in a checkpoint's own record, without torch. Raises ConfigError."""
+        try:
+            with safetensors.safe_open(path, framework='np') as file:
+                data = json.loads((file.metadata() or {})['lednet_ros'])['labels']
+        except OSError as error:
+            raise ConfigError(f'{path}: cannot be read: {error.strerror or first_line(error)}: '
+                              'give a checkpoint file') from error
+        except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f'{path}: holds no label set ({first_line(error)}): give a '
+                              'checkpoint that lednet_train or save_checkpoint wrote') from error
         return cls.from_dict(data, where=str(path))
 
     @classmethod

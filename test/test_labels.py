@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
+import safetensors.numpy
 
+from lednet_ros.checkpoint import default_checkpoint, load_checkpoint
 from lednet_ros.errors import ConfigError
 from lednet_ros.labels import LabelSet, builtin_label_set
 
@@ -34,6 +36,29 @@ def test_the_palette_is_black_where_there_is_no_class_and_for_void() -> None:
 def test_a_label_set_survives_a_checkpoints_record() -> None:
     labels = builtin_label_set('cityscapes')
     assert LabelSet.from_dict(labels.to_dict()) == labels
+
+
+def test_the_shipped_checkpoint_has_the_names_and_colours_of_the_shipped_label_set() -> None:
+    """The node publishes the former, ground points have the latter."""
+    labels = LabelSet.from_checkpoint(default_checkpoint())
+    assert labels == load_checkpoint(default_checkpoint()).labels
+    assert labels == builtin_label_set(labels.name)
+
+
+@pytest.mark.parametrize(('content', 'words'), [
+    (None, 'cannot be read: '), (b'', 'holds no label set ('), (b'rubbish' * 99, 'holds no label'),
+    (safetensors.numpy.save({'a': np.zeros(1)}), 'holds no label set ('),
+    (safetensors.numpy.save({'a': np.zeros(1)}, {'lednet_ros': '{}'}), 'holds no label set ('),
+    (safetensors.numpy.save({'a': np.zeros(1)}, {'lednet_ros': '{"labels": {"classes": [3]}}'}),
+     'class 0: 3 is not a mapping'),
+], ids=['none', 'empty', 'rubbish', 'other weights', 'no labels', 'odd labels'])
+def test_a_file_without_a_record_of_labels_is_named(tmp_path, content, words) -> None:
+    file = tmp_path / 'a.safetensors'
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        LabelSet.from_checkpoint(file)
+    assert str(caught.value).startswith(f'{file}: {words}')
 
 
 def test_a_user_adds_a_set_by_a_file(tmp_path) -> None:

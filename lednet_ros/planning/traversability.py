@@ -77,8 +77,12 @@ class Traversability:
                 and isinstance(data.get('labels'), str)):
             raise ConfigError(f"{where}: give 'labels', a label set, and a mapping 'classes'")
         given = data['labels']
-        labels = builtin_label_set(given) if given in BUILTIN else LabelSet.from_yaml(
-            directory / expanded(given))
+        if given in BUILTIN:
+            labels = builtin_label_set(given)
+        else:
+            file = directory / expanded(given)
+            is_checkpoint = file.suffix == '.safetensors'
+            labels = LabelSet.from_checkpoint(file) if is_checkpoint else LabelSet.from_yaml(file)
         classes = data['classes']
         for name in classes:
             if name not in labels.names:

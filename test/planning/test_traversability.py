@@ -2,8 +2,10 @@
 import pytest
 import yaml
 
+from lednet_ros.checkpoint import save_checkpoint
 from lednet_ros.errors import ConfigError
-from lednet_ros.labels import builtin_label_set
+from lednet_ros.labels import LabelSet, builtin_label_set
+from lednet_ros.lednet import LEDNet
 from lednet_ros.planning import Traversability
 from lednet_ros.planning.traversability import BLOCKED, BUILTIN, FREE, OBSTACLE, UNKNOWN
 
@@ -37,6 +39,16 @@ def test_a_file_of_one_s_own(tmp_path) -> None:
                     'classes: {tree: obstacle, grass: free, rest: free}\n')
     codes = Traversability.load(str(file)).codes
     assert codes[:4].tolist() == [FREE, OBSTACLE, UNKNOWN, UNKNOWN]  # void never is
+
+
+def test_the_classes_of_a_checkpoint_have_its_own_names_and_colours(tmp_path) -> None:
+    yard = LabelSet.from_dict({'name': 'camvid', 'classes': [
+        {'name': 'grass', 'color': [1, 2, 3]}, {'name': 'tree', 'color': [4, 5, 6]}]})
+    save_checkpoint(tmp_path / 'yard.safetensors', LEDNet(2), yard, input_height=64,
+                    input_width=96)
+    file = tmp_path / 'mine.yaml'
+    file.write_text('labels: yard.safetensors\nclasses: {tree: obstacle, grass: free}\n')
+    assert Traversability.load(str(file)).labels == yard
 
 
 CAMVID = {'labels': 'camvid', 'classes': dict.fromkeys(builtin_label_set('camvid').names, 'free')}
