@@ -160,19 +160,21 @@ def save_checkpoint(
 
 def _load_ours(path: Path) -> Checkpoint:
     try:
-        with safetensors.safe_open(path, framework='pt') as file:
-            record_text = (file.metadata() or {}).get('lednet_ros')
-        if record_text is None:
-            raise CheckpointError(
-                f"{path}: a safetensors file without a 'lednet_ros' record: save it with "
-                'lednet_ros.checkpoint.save_checkpoint')
-        # Not by safe_open: it loses 36 kB each time (0.8.0), and the file may change beneath it.
-        weights = safetensors.torch.load(path.read_bytes())
+        # Not by safe_open: it takes no name that is not UTF-8, loses 36 kB each time (0.8.0), and
+        # the file may change beneath it.
+        data = path.read_bytes()
+        weights = safetensors.torch.load(data)
+        header = json.loads(data[8:8 + int.from_bytes(data[:8], 'little')])
     except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
         # KeyError: a type of number that torch has not
         raise CheckpointError(
             f'{path}: damaged or not a safetensors file ({first_line(error)}): '
             'copy it again') from error
+    record_text = header.get('__metadata__', {}).get('lednet_ros')
+    if record_text is None:
+        raise CheckpointError(
+            f"{path}: a safetensors file without a 'lednet_ros' record: save it with "
+            'lednet_ros.checkpoint.save_checkpoint')
     try:
         record = json.loads(record_text)
         if record.get('format') != FORMAT:

@@ -205,8 +205,13 @@ def _scale(height: int) -> float:
     return height * 5.7 / (cv2.getTextSize('pedestrian', _FONT, 10.0, 1)[0][0] / 10.0)
 
 
+def drawable(text: str) -> str:
+    """Return what OpenCV 4 can draw of a text: 5 crashes over names that are no UTF-8."""
+    return text.encode('ascii', 'replace').decode()
+
+
 def _text_width(text: str, height: int, bold: bool = False) -> int:
-    return int(cv2.getTextSize(text, _FONT, _scale(height), 2 if bold else 1)[0][0])
+    return int(cv2.getTextSize(drawable(text), _FONT, _scale(height), 2 if bold else 1)[0][0])
 
 
 def _text(
@@ -222,7 +227,7 @@ def _text(
     room: int = 0,
 ) -> int:
     """Write one line, shortened to `room` pixels; its width."""
-    text = text.encode('ascii', 'replace').decode()  # all that OpenCV 4 can draw
+    text = drawable(text)
     while room and text.strip('.') and _text_width(text, height, bold) > room:
         text = text[:-3] + '..' if text.endswith('..') else text[:-2] + '..'
     width = _text_width(text, height, bold)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -253,6 +254,12 @@ def test_a_place_that_cannot_be_written_is_named_and_the_old_file_stays(tmp_path
     with pytest.raises(CheckpointError, match='cannot be written'):
         save_checkpoint(tmp_path / 'file' / 'x.safetensors', LEDNet(11),
                         builtin_label_set('camvid'), input_height=64, input_width=64)
+
+
+def test_a_path_may_hold_what_is_no_utf_8(tmp_path, ours) -> None:
+    path = tmp_path / os.fsdecode(b'caf\xe9.safetensors')
+    path.write_bytes(ours.read_bytes())
+    assert load_checkpoint(path).labels.names == load_checkpoint(ours).labels.names
 
 
 def test_a_path_may_begin_at_home(tmp_path, ours, monkeypatch) -> None:

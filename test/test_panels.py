@@ -6,7 +6,7 @@ import pytest
 
 from lednet_ros import panels
 from lednet_ros.labels import LabelClass, LabelSet, builtin_label_set
-from lednet_ros.panels import GAP, Share, legend, overlay, shares, side_by_side
+from lednet_ros.panels import GAP, Share, captioned_grid, legend, overlay, shares, side_by_side
 
 THREE = LabelSet('three', (
     LabelClass('road', (128, 64, 128), 'flat'), LabelClass('car', (0, 0, 142), 'vehicle'),
@@ -99,6 +99,13 @@ def test_rows_that_are_shown_have_their_colour() -> None:
     shown = [row for row in rows if (card == row.color).all(axis=2).any()]
     assert 0 < len(shown) < 40
     assert shown == rows[:len(shown)]
+
+
+def test_text_may_hold_what_no_font_has() -> None:
+    """The name of a file that is no UTF-8, for one: OpenCV 5 crashes over it."""
+    picture = captioned_grid([(np.zeros((240, 320, 3), np.uint8), 'caf\udce9 東京.png')])
+    assert picture.any()
+    assert legend(208, 640, [Share('caf\udce9', (1, 2, 3), 1.0)], 'caf\udce9').any()
 
 
 def test_figures_without_room_are_shortened_each_to_its_own_place() -> None:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from lednet_ros.labels import UNLABELLED, LabelSet
-from lednet_ros.panels import overlay
+from lednet_ros.panels import drawable, overlay
 from lednet_ros.whole_file import write_png
 
 _WIDTH = 240    # of a picture, in pixels
@@ -34,7 +34,7 @@ def write_sheet(
         size = (_WIDTH, round(_WIDTH * picture.shape[0] / picture.shape[1]))
         small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         sheet[top + _CAPTION:top + _CAPTION + size[1], left:left + _WIDTH] = small
-        cv2.putText(sheet, caption, (left + 3, top + 13), cv2.FONT_HERSHEY_SIMPLEX, 0.42,
+        cv2.putText(sheet, drawable(caption), (left + 3, top + 13), cv2.FONT_HERSHEY_SIMPLEX, 0.42,
                     (235, 235, 235), 1, cv2.LINE_AA)
     write_png(path, sheet)
 

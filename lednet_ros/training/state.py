@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class Output:
         self.directory = directory
         self._identity = dict(identity)  # recipe and what else must not change between two runs
         self._tensorboard: Any = None
+        self._opened = ExitStack()
         try:
             directory.mkdir(parents=True, exist_ok=True)
             if not (directory / STATE).exists():
@@ -99,7 +101,8 @@ class Output:
         directory = self.directory / 'tensorboard'
         with _explained(directory):
             if self._tensorboard is None:
-                self._tensorboard = SummaryWriter(str(directory), purge_step=step)
+                directory.mkdir(exist_ok=True)
+                self._tensorboard = SummaryWriter(self._named(directory), purge_step=step)
             for name, value in row.items():
                 if isinstance(value, (int, float)) and name != 'epoch':
                     self._tensorboard.add_scalar(name, value, step)
@@ -108,9 +111,20 @@ class Output:
 
     def close(self) -> None:
         """Finish TensorBoard's file."""
-        if self._tensorboard:
-            with suppress(OSError):  # all of it that could be written is, since the last `plot`
-                self._tensorboard.close()
+        with self._opened:
+            if self._tensorboard:
+                with suppress(OSError):  # all that could be written is, since the last `plot`
+                    self._tensorboard.close()
+
+    def _named(self, directory: Path) -> str:
+        """Return a name for TensorBoard, which takes UTF-8 only."""
+        try:
+            str(directory).encode()
+        except UnicodeEncodeError:
+            descriptor = os.open(directory, os.O_RDONLY)
+            self._opened.callback(os.close, descriptor)
+            return f'/proc/self/fd/{descriptor}'
+        return str(directory)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -396,6 +397,23 @@ def test_curves_for_tensorboard(orchard, recipe_file, tmp_path) -> None:
     curves.Reload()
     drawn = [event.value for event in curves.Scalars('network/loss')]
     assert drawn == pytest.approx([row[2] for row in losses(tmp_path / 'out')])
+
+
+def test_names_need_not_be_utf_8(orchard, recipe_file, tmp_path) -> None:
+    """Those of images, which pictures are captioned with, and of the output."""
+    for kind in ('images', 'labels'):
+        file = orchard / kind / 'train' / '0.png'
+        file.rename(file.with_name(os.fsdecode(b'caf\xe9.png')))
+    output = tmp_path / os.fsdecode(b'out-\xe9')
+    command = words(recipe_file(), orchard, output)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(3, patch)
+        assert main(command) == 0
+    assert main(command) == 0
+    assert len(losses(output)) == 2
+    assert (output / 'best.safetensors').exists()
+    if find_spec('tensorboard'):
+        assert list((output / 'tensorboard').glob('events.*'))
 
 
 @pytest.mark.gpu
