@@ -303,8 +303,8 @@ def _decode(data: bytes, formats: tuple[_Format, ...]) -> _Decoded:
             raise BadImage(f'a {kind.name} of {pages} pictures: write each to a file of its own')
         bits = _bits(image, data)
         if bits > 8 or image.mode not in _MODES:
-            raise BadImage(f'a {kind.name} of {bits} bits a channel, mode {image.mode}: write one '
-                           'of 8 bits, colour or grey')
+            raise BadImage(f'a {kind.name} of {bits} bits a channel, {image.mode}: write one of 8 '
+                           'bits in RGB or grey')
         orientation = _orientation(image)
         image.load()
         left = _orientation(image)  # a PNG tells it late; a TIFF is turned by some Pillows
@@ -326,7 +326,7 @@ def _bits(image: ImageFile, data: bytes) -> int:
         return int(max(image.tag_v2.get(258, (1,))))
     if isinstance(image, PpmImageFile):
         args = image.tile[0][3]
-        return 16 if isinstance(args, tuple) and args[1] > 255 else 8
+        return 16 if image.mode == 'I' or (isinstance(args, tuple) and args[1] > 255) else 8
     return 8
 
 
