@@ -18,8 +18,8 @@ from lednet_ros.image_decoding import (
     BadImage,
     Frame,
     UnknownEncoding,
+    decode_any_image,
     decode_compressed,
-    decode_image,
 )
 
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
@@ -29,6 +29,7 @@ UNREAD = ('theora_image_transport/msg/Packet', 'ffmpeg_image_transport_msgs/msg/
           'foxglove_msgs/msg/RawImage')
 TRANSPORTS = ('compressed', 'compressedDepth', 'theora', 'ffmpeg', 'zstd')  # image_transport's
 NODE_OUTPUTS = ('label', 'color', 'overlay', 'confidence')  # of segment_node
+AMBIGUOUS = 'mono16'  # infrared, or what old drivers call depth
 LOOKED_AT = 10  # images of unknown encodings, before a topic is taken to be no camera
 NAMED = 10      # topics, where there may be many
 EMPTY, OTHER_TRANSPORT = 'topics without messages', 'other transports of a camera'
@@ -104,7 +105,7 @@ def choose(
                               'camera: choose one by --topics')
         faults: list[tuple[Connection, _Fault]] = []
         for connection in transports:
-            if (fault := _fault(bag, connection)) is None:
+            if (fault := _fault(bag, connection, is_asked=bool(asked))) is None:
                 shown.append(connection)
                 choice.skipped += [(OTHER_TRANSPORT, c.topic)
                                    for c in transports if c is not connection]
@@ -142,12 +143,19 @@ def choose(
 
 def decode(bag: Bag, connection: Connection, data: bytes) -> tuple[Any, Frame]:
     """Return a message's header and picture. Raises BadImage, also for bytes that are damaged."""
+    message = _message(bag, connection, data)
+    return message.header, _shown(message)
+
+
+def _message(bag: Bag, connection: Connection, data: bytes) -> Any:
     try:
-        message = bag.deserialize(connection, data)
+        return bag.deserialize(connection, data)
     except BadMessage as error:
         raise BadImage(str(error)) from error
-    unpack = decode_compressed if connection.msgtype == COMPRESSED else decode_image
-    return message.header, unpack(message)
+
+
+def _shown(message: Any) -> Frame:
+    return decode_compressed(message) if hasattr(message, 'format') else decode_any_image(message)
 
 
 def _asked(source: Path, bag: Bag, asked: Sequence[str]) -> list[Connection]:
@@ -186,7 +194,7 @@ def _by_camera(connections: Iterable[Connection]) -> list[list[Connection]]:
             for group in found.values()]
 
 
-def _fault(bag: Bag, connection: Connection) -> _Fault | None:
+def _fault(bag: Bag, connection: Connection, is_asked: bool) -> _Fault | None:
     """Return why a topic shows no pictures, None where it does.
 
     A damaged image tells nothing: a later one does. An encoding may be damaged too.
@@ -194,26 +202,28 @@ def _fault(bag: Bag, connection: Connection) -> _Fault | None:
     if connection.msgtype in UNREAD:
         return _Fault('topics of types that are not read',
                       f'carries {connection.msgtype}, which is not read', True)
-    count, unknown, first = 0, 0, ''
+    count, unknown, encoding, first = 0, 0, '', ''
     for _, _, data in bag.messages([connection]):
         count += 1
         try:
-            decode(bag, connection, data)
-            return None
-        except UnknownEncoding as error:
-            unknown += 1
-            if unknown == 1:
-                encoding, words = _encoding(bag.deserialize(connection, data)), str(error)
-            if unknown == LOOKED_AT:
-                break
+            message = _message(bag, connection, data)
+            if is_asked or getattr(message, 'encoding', '') != AMBIGUOUS:
+                _shown(message)
+                return None
+            unknown, encoding = unknown + 1, AMBIGUOUS
+        except UnknownEncoding:
+            unknown, encoding = unknown + 1, _encoding(message)
         except BadImage as error:
             first = first or str(error)
+        if unknown == LOOKED_AT:
+            break
     if unknown:
         # Numbers are not light: depth, for one.
         if re.fullmatch('(8|16|32|64)[USF]C[0-9]*', encoding) or 'Depth' in encoding:
             return _Fault('depth and other data', f'holds data ({encoding})', False)
-        return _Fault('unknown encodings', f'has encoding {encoding!r}, which is not read'
-                      if encoding else f'shows {words}', True)
+        return _Fault('unknown encodings', f'has encoding {encoding!r}, which ' + (
+            'may be depth (--topics takes it for light)' if encoding == AMBIGUOUS else
+            'is not read'), True)
     if count:
         return _Fault('no whole image', f'has {count} images, of which none can be read ({first})',
                       True)
@@ -221,9 +231,8 @@ def _fault(bag: Bag, connection: Connection) -> _Fault | None:
 
 
 def _encoding(message: Any) -> str:
-    """Return what an image's sender calls its pixels, cut to what can be shown; '' if nothing."""
+    """Return what an image's sender calls its pixels, cut to a length that can be shown."""
     form = getattr(message, 'format', '')
     if 'compressedDepth' in form:
         return str(form[:32])
-    found = getattr(message, 'encoding', form.partition(';')[0].strip())[:32]
-    return '' if re.fullmatch('jpe?g|png', found, re.IGNORECASE) else str(found)
+    return str(getattr(message, 'encoding', form.partition(';')[0].strip())[:32])

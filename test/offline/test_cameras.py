@@ -16,7 +16,9 @@ JPEGS = (COMPRESSED, [packed(street(i), i) for i in range(2)])
 DEPTH = (IMAGE, [raw(np.zeros((4, 4), np.uint16), i, '16UC1') for i in range(2)])
 PACKED_DEPTH = (COMPRESSED, [packed(street(i), i, '16UC1; compressedDepth png') for i in range(2)])
 NAMED_DEPTH = (COMPRESSED, [packed(street(i), i, '16UC1; png compressed') for i in range(2)])
-INFRARED = (IMAGE, [raw(np.zeros((4, 4), np.uint16), i, 'mono16') for i in range(2)])
+INFRARED = (IMAGE, [raw(np.full((4, 4), 2**15, np.uint16), i, 'mono16') for i in range(2)])
+WIDE = (IMAGE, [raw(np.full((4, 4, 3), 2**15, np.uint16), i, 'rgb16') for i in range(2)])
+ODD = (IMAGE, [raw(np.zeros((4, 4), np.uint8), i, 'yuv999') for i in range(2)])
 DEEP = (COMPRESSED, [packed(np.zeros((4, 4), np.uint16), i) for i in range(2)])
 UNREAD = (COMPRESSED, [T[COMPRESSED](header=header(i), format='zstd', data=np.zeros(
     9, np.uint8)) for i in range(2)])
@@ -99,8 +101,10 @@ def test_what_is_no_camera_is_skipped_by_name(tmp_path, topic, shows, expected) 
 
 @pytest.mark.parametrize(('topic', 'shows', 'expected'), [
     ('/ir/image', INFRARED,
-     "/ir/image has encoding 'mono16', which is not read: left without labels"),
-    ('/ir/image/compressed', DEEP, '/ir/image/compressed shows a PNG of 16 bits a channel'),
+     "/ir/image has encoding 'mono16', which may be depth (--topics takes it for light): left"),
+    ('/odd/image', ODD, "/odd/image has encoding 'yuv999', which is not read: left without"),
+    ('/ir/image/compressed', DEEP, '/ir/image/compressed has 2 images, of which none can be read '
+     '(a PNG of 16 bits a channel'),
     ('/top/image/zstd', UNREAD, '/top/image/zstd has 2 images, of which none can be read (9 '),
     ('/top/image', CUT, '/top/image has 2 images, of which none can be read (is no '
      'sensor_msgs/msg/Image: ')])
@@ -123,6 +127,18 @@ def test_damaged_images_at_the_beginning_exclude_no_camera(tmp_path, count) -> N
         cameras, _, left_out = chosen(tmp_path / name, {'/front/image': images})
         assert cameras == {'/front/image': '/segment/front/label'}
         assert not left_out
+
+
+def test_images_of_16_bits_are_shown_as_the_node_does_infrared_where_it_is_asked_for(
+    tmp_path
+) -> None:
+    topics = {'/front/image': WIDE, '/ir/image': INFRARED}
+    cameras, _, [left_out] = chosen(tmp_path, topics)
+    assert cameras == {'/front/image': '/segment/front/label'}
+    assert left_out.startswith('/ir/image ')
+    with Bag(tmp_path / 'drive') as bag:
+        [camera] = choose(tmp_path / 'drive', bag, ['/ir/image']).cameras
+        assert camera.label_topic == '/segment/ir/label'
 
 
 @pytest.mark.parametrize(('asked', 'words'), [
