@@ -44,7 +44,7 @@ class BadImage(ValueError):
 
 
 class UnknownEncoding(BadImage):
-    """An encoding that is none of ENCODINGS: that of depth, for one."""
+    """Pixels that are in none of ENCODINGS, nor may be: depth, for one."""
 
 
 class SeveralChannels(BadImage):
@@ -302,9 +302,10 @@ def _decode(data: bytes, formats: tuple[_Format, ...]) -> _Decoded:
         if (pages := getattr(image, 'n_frames', 1)) > 1:
             raise BadImage(f'a {kind.name} of {pages} pictures: write each to a file of its own')
         bits = _bits(image, data)
-        if bits > 8 or image.mode not in _MODES:
-            raise BadImage(f'a {kind.name} of {bits} bits a channel, {image.mode}: write one of 8 '
-                           'bits in RGB or grey')
+        if bits > 8:
+            raise UnknownEncoding(f'a {kind.name} of {bits} bits a channel: write one of 8')
+        if image.mode not in _MODES:
+            raise BadImage(f'a {kind.name} in {image.mode}: write one in RGB or grey')
         orientation = _orientation(image)
         image.load()
         left = _orientation(image)  # a PNG tells it late; a TIFF is turned by some Pillows

@@ -20,6 +20,7 @@ from PIL import Image
 from lednet_ros.image_decoding import (
     MAX_FILE_BYTES,
     BadImage,
+    UnknownEncoding,
     decode_compressed,
     read_image,
     read_label_image,
@@ -214,7 +215,9 @@ def test_more_than_8_bits_are_refused_as_nobody_knows_how_bright_they_are(
 ) -> None:
     """12 bits in 16, divided by 256, are nearly black."""
     said = refusal(tmp_path, data)
-    assert re.search('of (16|32) bits a channel, .*: write one of 8 bits', said)
+    assert re.search('of (16|32) bits a channel: write one of 8$', said)
+    with pytest.raises(UnknownEncoding):
+        read(tmp_path, data)
 
 
 def png_that_claims(width: int, height: int) -> bytes:
@@ -240,9 +243,10 @@ def png_that_claims(width: int, height: int) -> bytes:
             append_images=[Image.fromarray(255 - RGB)]), 'a WebP of 2 pictures'),
     (packed(Image.fromarray(RGB), 'TIFF', save_all=True,
             append_images=[Image.fromarray(255 - RGB)]), 'a TIFF of 2 pictures'),
+    (packed(RGB, 'TIFF', 'LAB'), 'a TIFF in LAB: write one in RGB or grey'),
     (packed(RGB, 'PNG').replace(b'IDAT', b'IDAX'), 'a PNG of .* bytes that is'),
 ], ids=['nothing', 'GIF', 'huge', 'a bomb', 'a bomb of 1 kB', 'animated PNG', 'animated WebP',
-        'pages', 'a damaged chunk'])
+        'pages', 'LAB', 'a damaged chunk'])
 def test_what_is_no_one_picture_is_refused_naming_the_cause(
     tmp_path: Path, data: bytes, words: str,
 ) -> None:
