@@ -2,8 +2,19 @@
 """The ament_python package; metadata that ROS reads is in package.xml."""
 
 from glob import glob
+from importlib.util import find_spec
 
 from setuptools import find_packages, setup
+
+
+def unless_there(module: str, requirement: str) -> 'list[str]':
+    """Name a library for pip, unless there is one that pip may not know by this name.
+
+    Such as apt's OpenCV, where colcon builds, which a second one would hide from cv_bridge. pip
+    builds in an environment of its own, in which there is none (--no-build-isolation: in yours).
+    """
+    return [] if find_spec(module) else [requirement]
+
 
 setup(
     name='lednet_ros',
@@ -26,7 +37,9 @@ setup(
     python_requires='>=3.10',
     # torch is left out on purpose: which build of it fits is the machine's matter (README).
     install_requires=['numpy>=1.21', 'safetensors>=0.4', 'PyYAML>=5.4', 'rich>=12.3',
-                      'rosbags>=0.10.11', 'matplotlib>=3.5', 'pillow>=9'],
+                      'rosbags>=0.10.11', 'matplotlib>=3.5', 'pillow>=9', 'onnx>=1.16',
+                      *unless_there('onnxruntime', 'onnxruntime>=1.20'),
+                      *unless_there('cv2', 'opencv-python-headless>=4.5')],
     extras_require={
         'test': ['pytest', 'pytest-timeout', 'hypothesis'],  # colcon test looks here
         'training': ['tensorboard>=2.10', 'cityscapesscripts>=2.2'],

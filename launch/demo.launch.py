@@ -37,7 +37,7 @@ ARGUMENTS = [
         description='checkpoint file; empty: the one of the package'),
     DeclareLaunchArgument(
         'rviz', default_value='false',
-        description='show the images in RViz'),
+        description='show the images in RViz (rviz2, to be installed beside)'),
 ]
 
 

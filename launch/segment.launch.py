@@ -23,6 +23,7 @@ from lednet_ros.node.launching import (
     log_level,
     namespace_to_add,
     refuse_unknown,
+    require_package,
 )
 from lednet_ros.node.middleware import large_image_environment
 
@@ -63,7 +64,7 @@ ARGUMENTS = [
         'has put there'),
     DeclareLaunchArgument(
         'rviz', default_value='false',
-        description='show the images in RViz'),
+        description='show the images in RViz (rviz2, to be installed beside)'),
     DeclareLaunchArgument(
         'use_sim_time', default_value='',
         description="go by the clock of a simulation's or bag's /clock; empty: params_file's, "
@@ -126,7 +127,7 @@ def start_nodes(context: LaunchContext) -> 'list[LaunchDescriptionEntity]':
         nodes.append(LogInfo(msg='segment.launch.py: image and camera_info are left aside, as '
                              'there are cameras: each has <name>/image and <name>/camera_info'))
     if flag('rviz'):
-        # First: were rviz2 not installed, launch would fail and leave a node started before it.
+        require_package('rviz', 'rviz2')  # which rosdep does not bring: no screen, no RViz
         nodes.append(Node(
             package='rviz2', executable='rviz2', name='segment_rviz', **common, parameters=clock,
             arguments=['-d', rviz_config],

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -73,6 +74,17 @@ def existing_file(name: str, value: str) -> str:
         what = 'is a directory' if file.is_dir() else 'there is no such file'
         raise ConfigError(f'{name} {value}: {what}: give a file, or leave {name} out')
     return str(file) if value else ''
+
+
+def require_package(argument: str, package: str) -> None:
+    """Raise ConfigError where a ROS package is not installed that an argument needs."""
+    from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+    try:
+        get_package_prefix(package)
+    except PackageNotFoundError as error:
+        distribution = os.environ.get('ROS_DISTRO') or '$ROS_DISTRO'
+        raise ConfigError(f'{argument}: {package} is not installed: sudo apt install '
+                          f'ros-{distribution}-{package}, or leave {argument} out') from error
 
 
 def camera_names(value: str) -> list[str]:

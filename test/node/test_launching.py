@@ -14,6 +14,7 @@ from lednet_ros.node.launching import (
     log_level,
     namespace_to_add,
     refuse_unknown,
+    require_package,
 )
 
 
@@ -130,3 +131,19 @@ def test_what_is_no_parameter_file_is_named(tmp_path, text, words) -> None:
     with pytest.raises(ConfigError, match=re.escape(f'params_file {file}: {words}')) as error:
         ParameterFile(str(file))
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_package_that_an_argument_needs_and_is_not_there_is_named(
+    monkeypatch, tmp_path
+) -> None:
+    pytest.importorskip('ament_index_python', reason='needs ROS 2')
+    monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path))
+    monkeypatch.setenv('ROS_DISTRO', 'jazzy')
+    with pytest.raises(ConfigError) as caught:
+        require_package('rviz', 'rviz2')
+    assert str(caught.value) == ('rviz: rviz2 is not installed: sudo apt install '
+                                 'ros-jazzy-rviz2, or leave rviz out')
+    index = tmp_path / 'share' / 'ament_index' / 'resource_index' / 'packages'
+    index.mkdir(parents=True)
+    (index / 'rviz2').touch()
+    require_package('rviz', 'rviz2')
