@@ -17,11 +17,16 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 import rclpy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
+from test_ground_node import image as ground_image
+from test_ground_node import make_info as ground_info
+from test_ground_node import street
 from test_segment_node import make_image
 
 from lednet_ros.node import segment_node
 from lednet_ros.node.camera import Camera
 from lednet_ros.node.camera_tally import CAUSES, CameraCounts
+from lednet_ros.node.ground_node import GroundNode
+from lednet_ros.node.ros_start import init
 from lednet_ros.node.segment_node import SegmentNode
 
 
@@ -202,3 +207,41 @@ def test_what_is_in_the_network_when_the_process_ends_has_an_outcome_too(rig) ->
     rig.send_and_hold()
     rclpy.shutdown()
     assert rig.counts().dropped_by_cause == dropped(abandoned=1)
+
+
+@pytest.fixture
+def ground(graph, monkeypatch) -> Iterator[GroundNode]:
+    """A ground node in this process, whose points are listened to."""
+    init(['--ros-args', '-p', 'camera.height:=1.0', '-p', 'pose_source:=parameters'])
+    node = GroundNode()
+    node.start()
+    monkeypatch.setattr(GroundNode, '_wanted', lambda node: ['points'])
+    yield node
+    node.destroy_node()
+    rclpy.try_shutdown()
+
+
+def take(node: GroundNode, stamp: int, *names: str, encoding: str = 'mono8') -> dict[str, int]:
+    """Let what belongs to an image arrive; return what became of all label images."""
+    for name in names:
+        node._on_input(name, ground_info(stamp) if name == 'camera_info' else ground_image(
+            street(), stamp, encoding))
+    counts = node._outcomes()
+    assert counts['dropped'] == sum(
+        count for name, count in counts.items() if name.startswith('dropped_'))
+    return {name: count for name, count in counts.items() if count}
+
+
+def test_each_label_image_of_the_ground_node_has_one_outcome(ground, monkeypatch) -> None:
+    assert take(ground, 1, 'camera_info', 'label') == {'received': 1, 'projected': 1}
+    assert take(ground, 2, 'label') == {'received': 2, 'projected': 1}  # one waits
+    counts = take(ground, 3, 'label', 'camera_info')
+    assert counts == {'received': 3, 'projected': 2, 'dropped': 1, 'dropped_unmatched': 1}
+    take(ground, 4, 'label', 'camera_info', encoding='bgr8')
+    monkeypatch.setattr(ground._ground, 'look', fail)
+    assert take(ground, 5, 'label', 'camera_info') == {**counts, 'received': 5, 'rejected': 2}
+    monkeypatch.setattr(GroundNode, '_wanted', lambda node: [])
+    counts = take(ground, 6, 'label', 'camera_info')
+    assert (counts['received'], counts['dropped_unheard']) == (6, 1)
+    assert counts['received'] == sum(
+        counts[name] for name in ('projected', 'rejected', 'dropped'))
