@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterator, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 
 # How often an idle thread of OpenMP looks for work before it sleeps: for the microseconds between
 # two layers, and not for as long as another process has the core (benchmarks/busy.py).
-SPIN_COUNT = 10_000
+SPIN_COUNT = 1000
 
 
 def usable_cores(root: Path = Path('/')) -> int:
@@ -26,15 +27,28 @@ def usable_cores(root: Path = Path('/')) -> int:
 
 
 def set_up_threads(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Set what OpenMP (torch, OpenCV) reads when it is loaded; what the user has set stays.
+    """Set what OpenMP (torch) reads when it is loaded; what the user has set stays.
 
-    To be called before torch is imported.
+    To be called before torch is imported: afterwards only the quota is heeded.
     """
     if not {'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT'} & set(environment):
         environment['GOMP_SPINCOUNT'] = str(SPIN_COUNT)
     cores = usable_cores()
-    if cores < len(os.sched_getaffinity(0)):
-        environment.setdefault('OMP_NUM_THREADS', str(cores))
+    if cores < len(os.sched_getaffinity(0)) and 'OMP_NUM_THREADS' not in environment:
+        environment['OMP_NUM_THREADS'] = str(cores)
+        if 'torch' in sys.modules:
+            sys.modules['torch'].set_num_threads(cores)
+
+
+def limit_opencv() -> None:
+    """Let OpenCV have no more threads than cores, unless the user has said how many.
+
+    It overlooks most quotas by itself: which ones depends on its version and on what it was built
+    with.
+    """
+    import cv2
+    if 'OPENCV_FOR_THREADS_NUM' not in os.environ and cv2.getNumThreads() > usable_cores():
+        cv2.setNumThreads(usable_cores())
 
 
 def _quotas(root: Path) -> Iterator[float]:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run commands where each name they ask for is heard and each file they leave is seen.
+"""Run commands where whatever they ask the network for is noticed, and each file they leave.
 
-    unshare --net --mount python test/isolated.py PLACE < [[command, ...], ...] as JSON
+    unshare --net --mount python test/isolated.py PLACE < [[HOME, word, ...], ...] as JSON
 
-In a network of its own with a resolver of its own, and with PLACE/home, PLACE/tmp and PLACE/cwd
-for the home, the temporary and the working directory. Prints a JSON list: for each command its
-exit code, what it wrote, the names that it asked for, and the files that it left or changed.
+In a network of its own with a resolver of its own, and with PLACE/tmp and PLACE/cwd for the
+temporary and the working directory, PLACE/shm for /dev/shm, and for the home, as each command
+says, PLACE/home or PLACE/sealed, which is empty and read-only. Prints a JSON list: for each
+command its exit code, what it wrote, the names that it asked for, how often it tried to reach
+another computer, and the files that it left or changed.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import threading
 from pathlib import Path
 
 SIOCSIFFLAGS, UP, LOOPBACK, RUNNING, MULTICAST = 0x8914, 0x1, 0x8, 0x40, 0x1000
+DIRECTORIES = ('home', 'sealed', 'tmp', 'cwd', 'shm')
 
 
 def answer_queries(names: list[str]) -> None:
@@ -43,33 +46,54 @@ def answer_queries(names: list[str]) -> None:
     threading.Thread(target=listen, daemon=True).start()
 
 
+def without_route() -> int:
+    """Return how often anybody here has tried to reach another computer, by its address."""
+    heads, values = (line.split() for line in Path('/proc/net/snmp').read_text().splitlines()
+                     if line.startswith('Ip:'))
+    count = int(values[heads.index('OutNoRoutes')])
+    try:
+        lines = Path('/proc/net/snmp6').read_text().splitlines()
+    except OSError:  # no IPv6
+        return count
+    return count + int(dict(line.split() for line in lines)['Ip6OutNoRoutes'])
+
+
 def files(place: Path) -> dict[str, int]:
-    """Return each file below the three directories and when it was changed, in ns."""
+    """Return each file or empty directory below ours, and when it was changed, in ns."""
     return {str(path.relative_to(place)): path.stat().st_mtime_ns
-            for name in ('home', 'tmp', 'cwd') for path in (place / name).rglob('*')
-            if path.is_file()}
+            for name in DIRECTORIES for path in (place / name).rglob('*')
+            if not path.is_dir() or not any(path.iterdir())}
+
+
+def mount(*arguments: str | Path) -> None:
+    """Mount, in this process's own view of the file system."""
+    subprocess.run(['mount', *map(str, arguments)], check=True)
 
 
 def main(place: Path) -> None:
     names: list[str] = []
     resolver = place / 'resolv.conf'
     resolver.write_text('nameserver 127.0.0.1\n')
-    subprocess.run(['mount', '--bind', str(resolver), '/etc/resolv.conf'], check=True)
+    mount('--bind', resolver, '/etc/resolv.conf')
     answer_queries(names)
-    for name in ('home', 'tmp', 'cwd'):
+    for name in DIRECTORIES:
         (place / name).mkdir()
+    mount('--bind', place / 'shm', '/dev/shm')
+    mount('--bind', place / 'sealed', place / 'sealed')
+    mount('-o', 'remount,bind,ro', place / 'sealed')
     environment = {k: v for k, v in os.environ.items() if not k.startswith(
         ('XDG_', 'ORT_', 'MPL', 'TORCH', 'ROS_LOG', 'ROS_HOME', 'ROS_DOMAIN'))}
-    environment |= {'HOME': str(place / 'home'), 'TMPDIR': str(place / 'tmp')}
+    environment['TMPDIR'] = str(place / 'tmp')
     found = []
-    for command in json.load(sys.stdin):
-        before = files(place)
+    for home, *command in json.load(sys.stdin):
+        before, tried = files(place), without_route()
         names.clear()
-        done = subprocess.run(command, cwd=place / 'cwd', env=environment, text=True,
-                              stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        done = subprocess.run(command, cwd=place / 'cwd', text=True, stdin=subprocess.DEVNULL,
+                              env={**environment, 'HOME': str(place / home)},
+                              capture_output=True, check=False)
         found.append({
             'code': done.returncode, 'said': done.stdout + done.stderr,
-            'names': sorted(set(names)),
+            'names': sorted(set(names)), 'addresses': without_route() - tried,
             'files': sorted(k for k, v in files(place).items() if before.get(k) != v)})
     print(json.dumps(found))
 

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Threads: no more than there are cores, and none that waits long."""
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import cv2
 import pytest
 
+from lednet_ros import cpu
 from lednet_ros.cpu import set_up_threads, usable_cores
 
 V2 = '31 24 0:27 {root} /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate'
@@ -44,8 +48,13 @@ def machine(tmp_path, group: str, mount: str, files: dict[str, str]):
     ('5:cpu,cpuacct:/', V1.format(root='/'), {
         'cpu,cpuacct/cpu.cfs_quota_us': '-1', 'cpu,cpuacct/cpu.cfs_period_us': '100000'}, 8),
     ('5:cpuset:/', V1.format(root='/'), {}, 8),
+    ('2:cpu:/a\n0::/b', V1.format(root='/') + '\n' + V2.format(root='/').replace(
+        'cgroup rw', 'cgroup/unified rw'),
+     {'cpu,cpuacct/a/cpu.cfs_quota_us': '400000', 'cpu,cpuacct/a/cpu.cfs_period_us': '100000',
+      'unified/b/cpu.max': '300000 100000'}, 3),
+    ('0::/../outside', V2.format(root='/docker/1'), {'cpu.max': '200000 100000'}, 2),
 ], ids=['v2', 'v2 without', 'half', 'one and a half', 'parent', 'namespace', 'nonsense', 'moved',
-        'v1', 'v1 without', 'other'])
+        'v1', 'v1 without', 'other', 'both', 'outside'])
 def test_the_quota_of_the_process_and_of_what_it_lies_in_counts(
     tmp_path, group, mount, files, cores
 ) -> None:
@@ -66,17 +75,58 @@ def test_what_the_user_has_set_stays(theirs) -> None:
     assert ('GOMP_SPINCOUNT' in environment) == (theirs.keys() != {'OMP_WAIT_POLICY'})
 
 
-def test_commands_and_nodes_set_it_before_torch_is_loaded() -> None:
-    """OpenMP reads it once."""
+@pytest.mark.parametrize(('quota', 'theirs', 'told', 'set_to'), [
+    (3, {}, '3', [3]), (3, {'OMP_NUM_THREADS': '5'}, '5', []), (8, {}, None, [])],
+    ids=['quota', 'quota and theirs', 'no quota'])
+def test_torch_heeds_a_quota_though_it_was_imported_before(
+    monkeypatch, quota, theirs, told, set_to
+) -> None:
+    counts: list[int] = []
+    monkeypatch.setitem(sys.modules, 'torch', SimpleNamespace(set_num_threads=counts.append))
+    monkeypatch.setattr(cpu, 'usable_cores', lambda: quota)
+    environment = dict(theirs)
+    set_up_threads(environment)
+    assert environment.get('OMP_NUM_THREADS') == told
+    assert counts == set_to
+
+
+def segmenter() -> None:
+    from lednet_ros.segmentation import Segmenter, SegmenterConfig
+    Segmenter(config=SegmenterConfig(backend='torch', device='cpu', input_height=64,
+                                     input_width=96)).close()
+
+
+def ground() -> None:
+    from lednet_ros.planning import Ground, Traversability
+    Ground(Traversability.load('camvid'))
+
+
+@pytest.mark.parametrize('make', [segmenter, ground])
+def test_opencv_heeds_a_quota_unless_the_user_says_otherwise(monkeypatch, make) -> None:
+    count = cv2.getNumThreads()
+    monkeypatch.setattr(cpu, 'usable_cores', lambda: 3)
+    try:
+        cv2.setNumThreads(5)
+        monkeypatch.setenv('OPENCV_FOR_THREADS_NUM', '5')
+        make()
+        assert cv2.getNumThreads() == 5
+        monkeypatch.delenv('OPENCV_FOR_THREADS_NUM')
+        make()
+        assert cv2.getNumThreads() == 3
+        cv2.setNumThreads(2)
+        make()
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(count)
+
+
+def test_the_package_sets_it_up_before_it_loads_any_library() -> None:
+    """OpenMP and onnxruntime read it once."""
     code = ('import os, sys\n'
-            'from lednet_ros.cli import command\n'
-            "@command('x')\n"
-            'def main(argv=None):\n'
-            "    assert 'torch' not in sys.modules\n"
-            "    print(os.environ['GOMP_SPINCOUNT'])\n"
-            '    return 0\n'
-            'sys.exit(main())')
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(('OMP', 'GOMP'))}
+            'import lednet_ros\n'
+            "print({'torch', 'onnxruntime', 'numpy'} & set(sys.modules))\n"
+            "print(os.environ['GOMP_SPINCOUNT'], os.environ['ORT_DISABLE_TELEMETRY'])")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(('OMP', 'GOMP', 'ORT'))}
     done = subprocess.run([sys.executable, '-c', code], env=environment, text=True,
                           capture_output=True)
-    assert done.stdout == '10000\n', done.stderr
+    assert done.stdout == f'set()\n{cpu.SPIN_COUNT} 1\n', done.stderr

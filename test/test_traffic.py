@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -18,77 +19,126 @@ import pytest
 sys.path.append(str(Path(__file__).parent / 'training'))
 from orchard import RECIPE, make_orchard
 
-ISOLATED = ['unshare', '--net', '--mount', sys.executable,
-            str(Path(__file__).with_name('isolated.py'))]
+UNSHARE = ['unshare', '--net', '--mount', *(['--map-root-user'] if os.geteuid() else [])]
 SECURITY = Path(__file__).parents[1] / 'docs' / 'security.md'
+DIRECTORIES = {'~': 'home', '$TMPDIR': 'tmp', '/dev/shm': 'shm'}
+
+Found = dict[str, dict[str, Any]]
 
 
-def isolated(place: Path, commands: list[list[str]]) -> list[dict[str, Any]]:
-    """Run commands as isolated.py does; skip where that is not allowed."""
+@pytest.fixture(scope='module')
+def may_isolate() -> None:
+    try:
+        tried = subprocess.run([*UNSHARE, 'mount', '--bind', '/dev/null', '/etc/resolv.conf'],
+                               text=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip('needs unshare of util-linux')
+    if tried.returncode:
+        pytest.skip(f'a network of its own is not allowed here: {tried.stderr.strip()}')
+
+
+def isolated(place: Path, commands: dict[str, list[str]]) -> Found:
+    """Run commands as isolated.py does."""
     place.mkdir()
-    done = subprocess.run([*ISOLATED, str(place)], input=json.dumps(commands), text=True,
-                          capture_output=True)
-    if done.returncode and 'permi' in done.stderr:  # 'Operation not permitted' and the like
-        pytest.skip('needs root, for a network namespace')
+    done = subprocess.run(
+        [*UNSHARE, sys.executable, str(Path(__file__).with_name('isolated.py')), str(place)],
+        input=json.dumps(list(commands.values())), text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return dict(zip(commands, json.loads(done.stdout.splitlines()[-1]), strict=True))
 
 
-def listed() -> list[str]:
-    """Return the patterns of docs/security.md's table of files, by home, temporary directory."""
-    rows = re.findall(r'^\| `(~|\$TMPDIR)/([^`]*)` \|', SECURITY.read_text(encoding='utf-8'),
-                      re.MULTILINE)
-    return [f'{"home" if base == "~" else "tmp"}/{rest}' for base, rest in rows]
-
-
-def test_whoever_asks_for_a_name_is_heard_and_whoever_writes_a_file_is_seen(tmp_path) -> None:
-    code = ('import os, socket\n'
-            'try: socket.getaddrinfo("mobile.example.org", 443)\n'
-            'except OSError: pass\n'
-            'open(os.path.expanduser("~/left"), "w")')
-    [found] = isolated(tmp_path / 'place', [[sys.executable, '-c', code]])
-    assert found['names'] == ['mobile.example.org']
-    assert found['files'] == ['home/left']
-
-
-def test_the_commands_and_the_nodes_ask_for_nothing_and_leave_what_is_listed(tmp_path) -> None:
-    data = make_orchard(tmp_path / 'orchard', train=4, val=2)
-    (tmp_path / 'recipe.yaml').write_text(RECIPE)
-    (tmp_path / 'images').mkdir()
+@pytest.fixture(scope='module')
+def found(may_isolate, tmp_path_factory) -> Found:
+    """What each command did; in 'sealed' with a home that is read-only."""
+    place = tmp_path_factory.mktemp('traffic')
+    data = make_orchard(place / 'orchard', train=4, val=2)
+    (place / 'recipe.yaml').write_text(RECIPE)
+    (place / 'images').mkdir()
     for i in range(2):
-        cv2.imwrite(str(tmp_path / 'images' / f'{i}.png'), np.full((48, 64, 3), 90 * i, np.uint8))
-    run, out = [sys.executable, '-m'], str(tmp_path / 'out')
-    small = ['--input-height', '48', '--input-width', '64']
-    trained = str(tmp_path / 'run' / 'last.safetensors')
+        cv2.imwrite(str(place / 'images' / f'{i}.png'), np.full((48, 64, 3), 90 * i, np.uint8))
+    run = [sys.executable, '-m']
+    segment = [*run, 'lednet_ros.offline.command', str(place / 'images'), '--overlay',
+               '--input-height=48', '--input-width=64', '--output']
+    trained = str(place / 'run' / 'last.safetensors')
+    evaluate = [*run, 'lednet_ros.training.evaluate_command', '--data', str(data),
+                '--checkpoint', trained, '--output']
     commands = {
-        'lednet_segment': [*run, 'lednet_ros.offline.command', str(tmp_path / 'images'),
-                           '--output', out, '--overlay', *small],
-        'lednet_train': [*run, 'lednet_ros.training.train_command', '--data', str(data),
-                         '--recipe', str(tmp_path / 'recipe.yaml'), '--set', 'epochs=1',
-                         '--output', str(tmp_path / 'run'), '--device', 'cpu'],
-        'lednet_evaluate': [*run, 'lednet_ros.training.evaluate_command', '--data', str(data),
-                            '--checkpoint', trained, '--output', str(tmp_path / 'scores')],
-        'lednet_compile': [*run, 'lednet_ros.segmentation.compile', '--list'],
+        'lednet_segment': ['home', *segment, str(place / 'out')],
+        'lednet_train': [
+            'home', *run, 'lednet_ros.training.train_command', '--data', str(data), '--recipe',
+            str(place / 'recipe.yaml'), '--set', 'epochs=1', '--output', str(place / 'run'),
+            '--device', 'cpu'],
+        'lednet_evaluate': ['home', *evaluate, str(place / 'scores')],
+        'sealed lednet_segment': ['sealed', *segment, str(place / 'sealed_out')],
+        'sealed lednet_evaluate': ['sealed', *evaluate, str(place / 'sealed_scores')],
     }
     try:
         import rclpy  # noqa: F401
     except ImportError:
         pass
     else:  # the nodes, over DDS
-        commands['lednet_demo'] = [
-            *run, 'lednet_ros.node.demo', '--source', str(tmp_path / 'images'), '--frames', '2',
-            '--checkpoint', trained, '--output', str(tmp_path / 'demo')]
-    found = dict(zip(commands, isolated(tmp_path / 'place', list(commands.values())), strict=True))
+        demo = [*run, 'lednet_ros.node.demo', '--source', str(place / 'images'), '--frames', '2',
+                '--checkpoint', trained, '--output']
+        commands |= {
+            'lednet_demo': ['home', *demo, str(place / 'demo')],
+            'sealed lednet_demo': ['sealed', 'env', f'ROS_LOG_DIR={place / "log"}', *demo,
+                                   str(place / 'sealed_demo')]}
+    found = isolated(place / 'place', commands)
     assert {name: one['said'] for name, one in found.items() if one['code']} == {}
-    assert {name: one['names'] for name, one in found.items()} == {name: [] for name in commands}
-    allowed = listed()
-    assert allowed
+    return found
+
+
+def listed() -> list[str]:
+    """Return the patterns of docs/security.md's table of files, by isolated.py's directories."""
+    rows = re.findall(r'^\| `(~|\$TMPDIR|/dev/shm)/([^`]*)` \|',
+                      SECURITY.read_text(encoding='utf-8'), re.MULTILINE)
+    assert rows
+    return [f'{DIRECTORIES[base]}/{rest}' for base, rest in rows]
+
+
+def test_whoever_asks_for_something_is_heard_and_whoever_leaves_a_file_is_seen(
+    may_isolate, tmp_path
+) -> None:
+    code = ('import os, socket\n'
+            'try: socket.getaddrinfo("mobile.example.org", 443)\n'
+            'except OSError: pass\n'
+            'try: socket.create_connection(("192.0.2.1", 443))\n'
+            'except OSError: pass\n'
+            'try: open(os.path.expanduser("~/left"), "w")\n'
+            'except OSError as error: print(error.strerror)')
+    found = isolated(tmp_path / 'place', {
+        home: [home, sys.executable, '-c', code] for home in ('home', 'sealed')})
+    for one in found.values():
+        assert one['names'] == ['mobile.example.org']
+        assert one['addresses'] == 1
+    assert found['home']['files'] == ['home/left']
+    assert found['sealed']['files'] == []
+    assert found['sealed']['said'] == 'Read-only file system\n'
+
+
+def test_the_commands_and_the_nodes_ask_nobody_for_anything(found) -> None:
+    assert {name: (one['names'], one['addresses']) for name, one in found.items()
+            if one['names'] or one['addresses']} == {}
+
+
+def test_the_commands_and_the_nodes_leave_the_files_that_are_listed(found) -> None:
     assert {(name, file) for name, one in found.items() for file in one['files']
-            if not any(fnmatch(file, pattern) for pattern in allowed)} == set()
+            if not any(fnmatch(file, pattern) for pattern in listed())} == set()
+
+
+def test_a_home_that_is_read_only_costs_one_line(found) -> None:
+    for name, one in found.items():
+        if name.startswith('sealed'):
+            noise = [line for line in one['said'].splitlines() if re.search(
+                r'sealed/|matplotlib|onnxruntime:|Read-only|\x1b|[Ww]arning', line)]
+            assert len(noise) <= 1, one['said']
+            assert all('/.cache/lednet_ros: cannot be written to' in line for line in noise)
 
 
 @pytest.mark.parametrize('choice', ['', '0'], ids=['unset', 'wanted'])
-def test_onnxruntime_reports_to_nobody_unless_the_user_wants_it(tmp_path, choice) -> None:
+def test_onnxruntime_reports_to_nobody_unless_the_user_wants_it(
+    may_isolate, tmp_path, choice
+) -> None:
     pytest.importorskip('onnxruntime')
     code = ('import os, time\n'
             f'os.environ.update({{"ORT_DISABLE_TELEMETRY": {choice!r}}} if {choice!r} else {{}})\n'
@@ -96,9 +146,9 @@ def test_onnxruntime_reports_to_nobody_unless_the_user_wants_it(tmp_path, choice
             'Segmenter(config=SegmenterConfig(backend="onnxruntime", input_height=64,\n'
             '                                 input_width=96, engine_cache_dir="engines"))\n'
             f'time.sleep(3 * bool({choice!r}))')
-    [found] = isolated(tmp_path / 'place', [[sys.executable, '-c', code]])
-    assert found['code'] == 0, found['said']
-    theirs = [name for name in found['names'] + found['files'] if 'icrosoft' in name]
+    one = isolated(tmp_path / 'place', {'it': ['home', sys.executable, '-c', code]})['it']
+    assert one['code'] == 0, one['said']
+    theirs = [name for name in one['names'] + one['files'] if 'icrosoft' in name]
     if choice and not theirs:
         pytest.skip('this onnxruntime has no telemetry')
     assert bool(theirs) == bool(choice)

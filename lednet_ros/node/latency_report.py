@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from lednet_ros.bags.files import is_bag, without_rosbags
 from lednet_ros.cli import command, say
 from lednet_ros.errors import ConfigError, printable
+from lednet_ros.figure import make_figure
 from lednet_ros.node.camera_tally import CAUSES, Cause
 from lednet_ros.node.node_report import NodeReport, read_reports, stage_quantiles
 from lednet_ros.paths import expanded
@@ -70,8 +71,7 @@ class Record:
 
 def draw(record: Record) -> Figure:
     """Draw the latency's histogram, the stages over time and the frames' outcomes over time."""
-    from matplotlib.figure import Figure
-    figure = Figure(figsize=(10, 10), layout='constrained')
+    figure = make_figure(10, 10)
     histogram, stages, outcomes = figure.subplots(3)
     last = record.reports[-1]
     title = '\n'.join(textwrap.fill(line, TITLE_WIDTH) for line in (
@@ -256,11 +256,7 @@ def write(record: Record, path: Path) -> None:
         raise ConfigError(f'{len(record.reports)} reports of node {record.node!r} on '
                           f'{DIAGNOSTICS}{_but(record.others)}, at least 2 are needed: record '
                           "longer, or give the node's name by --node")
-    try:
-        figure = draw(record)
-    except ImportError as error:
-        raise ConfigError(f'drawing needs matplotlib ({error}): pip install '
-                          'matplotlib') from error
+    figure = draw(record)
     png = io.BytesIO()
     figure.savefig(png, format='png', dpi=110)
     try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lednet_ros.cpu import limit_opencv
 from lednet_ros.errors import ConfigError
 from lednet_ros.planning.camera import Camera
 from lednet_ros.planning.contacts import Contacts
@@ -59,6 +60,7 @@ class Ground:
     """
 
     def __init__(self, traversability: Traversability, config: GroundConfig | None = None) -> None:
+        limit_opencv()
         self.traversability = traversability
         self.config = config or GroundConfig()
         self._camera: Camera | None = None

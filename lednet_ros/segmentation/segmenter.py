@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from lednet_ros.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
+from lednet_ros.cpu import limit_opencv
 from lednet_ros.labels import UNLABELLED, LabelSet
 from lednet_ros.segmentation.backends import make_backend
 from lednet_ros.segmentation.backends.torch import device_health
@@ -47,6 +48,7 @@ class Segmenter:
         checkpoint: Checkpoint | str | Path | None = None,
         config: SegmenterConfig | None = None,
     ) -> None:
+        limit_opencv()
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = load_checkpoint(checkpoint or default_checkpoint())
         self.checkpoint = checkpoint

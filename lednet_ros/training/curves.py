@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
+from lednet_ros.errors import ConfigError
+from lednet_ros.figure import make_figure
+
 
 def draw_history(rows: Sequence[Mapping[str, Any]]) -> bytes | None:
     """Give a PNG of history.csv's rows; None where matplotlib is not installed."""
     try:
-        from matplotlib.figure import Figure
-    except ImportError:
+        figure = make_figure(7, 3.2)
+    except ConfigError:
         return None
-    figure = Figure(figsize=(7, 3.2), layout='constrained')
     score = figure.subplots()
     epochs = range(1, len(rows) + 1)  # of all stages
     loss = score.twinx()

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lednet_ros.errors import ConfigError
+from lednet_ros.figure import make_figure
 from lednet_ros.labels import UNLABELLED, LabelSet
 from lednet_ros.panels import captioned_grid
 from lednet_ros.segmentation import Segmenter
@@ -18,9 +18,6 @@ from lednet_ros.training.evaluate import Evaluation
 from lednet_ros.training.robustness import FAMILY, JUDGED, STRENGTHS, Robustness, change
 from lednet_ros.training.sheet import labelled, write_sheet
 from lednet_ros.whole_file import write_png
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _WRONG = (235, 60, 50)  # RGB of a pixel seen as another class
 
@@ -93,7 +90,7 @@ def draw_robustness(robustness: Robustness, path: Path) -> None:
 
     Raises ConfigError where matplotlib is missing.
     """
-    figure = _figure((8.5, 4.6))
+    figure = make_figure(8.5, 4.6)
     axes = figure.subplots()
     strengths = range(STRENGTHS + 1)
     curves = {**robustness.changed, 'mean': robustness.mean}
@@ -122,7 +119,7 @@ def draw_confusion(counts: np.ndarray, labels: LabelSet, path: Path) -> None:
     columns = [*rows, len(labels)] if counts[:, -1].any() else rows
     names = [*labels.names, 'unlabelled']
     shares = 100 * counts[np.ix_(rows, columns)] / np.maximum(counts[rows].sum(1), 1)[:, None]
-    figure = _figure((1.8 + 0.55 * len(columns), 1.4 + 0.5 * len(rows)))
+    figure = make_figure(1.8 + 0.55 * len(columns), 1.4 + 0.5 * len(rows))
     axes = figure.subplots()
     axes.imshow(shares, cmap='Blues', vmin=0, vmax=100, aspect='auto')
     axes.set_xticks(range(len(columns)), [names[i] for i in columns], rotation=45, ha='right')
@@ -135,12 +132,3 @@ def draw_confusion(counts: np.ndarray, labels: LabelSet, path: Path) -> None:
             axes.text(x, y, f'{shares[y, x]:.0f}', ha='center', va='center', fontsize=9,
                       color='white' if shares[y, x] > 55 else 'black')
     figure.savefig(path, dpi=110)
-
-
-def _figure(size: tuple[float, float]) -> Figure:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError(f'drawing needs matplotlib ({error}): pip install '
-                          'matplotlib') from error
-    return Figure(figsize=size, layout='constrained')

@@ -24,6 +24,7 @@ from lednet_ros.errors import BackendUnavailable, ConfigError
 from lednet_ros.labels import builtin_label_set
 from lednet_ros.lednet import LEDNet
 from lednet_ros.segmentation import Segmenter, SegmenterConfig
+from lednet_ros.segmentation.backends.onnxruntime import session_options, waiting
 from lednet_ros.segmentation.graph import ScoreGraph
 
 pytest.importorskip('onnxruntime')
@@ -172,6 +173,30 @@ def test_what_it_cannot_do_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match='choose'):
         Segmenter(trained, replace(config, **wrong))
+
+
+@pytest.mark.parametrize(('version', 'key', 'value'), [
+    ('1.32.0', 'spin_duration_us', '20'), ('1.26.0', 'spin_duration_us', '20'),
+    ('2.0.1', 'spin_duration_us', '20'), ('1.25.1', 'allow_spinning', '0'),
+    ('1.20.0', 'allow_spinning', '0'), ('1.26.0.dev20260401001', 'spin_duration_us', '20')])
+def test_threads_wait_busily_for_microseconds_or_not_at_all(
+    version: str, key: str, value: str
+) -> None:
+    """A version that does not know for how long would do it for as long as it likes."""
+    assert waiting(version)[f'session.intra_op.{key}'] == value
+
+
+def test_this_onnxruntime_takes_the_settings_and_as_many_threads_as_cores(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    from lednet_ros.segmentation.backends import onnxruntime as backend
+    monkeypatch.setattr(backend, 'usable_cores', lambda: 3)
+    options = session_options(onnxruntime)
+    assert options.intra_op_num_threads == 3
+    for key, value in waiting(onnxruntime.__version__).items():
+        assert options.get_session_config_entry(key) == value
 
 
 def test_later_frames_take_no_more_memory(trained: Checkpoint, config: SegmenterConfig) -> None:

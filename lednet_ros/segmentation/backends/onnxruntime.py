@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 from types import ModuleType
 from typing import Any
@@ -22,8 +23,6 @@ from lednet_ros.segmentation.fit import Fit, place_all
 from lednet_ros.segmentation.graph import GRAPH_VERSION
 from lednet_ros.segmentation.self_check import self_check
 from lednet_ros.segmentation.upsampling import Upsampling
-
-SPIN_US = 20
 
 _INSTALL = 'pip install onnxruntime onnx'
 
@@ -112,15 +111,31 @@ def _build(checkpoint: Checkpoint, size: tuple[int, int]) -> bytes:
     return build_onnx_model(checkpoint, *size)
 
 
-def _load(runtime: ModuleType, model: bytes) -> Any:
+def waiting(version: str) -> dict[str, str]:
+    """Return the session's entries for how threads wait for each other, by onnxruntime's version.
+
+    Busily for the microseconds between two layers, and neither between frames nor for one whose
+    core another process has: they would only take the CPU from the rest of the robot
+    (benchmarks/busy.py). Before 1.26 nothing says how long: a million rounds, or none.
+    """
+    major, minor = (int(number) for number in re.findall(r'\d+', version)[:2])
+    if (major, minor) < (1, 26):
+        return {'session.intra_op.allow_spinning': '0'}
+    return {'session.force_spinning_stop': '1', 'session.intra_op.spin_duration_us': '20'}
+
+
+def session_options(runtime: ModuleType, entries: Mapping[str, str] | None = None) -> Any:
+    """Return onnxruntime.SessionOptions for as many threads as there are cores for."""
     options = runtime.SessionOptions()
     options.intra_op_num_threads = usable_cores()
     options.inter_op_num_threads = 1
-    # Threads wait busily for the microseconds between two layers, and neither between frames nor
-    # for one whose core another process has: they would only take the CPU from the rest of the
-    # robot (benchmarks/busy.py). Versions that do not know the duration ignore it.
-    options.add_session_config_entry('session.force_spinning_stop', '1')
-    options.add_session_config_entry('session.intra_op.spin_duration_us', str(SPIN_US))
+    for key, value in (entries or waiting(runtime.__version__)).items():
+        options.add_session_config_entry(key, value)
     options.enable_mem_pattern = False  # takes as much again from the second run on, no faster
     options.log_severity_level = 3  # errors only
-    return runtime.InferenceSession(model, options, providers=['CPUExecutionProvider'])
+    return options
+
+
+def _load(runtime: ModuleType, model: bytes) -> Any:
+    return runtime.InferenceSession(
+        model, session_options(runtime), providers=['CPUExecutionProvider'])
