@@ -274,7 +274,7 @@ class _Format(NamedTuple):
     name: str
     magic: re.Pattern[bytes]  # what it begins with
     plugin: type[ImageFile]
-    length: Callable[[bytes], int] = len  # of the picture without what may lie behind it
+    refuse_bad: Callable[[bytes], None] = lambda data: None  # where Pillow does not
 
 
 class _Decoded(NamedTuple):
@@ -293,7 +293,8 @@ def _decode(data: bytes, formats: tuple[_Format, ...]) -> _Decoded:
                        'image')
     what = f'a {kind.name} of {len(data)} bytes'
     try:
-        image = kind.plugin(BytesIO(data[:kind.length(data)]))
+        kind.refuse_bad(data)
+        image = kind.plugin(BytesIO(data))
         width, height = image.size
         if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE
                 and width * height <= MAX_PACKED_PIXELS):
@@ -368,18 +369,20 @@ def _packed_bgr(image: Image.Image) -> np.ndarray:
         image.height, image.width, 3)
 
 
-def _png_length(data: bytes) -> int:
-    """Walk a PNG's chunks to its end."""
+def _refuse_bad_png(data: bytes) -> None:
+    """Walk a PNG's chunks to its end, and compare checksums: Pillow looks at some of them."""
     at, view = 8, memoryview(data)
     while at + 12 <= len(data):
         kind, end = data[at + 4:at + 8], at + 12 + int.from_bytes(data[at:at + 4], 'big')
+        if end > len(data):
+            break
         is_critical = not kind[0] & 0x20
-        if end <= len(data) and is_critical and (
-                zlib.crc32(view[at + 4:end - 4]) != int.from_bytes(data[end - 4:end], 'big')):
+        if is_critical and zlib.crc32(view[at + 4:end - 4]) != int.from_bytes(
+                data[end - 4:end], 'big'):
             raise BadImage(f'a PNG of {len(data)} bytes that is damaged')
+        if kind == b'IEND':
+            return
         at = end
-        if kind == b'IEND' and end <= len(data):
-            return end
     raise BadImage(f'a PNG of {len(data)} bytes that is cut short')
 
 
@@ -389,14 +392,10 @@ _SCAN, _END = 0xDA, 0xD9
 _SCAN_END = re.compile(rb'\xff[^\x00\xff\xd0-\xd7]', re.DOTALL)
 
 
-def _jpeg_length(data: bytes) -> int:
+def _refuse_bad_jpeg(data: bytes) -> None:
     """Walk a JPEG to its end: a camera's buffer may hold anything behind it."""
-    has_frame = False
-    for marker, at in _jpeg_segments(data):
-        has_frame |= marker in _FRAME_HEADERS
-        if marker == _END and has_frame:
-            return at + 2
-    raise BadImage(f'a JPEG of {len(data)} bytes that is cut short or damaged')
+    if all(marker != _END for marker, _ in _jpeg_segments(data)):
+        raise BadImage(f'a JPEG of {len(data)} bytes that is cut short or damaged')
 
 
 def _jpeg_segments(data: bytes | memoryview) -> Iterator[tuple[int, int]]:
@@ -424,8 +423,8 @@ def _jpeg_segments(data: bytes | memoryview) -> Iterator[tuple[int, int]]:
             at = found.end() - 2
 
 
-_JPEG = _Format('JPEG', re.compile(rb'\xff\xd8'), JpegImageFile, _jpeg_length)
-_PNG = _Format('PNG', re.compile(rb'\x89PNG\r\n\x1a\n'), PngImageFile, _png_length)
+_JPEG = _Format('JPEG', re.compile(rb'\xff\xd8'), JpegImageFile, _refuse_bad_jpeg)
+_PNG = _Format('PNG', re.compile(rb'\x89PNG\r\n\x1a\n'), PngImageFile, _refuse_bad_png)
 _FORMATS = (
     _PNG, _JPEG, _Format('BMP', re.compile(b'BM'), BmpImageFile),
     _Format('PNM', re.compile(b'P[1-6]'), PpmImageFile),

@@ -174,8 +174,10 @@ def test_an_exif_orientation_that_means_nothing_turns_nothing(tmp_path: Path, va
     assert np.array_equal(read(tmp_path, data), RGB)
 
 
-def test_a_damaged_exif_is_no_reason_to_lose_the_picture(tmp_path: Path) -> None:
-    data = packed(RGB, 'PNG', exif=b'Exif\0\0MM\0*\xff\xff\xff\xff')
+@pytest.mark.parametrize('rest', [
+    b'MM\0*\xff\xff\xff\xff', b'MM\0*\0\0\0\x08\0\x01\x01\x12', b'no'])
+def test_a_damaged_exif_is_no_reason_to_lose_the_picture(tmp_path: Path, rest: bytes) -> None:
+    data = packed(RGB, 'PNG', exif=b'Exif\0\0' + rest)
     assert np.array_equal(read(tmp_path, data), RGB)
 
 
@@ -255,10 +257,26 @@ def test_what_is_no_one_picture_is_refused_naming_the_cause(
         read_image(tmp_path / 'a.png')
 
 
-def test_a_png_whose_bytes_were_changed_is_refused(tmp_path: Path) -> None:
-    data = bytearray(packed(RGB, 'PNG'))
-    data[len(data) // 2] ^= 4
-    assert 'a PNG of' in refusal(tmp_path, bytes(data))
+@pytest.mark.parametrize('data', [packed(RGB[:20], 'PNG'), packed(GREY[:20], 'PNG', 'P')],
+                         ids=['colour', 'palette'])
+def test_a_png_of_which_a_bit_was_changed_is_refused_or_the_same(
+    tmp_path: Path, data: bytes,
+) -> None:
+    whole = read(tmp_path, data)
+    for at in range(8, len(data)):
+        changed = bytearray(data)
+        changed[at] ^= 1
+        try:
+            assert np.array_equal(read(tmp_path, bytes(changed)), whole), at
+        except BadImage as error:
+            assert 'a PNG of' in str(error)
+
+
+@pytest.mark.parametrize('kind', ['PNG', 'JPEG', 'progressive JPEG', 'JPEG with a thumbnail'])
+def test_the_end_of_a_file_has_to_be_there(tmp_path: Path, kind: str) -> None:
+    """A copy that was broken off lacks more than a few bytes only by luck."""
+    for count in range(1, 14):
+        assert 'that is cut short' in refusal(tmp_path, CUT[kind][:-count])
 
 
 def test_what_is_no_file_is_refused_and_keeps_nobody_waiting(tmp_path: Path) -> None:
