@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -36,7 +36,9 @@ from lednet_ros.node.qos import make_publisher, subscription_qos, unread_overrid
 from lednet_ros.node.run import run
 from lednet_ros.node.stamp_join import StampJoin
 from lednet_ros.node.stamps import age_of
+from lednet_ros.node.time_jump import call_on_jump_back
 from lednet_ros.node.transforms import Buffer, NoPose, Transforms
+from lednet_ros.node.waiting import WaitingLine
 from lednet_ros.planning import Ground, GroundConfig, Pose, Traversability
 
 POSE_SOURCES = ('auto', 'tf', 'parameters')
@@ -51,8 +53,8 @@ PARAMETERS = (
           '(base_footprint, where base_link does not)'),
     Param('pose_source', 'auto', 'of the camera; auto: TF where tf2_ros is installed, else the '
           'parameters', choices=POSE_SOURCES),
-    Param('tf_timeout_s', 0.2, 'how long a label image waits for the transforms of its stamp',
-          between=(0.0, 10.0), live=True),
+    Param('tf_timeout_s', 0.2, 'how long a label image waits for the transforms of its stamp, by '
+          "the node's clock and the wall's; 0: not at all", between=(0.0, 10.0), live=True),
     Param('camera.height', 0.0, 'above the ground in m; 0: not given', between=(0.0, 1000.0),
           live=True),
     Param('camera.roll', 0.0, 'in rad; above 0: the right side is down', between=(-3.15, 3.15),
@@ -86,7 +88,15 @@ INPUTS = {'label': Image, 'camera_info': CameraInfo, 'confidence': Image}
 EXPECTED = (LednetRosError, BadImage, BadCameraInfo)  # their texts say all
 WATCH_S = 0.2  # who listens
 TF_POLL_S = 0.02  # while a label image waits for its transforms
-WAITING = 30      # label images that may wait for theirs
+
+
+@dataclass(frozen=True)
+class Poses:
+    """Where things were when an image was taken."""
+
+    camera: Pose               # in the robot's frame
+    robot: Pose | None = None  # in the grid's; None: no grid goes out
+    no_grid: str = ''          # why; '': nobody listens to it
 
 
 class GroundNode(Node):
@@ -116,14 +126,15 @@ class GroundNode(Node):
         self._problem = self._remark = ''
         self._counts = {'received': 0, 'projected': 0, 'rejected': 0, 'dropped_unheard': 0,
                         'dropped_no_tf': 0}
-        # Sets of messages, and until when (monotonic) each may wait for its transforms.
-        self._waiting: deque[tuple[dict[str, Any], float]] = deque()
+        self._waiting: WaitingLine[dict[str, Any]] = WaitingLine(  # sets, for their transforms
+            lambda: (time.monotonic(), self.get_clock().now().nanoseconds / 1e9))
         self._figures: dict[str, object] = {}
         self._mismatch = ''  # of the labels' meaning
         self._given_pose: Pose | None = None  # by parameters
         if LabelInfo is not None:
             self.create_subscription(LabelInfo, 'label_info', self._on_label_info, LATCHED)
         self._latency = Latency()
+        self._jump_handle = call_on_jump_back(self, self._forget_stamps)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
 
     def start(self) -> None:
@@ -169,12 +180,17 @@ class GroundNode(Node):
         if Buffer is None:
             raise ConfigError('pose_source is tf but tf2_ros is not installed: install it, or '
                               'choose parameters')
-        return Transforms(self, self._forget_waiting)
+        return Transforms(self)
+
+    def _forget_stamps(self) -> None:
+        """Forget what is of another time: it waits in vain, and tells nothing of how old it is."""
+        self._forget_waiting()
+        self._ground.forget()
+        self._latency.clear()
 
     def _forget_waiting(self) -> None:
-        """Drop what waits for partners or transforms of a time that will not come."""
-        self._counts['dropped_no_tf'] += len(self._waiting)
-        self._waiting.clear()
+        """Drop what waits for partners or transforms."""
+        self._counts['dropped_no_tf'] += self._waiting.clear()
         self._join.clear()
 
     # Who listens, and to what.
@@ -213,39 +229,35 @@ class GroundNode(Node):
         self._counts['received'] += name == 'label'
         parts = self._join.put(name, _stamp_ns(message.header), message, self._inputs())
         if parts is not None:
-            self._waiting.append((parts, time.monotonic() + self._parameter('tf_timeout_s')))
+            self._waiting.put(parts, self._parameter('tf_timeout_s'))
             self._work()
 
     def _work(self) -> None:
-        """Project what has its partners and transforms, in order."""
-        while self._waiting:
-            parts, until_s = self._waiting[0]
-            outcome = self._outcome(parts, may_wait=time.monotonic() < until_s)
-            if not outcome:
-                break
-            self._waiting.popleft()
-            self._counts[outcome] += 1
-        while len(self._waiting) > WAITING:
-            self._waiting.popleft()
-            self._counts['dropped_no_tf'] += 1
+        """Project what has its partners and transforms; look again soon if one waits."""
+        self._waiting.work(self._handle)
         if self._waiting:
             self._tf_poll.reset()
         else:
             self._tf_poll.cancel()
 
-    def _outcome(self, parts: dict[str, Any], may_wait: bool) -> str:
-        """Project a label image whose partners have come; return which of the counts it is.
+    def _handle(self, parts: dict[str, Any], may_wait: bool) -> bool:
+        """Project a label image whose partners have come and count it; False where it waits."""
+        outcome = self._outcome(parts, may_wait)
+        if outcome:
+            self._counts[outcome] += 1
+        return bool(outcome)
 
-        '' where it has to wait for its transforms.
-        """
+    def _outcome(self, parts: dict[str, Any], may_wait: bool) -> str:
+        """Project a label image; return which of the counts it is, '' where it waits for TF."""
         wanted = self._wanted()
         if not wanted:
             return 'dropped_unheard'
         try:
-            self._project(parts, wanted, may_wait)
-        except Exception as error:
-            if may_wait and isinstance(error, NoPose) and error.may_come:
+            poses = self._poses(parts['label'].header, wanted, may_wait)
+            if poses is None:
                 return ''
+            self._project(parts, wanted, poses)
+        except Exception as error:
             if not self.context.ok():  # publishing while the node ends
                 return 'dropped_unheard'
             # A frame must not end the node: say what is wrong with it and go on.
@@ -253,14 +265,30 @@ class GroundNode(Node):
                              else f'{type(error).__name__}: {error}')
             self.get_logger().warning(f'nothing goes out: {self._problem}',
                                       throttle_duration_sec=5.0)
-            return 'rejected'
+            return 'dropped_no_tf' if isinstance(error, NoPose) else 'rejected'
         return 'projected'
 
-    def _project(self, parts: dict[str, Any], wanted: Sequence[str], may_wait: bool) -> None:
-        """Publish what is listened to; raise, and publish nothing, for what does not hold.
+    def _poses(self, header: Header, wanted: Sequence[str], may_wait: bool) -> Poses | None:
+        """Return the poses at a stamp, None where one may still come; raise NoPose."""
+        try:
+            camera = self._camera_pose(header)
+            if 'grid' not in wanted:
+                return Poses(camera)
+            try:
+                return Poses(camera, self._robot_pose(header))
+            except NoPose as error:
+                if len(wanted) == 1 or (may_wait and error.may_come):
+                    raise
+                return Poses(camera, no_grid=f'no grid goes out: {error}')  # the others do without
+        except NoPose as error:
+            if may_wait and error.may_come:
+                return None
+            raise
 
-        Raise NoPose too where only the grid's is missing, may still come and `may_wait`.
-        """
+    def _project(
+        self, parts: dict[str, Any], wanted: Sequence[str], poses: Poses
+    ) -> None:
+        """Publish what is listened to; raise, and publish nothing, for what does not hold."""
         if self._mismatch:
             raise ConfigError(self._mismatch)
         began_s = time.monotonic()
@@ -276,24 +304,15 @@ class GroundNode(Node):
             camera = camera_of(parts['camera_info'], height, width, self._parameter('rectified'))
         except BadCameraInfo as error:
             raise BadCameraInfo(f'camera_info: {error}') from error
-        pose = self._camera_pose(message.header)
-        view = self._ground.set_camera(camera, pose)
-        robot, no_grid = None, ''
-        if 'grid' in wanted:
-            try:
-                robot = self._robot_pose(message.header)
-            except NoPose as error:  # the others do without
-                if len(wanted) == 1 or (may_wait and error.may_come):
-                    raise
-                no_grid = f'no grid goes out: {error}'
+        view = self._ground.set_camera(camera, poses.camera)
         says_something = self._ground.look(labels, confidence, self._parameter('min_confidence'))
 
         header = Header(stamp=message.header.stamp, frame_id=self._parameter('robot_frame'))
         if 'points' in wanted:
             self._outputs['points'].publish(self._make_points(header, height, width))
-        if robot is not None:
-            x, y, _ = robot.origin
-            grid = self._ground.grid(_stamp_ns(header) / 1e9, x, y, robot.yaw)
+        if poses.robot is not None:
+            x, y, _ = poses.robot.origin
+            grid = self._ground.grid(_stamp_ns(header) / 1e9, x, y, poses.robot.yaw)
             grid_header = Header(stamp=header.stamp, frame_id=(
                 self._parameter('grid.frame') or header.frame_id))
             self._outputs['grid'].publish(self._grid.fill(grid_header, grid))
@@ -302,7 +321,7 @@ class GroundNode(Node):
                 make_scan(header, *self._ground.free_space()))
         self._projected_s = ended_s = time.monotonic()
         self._problem = ''
-        self._remark = no_grid if says_something else (
+        self._remark = poses.no_grid if says_something else (
             'the label image says nothing of the ground: all of it is unlabelled, unsure or sky')
         self._figures = {
             'camera_height_m': view.height, 'nearest_ground_m': view.nearest,
@@ -338,7 +357,8 @@ class GroundNode(Node):
         if self._transforms and frame not in ('', robot_frame):
             return self._transforms.pose(
                 robot_frame, frame, header.stamp,
-                f'publish where {robot_frame} is in {frame} no later than labels come')
+                f'publish where {robot_frame} is in {frame}, at most tf_timeout_s later than '
+                'labels come')
         return Pose.from_quaternion((0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0))
 
     def _age_ms(self, header: Header) -> float | None:

@@ -47,6 +47,11 @@ class Latency:
             self._added_s[self._count % len(self._ms)] = now_s
             self._count += 1
 
+    def clear(self) -> None:
+        """Forget all frames, as when their clock was set."""
+        with self._lock:
+            self._added_s[:] = -np.inf
+
     def quantiles(self, now_s: float) -> dict[str, Quantiles]:
         """Give each stage that was measured within the window. Times are monotonic, in s."""
         with self._lock:

@@ -54,6 +54,7 @@ from lednet_ros.node.qos import unread_overrides
 from lednet_ros.node.reports import Reports, Snapshot
 from lednet_ros.node.run import run
 from lednet_ros.node.stamps import age_of, going_back
+from lednet_ros.node.time_jump import call_on_jump_back
 from lednet_ros.segmentation import Segmentation, Segmenter, SegmenterConfig
 from lednet_ros.segmentation.child_build import ChildBuild, needed_build
 from lednet_ros.segmentation.config import (
@@ -137,6 +138,7 @@ class SegmentNode(LifecycleNode):
         self._label_info: Publisher | None = None
         self._told_confidence = 0.0  # on it
         self._latency = Latency()
+        self._jump_handle = call_on_jump_back(self, self._forget_stamps)
         self._active_since_s: float | None = None
         self._segmented_s: float | None = None
         self.done = Future()        # never by itself
@@ -414,6 +416,12 @@ class SegmentNode(LifecycleNode):
             if camera.may_say('odd stamp', now_s):
                 self.get_logger().warning(f"an image's stamp on {camera.topic} {problem}")
         return age.ms
+
+    def _forget_stamps(self) -> None:
+        """Compare no stamps with those of before time jumped back, as when a bag begins again."""
+        for camera in self._cameras:
+            camera.stamp_ns = 0
+        self._latency.clear()
 
     def _now(self) -> tuple[int, float]:
         """Read the node's clock, in ns, and the monotonic one, in s, at one moment.
