@@ -42,12 +42,16 @@ def init(args: Sequence[str] | None, context: Any = None) -> None:
     """
     check_middleware()
     check_environment()
+    given = sys.argv if args is None else args
+    # Jazzy's tells it too, in nine lines.
+    if not _log_variables() and '--disable-external-lib-logs' not in given:
+        raise ConfigError(_no_log('HOME is not set'))
     import rclpy
     from rclpy.signals import SignalHandlerOptions
     try:
         rclpy.init(args=args, context=context, signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:  # of a type that depends on the distribution
-        raise ConfigError(_why(error, sys.argv if args is None else args)) from error
+        raise ConfigError(_why(error, given)) from error
 
 
 def make_node(make: Callable[[], T]) -> T:
@@ -145,10 +149,7 @@ def _why(error: Exception, args: Sequence[str]) -> str:
     """Return one line for a failed rclpy.init."""
     text = _text(error)
     if re.search(r'log(ging)? director|Failed opening file .*\.log', text):
-        names = [name for name in ('ROS_LOG_DIR', 'ROS_HOME', 'HOME') if os.environ.get(name)]
-        why = f'{names[0]} is {os.environ[names[0]]!r}: {text}' if names else 'HOME is not set'
-        return (f'ROS cannot write its log: {why}: set ROS_LOG_DIR to a directory that can be '
-                'written to')
+        return _no_log(*(f'{name} is {os.environ[name]!r}' for name in _log_variables()[:1]), text)
     is_secure = os.environ.get('ROS_SECURITY_ENABLE', '').lower() == 'true'
     if 'SECURITY' in text or (is_secure and text.endswith('error not set')):
         return (f'ROS cannot start with security: {text}: correct ROS_SECURITY_KEYSTORE and the '
@@ -156,6 +157,16 @@ def _why(error: Exception, args: Sequence[str]) -> str:
     if '--ros-args' in args:
         return f'{text}: correct what follows --ros-args'
     return f'ROS cannot start: {text}: {_look_at()}'
+
+
+def _log_variables() -> list[str]:
+    """Return what is set of the variables that say where the log is, the one that counts first."""
+    return [name for name in ('ROS_LOG_DIR', 'ROS_HOME', 'HOME') if os.environ.get(name)]
+
+
+def _no_log(*why: str) -> str:
+    return (f'ROS cannot write its log: {": ".join(why)}: set ROS_LOG_DIR to a directory that can '
+            'be written to')
 
 
 def _text(error: Exception) -> str:
