@@ -8,6 +8,7 @@ import pytest
 
 import lednet_ros.benchmark
 from lednet_ros.benchmark import (
+    PRODUCT,
     Knobs,
     Report,
     Row,
@@ -49,6 +50,16 @@ def test_a_cpu_rests_before_its_turn_and_a_gpu_is_warm(
     assert len(slept) == rests
 
 
+def test_a_matrix_product_is_called_no_floor_and_stands_in_no_table_of_ours() -> None:
+    rows = [Row(name, 512, 1024, 1, 100.0) for name in (PRODUCT, 'onnxruntime cpu fp32')]
+    shown = Report('some machine', Knobs(), 925_663, {'512x1024': 11.21}, 200.0, rows, []
+                   ).markdown()
+    assert '200 GFLOP/s of one by torch; no limit' in shown
+    assert f'| {PRODUCT} | - | - | - | 100.0 |' in shown
+    assert f'LEDNet, {PRODUCT}' not in shown
+    assert 'floor' not in shown.lower()
+
+
 def test_the_command_measures_all_in_one_run_and_writes_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -59,7 +70,7 @@ def test_the_command_measures_all_in_one_run_and_writes_json(
     report = json.loads(path.read_text())
     rows = {(row['name'], row['batch']): row for row in report['rows']}
     for batch in (1, 2):
-        for name in ('eager', 'plain onnx', 'torch cpu fp32', 'onnxruntime cpu fp32', 'floor'):
+        for name in ('eager', 'plain onnx', 'torch cpu fp32', 'onnxruntime cpu fp32', PRODUCT):
             row = rows[name, batch]
             assert row['total_ms'] > 0
             assert set(row['ratios']) == {'eager', 'plain onnx'}
