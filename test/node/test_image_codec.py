@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import array
+import sys
 
 import cv2
 import numpy as np
@@ -11,8 +12,10 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from lednet_ros.image_decoding import UnknownEncoding
 from lednet_ros.node.image_codec import (
     BadImage,
+    cv_bridge_problem,
     decode,
     decode_mono8,
     encode_image,
@@ -22,7 +25,7 @@ from lednet_ros.node.image_codec import (
 
 @pytest.mark.parametrize('encoding', ['16UC1', '32FC1', '8UC4', 'nv12', 'yuv420', ''])
 def test_an_encoding_that_is_no_picture_is_named_with_what_would_be(encoding) -> None:
-    with pytest.raises(BadImage, match=f"encoding '{encoding}': publish one of bgr8, rgb8, .*v$"):
+    with pytest.raises(BadImage, match=f"encoding '{encoding}': publish one of bgr8, rgb8, .*yuyv"):
         decode(Image(height=4, width=6, encoding=encoding, step=24, data=bytes(96)))
 
 
@@ -81,3 +84,49 @@ def test_label_images_that_do_not_hold_are_named(change, words) -> None:
     fields = {'height': 3, 'width': 4, 'encoding': 'mono8', 'step': 4, 'data': bytes(12)}
     with pytest.raises(BadImage, match=words):
         decode_mono8(Image(**{**fields, **change}))
+
+
+BRIDGE = """
+class CvBridge:
+    def imgmsg_to_cv2(self, message, desired_encoding):
+        import numpy as np
+        if message.encoding == 'nv21':
+            return np.full((message.height, message.width, 3), 9, np.uint8)
+        raise AttributeError('newbyteorder')
+"""
+
+
+@pytest.fixture
+def bridge(tmp_path, monkeypatch):
+    """A cv_bridge whose C++ part was built for a numpy: give its folder a file to say which."""
+    package = tmp_path / 'cv_bridge'
+    (package / 'boost').mkdir(parents=True)
+    (package / '__init__.py').write_text(BRIDGE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, 'cv_bridge', raising=False)
+    cv_bridge_problem.cache_clear()
+    yield package / 'boost' / 'cv_bridge_boost.so'
+    cv_bridge_problem.cache_clear()
+    sys.modules.pop('cv_bridge', None)
+
+
+def rare(encoding: str) -> Image:
+    return Image(height=4, width=6, encoding=encoding, step=6, data=bytes(36))
+
+
+def test_an_encoding_that_only_cv_bridge_knows_comes_through_it(bridge) -> None:
+    bridge.write_bytes(b'..numpy._core.multiarray..')
+    assert (decode(rare('nv21')).pixels == 9).all()
+    with pytest.raises(UnknownEncoding, match=r"'nv12': publish one of .*cv_bridge: newbyteorder"):
+        decode(rare('nv12'))
+
+
+@pytest.mark.skipif(np.__version__ < '2', reason='needs numpy 2')
+def test_a_cv_bridge_that_was_built_for_another_numpy_is_never_called(bridge) -> None:
+    """It would end the process."""
+    bridge.write_bytes(b'..numpy.core.multiarray..')
+    with pytest.raises(UnknownEncoding, match='was built for numpy 1 and this is 2') as refused:
+        decode(rare('nv21'))
+    assert '\n' not in str(refused.value)
+    assert 'cv_bridge' not in sys.modules
+
