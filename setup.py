@@ -58,6 +58,7 @@ setup(
             'lednet_train = lednet_ros.commands:lednet_train',
             'lednet_evaluate = lednet_ros.commands:lednet_evaluate',
             'lednet_compile = lednet_ros.commands:lednet_compile',
+            'lednet_doctor = lednet_ros.commands:lednet_doctor',
         ],
     },
 )

@@ -37,3 +37,4 @@ lednet_latency_report = _script('lednet_latency_report', 'lednet_ros.node.latenc
 lednet_train = _script('lednet_train', 'lednet_ros.training.train_command')
 lednet_evaluate = _script('lednet_evaluate', 'lednet_ros.training.evaluate_command')
 lednet_compile = _script('lednet_compile', 'lednet_ros.segmentation.compile')
+lednet_doctor = _script('lednet_doctor', 'lednet_ros.doctor')
