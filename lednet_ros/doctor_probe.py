@@ -49,8 +49,8 @@ def torch_facts() -> Facts:
     if not torch.cuda.is_available():
         facts['why_no_gpu'] = why_no_gpu()
         return facts
-    facts |= {'architectures': torch.cuda.get_arch_list(),
-              'cudnn': torch.backends.cudnn.version()}  # type: ignore[no-untyped-call]
+    cudnn: Any = torch.backends.cudnn
+    facts |= {'architectures': torch.cuda.get_arch_list(), 'cudnn': cudnn.version()}
     for number in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(number)
         gpu: Facts = {'name': properties.name, 'capability': f'{properties.major}.{properties.minor}'}
