@@ -53,7 +53,8 @@ def torch_facts() -> Facts:
     facts |= {'architectures': torch.cuda.get_arch_list(), 'cudnn': cudnn.version()}
     for number in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(number)
-        gpu: Facts = {'name': properties.name, 'capability': f'{properties.major}.{properties.minor}'}
+        gpu: Facts = {'name': properties.name,
+                      'capability': f'{properties.major}.{properties.minor}'}
         try:
             require_code_for(torch.device('cuda', number))
             free, total = torch.cuda.mem_get_info(number)
