@@ -102,6 +102,7 @@ def decode_image(message: Any) -> Frame:
     """
     layout = _LAYOUTS.get(message.encoding)
     if layout is None:
+        _check_size(message)  # an empty message is not one of a rare encoding
         raise UnknownEncoding(
             f'encoding {message.encoding[:32]!r}: publish one of {", ".join(ENCODINGS)}')
     pixels = _pixels(message, layout.channels)
@@ -125,11 +126,17 @@ def decode_any_image(message: Any) -> Frame:
     return Frame(_converted(upper, encoding), layout.rgb)
 
 
-def _pixels(message: Any, size: int) -> np.ndarray:
-    """Return an Image's bytes, uint8 (H, W, size), a view; `size` is that of a pixel."""
-    height, width, step = message.height, message.width, message.step
+def _check_size(message: Any) -> None:
+    """Raise BadImage for a size that no camera has."""
+    height, width = message.height, message.width
     if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
         raise BadImage(f'size {width}x{height}: publish 1 to {MAX_SIDE} pixels a side')
+
+
+def _pixels(message: Any, size: int) -> np.ndarray:
+    """Return an Image's bytes, uint8 (H, W, size), a view; `size` is that of a pixel."""
+    _check_size(message)
+    height, width, step = message.height, message.width, message.step
     if step < width * size:
         raise BadImage(f'step {step} is less than a row of {width} {message.encoding} pixels, '
                        f'{width * size} bytes')

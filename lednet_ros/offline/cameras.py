@@ -211,7 +211,10 @@ def _fault(bag: Bag, connection: Connection, is_asked: bool) -> _Fault | None:
                 _shown(message)
                 return None
             unknown, encoding = unknown + 1, AMBIGUOUS
-        except UnknownEncoding:
+        except UnknownEncoding as error:
+            if not str(error).startswith(('encoding ', 'format ')):  # it says nothing of depth
+                first = first or str(error)
+                continue
             unknown, encoding = unknown + 1, _encoding(message)
         except BadImage as error:
             first = first or str(error)
