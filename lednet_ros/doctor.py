@@ -101,8 +101,9 @@ def probe(name: str) -> dict[str, Any]:
     """Return what doctor_probe.py finds in a process of its own, or how that process ended."""
     command = [sys.executable, '-m', 'lednet_ros.doctor_probe', name]
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                              errors='replace', timeout=PROBE_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, encoding='utf-8',
+            errors='replace', timeout=PROBE_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
         return {'raised': f'no answer within {PROBE_TIMEOUT_S:.0f} s'}
     except OSError as error:
