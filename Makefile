@@ -36,6 +36,7 @@ soak: venv-demo
 lint: venv-test
 	.venv/bin/ruff check .
 	.venv/bin/mypy
+	.venv/bin/lint-imports
 
 venv-demo venv-test venv-gpu: venv-%:
 	@$(PYTHON) tools/make_venv.py $* --ros $(ROS)

@@ -26,8 +26,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from lednet_ros.benchmark import machine
-from lednet_ros.cpu import SPIN_COUNT
+from lednet_ros.cli.benchmark import machine
+from lednet_ros.common.cpu import SPIN_COUNT
 from lednet_ros.segmentation.backends.onnxruntime import import_onnxruntime, session_options
 
 # Knobs.
@@ -116,8 +116,8 @@ def serve(frames: Frames) -> None:
 
 def sessions(height: int, width: int) -> dict[str, Candidate]:
     """Return ONNX Runtime with the shipped network, up to the scores."""
-    from lednet_ros.checkpoint import default_checkpoint, load_checkpoint
-    from lednet_ros.segmentation.backends.onnx_model import build_onnx_model
+    from lednet_ros.model.checkpoint import default_checkpoint, load_checkpoint
+    from lednet_ros.segmentation.backends.onnx_writer import build_onnx_model
     runtime = import_onnxruntime()
     model = build_onnx_model(load_checkpoint(default_checkpoint()), height, width)
     frames = {'frames': pixels(height, width)}
@@ -134,7 +134,7 @@ def sessions(height: int, width: int) -> dict[str, Candidate]:
 
 def torch_frames(height: int, width: int) -> Frames:
     """Return the torch backend with the shipped network."""
-    from lednet_ros.checkpoint import default_checkpoint, load_checkpoint
+    from lednet_ros.model.checkpoint import default_checkpoint, load_checkpoint
     from lednet_ros.segmentation.backends.torch import TorchBackend
     from lednet_ros.segmentation.config import SegmenterConfig
     backend = TorchBackend(load_checkpoint(default_checkpoint()), SegmenterConfig(

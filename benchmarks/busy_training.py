@@ -24,8 +24,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lednet_ros.training.data_check import check_data
-from lednet_ros.training.datasets import open_data_set
+from lednet_ros.datasets.checks import check_data
+from lednet_ros.datasets.layouts import open_data_set
 from lednet_ros.training.recipe import load_recipe
 from lednet_ros.training.train import Job, Listener, Training
 

@@ -55,9 +55,9 @@ def measure(names: list[str]) -> dict[str, float]:
     import rclpy
     from sensor_msgs.msg import Image
 
-    from lednet_ros.node.image_codec import size_and_encoding
-    from lednet_ros.node.latency import STAGES, TOTAL
-    from lednet_ros.node.segment_node import SegmentNode
+    from lednet_ros.nodes.segment.segment_node import SegmentNode
+    from lednet_ros.nodes.shared.image_messages import size_and_encoding
+    from lednet_ros.nodes.shared.latency import STAGES, TOTAL
     rclpy.init(args=['--ros-args', '-p', f'cameras:=[{", ".join(names)}]',
                      '-p', 'input_height:=64', '-p', 'input_width:=96'])
     node = SegmentNode()

@@ -46,7 +46,7 @@ def camera(topics: Sequence[str], size: tuple[int, int], rate_hz: float) -> None
     from rclpy.signals import SignalHandlerOptions
     from sensor_msgs.msg import Image
 
-    from lednet_ros.node.image_codec import encode_image
+    from lednet_ros.nodes.shared.image_messages import encode_image
 
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node('benchmark_camera')
@@ -145,7 +145,7 @@ def node(network: tuple[int, int], names: Sequence[str] = ()) -> contextlib.Abst
     if names:
         parameters.append(f'cameras:=[{", ".join(names)}]')
     arguments = [word for parameter in parameters for word in ('-p', parameter)]
-    return child(['-m', 'lednet_ros.node.segment_node', '--ros-args', *arguments])
+    return child(['-m', 'lednet_ros.nodes.segment.segment_node', '--ros-args', *arguments])
 
 
 def cameras(topics: Sequence[str], size: tuple[int, int], rate_hz: float

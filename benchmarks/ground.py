@@ -21,7 +21,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from dds_images import machine
 
-from lednet_ros.planning import Camera, Ground, GroundConfig, Pose, Traversability
+from lednet_ros.projection import Camera, Ground, GroundConfig, Pose, Traversability
 
 # Knobs.
 SIZES = ((512, 1024), (360, 480))  # height, width of the label image

@@ -19,12 +19,12 @@ from typing import Any
 
 import torch
 
-from lednet_ros.checkpoint import default_checkpoint, load_checkpoint
-from lednet_ros.training.data_check import check_data
-from lednet_ros.training.datasets import open_data_set
+from lednet_ros.datasets.checks import check_data
+from lednet_ros.datasets.layouts import open_data_set
+from lednet_ros.model.checkpoint import default_checkpoint, load_checkpoint
 from lednet_ros.training.progress import show_progress
 from lednet_ros.training.recipe import Recipe
-from lednet_ros.training.state import Output
+from lednet_ros.training.run_dir import Output
 from lednet_ros.training.train import Job, Training
 
 # Knobs.

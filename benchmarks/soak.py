@@ -40,9 +40,9 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
-from lednet_ros.frame_sources import open_source, resized
-from lednet_ros.node.image_codec import encode_image
-from lednet_ros.node.node_report import NodeReport, read_reports, stage_quantiles
+from lednet_ros.images.sources import open_source, resized
+from lednet_ros.monitor.diagnostics_reader import NodeReport, read_reports, stage_quantiles
+from lednet_ros.nodes.shared.image_messages import encode_image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from dds_images import FAST_DDS_2, FAST_DDS_3, PROFILE, machine, rclpy_major
@@ -349,7 +349,7 @@ def verdict(samples: Sequence[Sample], minutes: float) -> list[str]:
 @contextmanager
 def segment_node(log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Start the node; it ends with the block."""
-    command = [sys.executable, '-m', 'lednet_ros.node.segment_node', '--ros-args', '-p',
+    command = [sys.executable, '-m', 'lednet_ros.nodes.segment.segment_node', '--ros-args', '-p',
                f'input_height:={NETWORK[0]}', '-p', f'input_width:={NETWORK[1]}']
     with log.open('wb') as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)

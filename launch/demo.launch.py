@@ -18,9 +18,9 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from lednet_ros.node.demo import source_parameters
-from lednet_ros.node.launching import namespace_to_add, refuse_unknown
-from lednet_ros.node.middleware import large_image_environment
+from lednet_ros.demo.demo import source_parameters
+from lednet_ros.nodes.shared.dds_profile import large_image_environment
+from lednet_ros.nodes.shared.launch_arguments import namespace_to_add, refuse_unknown
 
 SHARE = FindPackageShare('lednet_ros')
 

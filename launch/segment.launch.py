@@ -13,7 +13,8 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from lednet_ros.node.launching import (
+from lednet_ros.nodes.shared.dds_profile import large_image_environment
+from lednet_ros.nodes.shared.launch_arguments import (
     ParameterFile,
     camera_info_beside,
     camera_names,
@@ -25,7 +26,6 @@ from lednet_ros.node.launching import (
     refuse_unknown,
     require_package,
 )
-from lednet_ros.node.middleware import large_image_environment
 
 RVIZ_CONFIG = PathJoinSubstitution([FindPackageShare('lednet_ros'), 'config', 'segment.rviz'])
 

@@ -7,9 +7,12 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
+from orchard import RECIPE, make_orchard
 
 import lednet_ros  # noqa: F401  (before onnxruntime, so that it reports to nobody)
 
@@ -72,6 +75,22 @@ def _engine_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
+def orchard(tmp_path: Path) -> Path:
+    """A data set in folders: 8 images to train with, 3 for validation."""
+    return make_orchard(tmp_path / 'orchard')
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path) -> Callable[..., Path]:
+    """Make a recipe for the orchard, with knobs changed."""
+    def make(**knobs: object) -> Path:
+        path = tmp_path / 'recipe.yaml'
+        path.write_text(yaml.safe_dump({**yaml.safe_load(RECIPE), **knobs}))
+        return path
+    return make
+
+
+@pytest.fixture
 def graph(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Graph]:
@@ -79,7 +98,7 @@ def graph(
     pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
     from ros_graph import ENVIRONMENT, Graph
 
-    from lednet_ros.node.middleware import large_image_environment
+    from lednet_ros.nodes.shared.dds_profile import large_image_environment
 
     # Fast DDS reads the profile once a process, so it is there from the first test on.
     for name, value in {**ENVIRONMENT, **large_image_environment(os.environ)}.items():

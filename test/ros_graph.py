@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A ROS graph for one test: real child processes, real DDS, waits with a deadline.
 
-    talker = graph.start('lednet_ros.node.image_source_node', {'source': str(folder)})
+    talker = graph.start('lednet_ros.nodes.image_source_node', {'source': str(folder)})
     inbox = graph.subscribe('image', Image)
     first, second = inbox.wait(2)
     assert talker.stop(signal.SIGINT) == 0

@@ -39,14 +39,14 @@ def rows_of(heading: str) -> list[tuple[str, str, str]]:
 
 def test_its_table_of_parameters_is_the_node_s() -> None:
     pytest.importorskip('rclpy', reason='needs ROS 2')
-    from lednet_ros.node.segment_node import PARAMETERS
+    from lednet_ros.nodes.segment.segment_node import PARAMETERS
     assert rows_of('Parameters') == [
         (p.name, str(p.default), p.description) for p in PARAMETERS]
 
 
 def test_its_table_of_the_ground_s_parameters_is_the_node_s() -> None:
     pytest.importorskip('rclpy', reason='needs ROS 2')
-    from lednet_ros.node.ground_node import PARAMETERS
+    from lednet_ros.nodes.ground.ground_node import PARAMETERS
     assert rows_of('Ground for planners') == [
         (p.name, str(p.default), p.description) for p in PARAMETERS]
 

@@ -60,7 +60,7 @@ def wait_for_policy(graph, node: str) -> None:
 
 def test_the_sros2_policy_lists_what_the_segment_node_has_in_the_graph(graph) -> None:
     from sensor_msgs.msg import CameraInfo
-    node = graph.start('lednet_ros.node.segment_node', {
+    node = graph.start('lednet_ros.nodes.segment.segment_node', {
         'input_height': 64, 'input_width': 96, 'lazy': False, 'use_sim_time': True})
     graph.wait_for_output(node, 'ready: ')
     graph.subscribe('/segment/camera_info', CameraInfo)
@@ -71,7 +71,7 @@ def test_the_sros2_policy_lists_what_the_ground_node_has_in_the_graph(graph) -> 
     from sensor_msgs.msg import LaserScan
     remaps = {name: f'/segment/{name}' for name in (
         'label', 'confidence', 'camera_info', 'label_info')}
-    node = graph.start('lednet_ros.node.ground_node', {
+    node = graph.start('lednet_ros.nodes.ground.ground_node', {
         'min_confidence': 0.5, 'camera.height': 1.0, 'use_sim_time': True}, remaps)
     graph.wait_for_output(node, 'ready: ')
     graph.subscribe('/ground/free_space', LaserScan)

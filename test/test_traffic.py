@@ -15,8 +15,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parent / 'training'))
 from orchard import RECIPE, make_orchard
 
 UNSHARE = ['unshare', '--net', '--mount', *(['--map-root-user'] if os.geteuid() else [])]
@@ -57,15 +55,15 @@ def found(may_isolate, tmp_path_factory) -> Found:
     for i in range(2):
         cv2.imwrite(str(place / 'images' / f'{i}.png'), np.full((48, 64, 3), 90 * i, np.uint8))
     run = [sys.executable, '-m']
-    segment = [*run, 'lednet_ros.offline.command', str(place / 'images'), '--overlay',
+    segment = [*run, 'lednet_ros.cli.segment', str(place / 'images'), '--overlay',
                '--input-height=48', '--input-width=64', '--output']
     trained = str(place / 'run' / 'last.safetensors')
-    evaluate = [*run, 'lednet_ros.training.evaluate_command', '--data', str(data),
+    evaluate = [*run, 'lednet_ros.cli.evaluate', '--data', str(data),
                 '--checkpoint', trained, '--output']
     commands = {
         'lednet_segment': ['home', *segment, str(place / 'out')],
         'lednet_train': [
-            'home', *run, 'lednet_ros.training.train_command', '--data', str(data), '--recipe',
+            'home', *run, 'lednet_ros.cli.train', '--data', str(data), '--recipe',
             str(place / 'recipe.yaml'), '--set', 'epochs=1', '--output', str(place / 'run'),
             '--device', 'cpu'],
         'lednet_evaluate': ['home', *evaluate, str(place / 'scores')],
@@ -77,7 +75,7 @@ def found(may_isolate, tmp_path_factory) -> Found:
     except ImportError:
         pass
     else:  # the nodes, over DDS
-        demo = [*run, 'lednet_ros.node.demo', '--source', str(place / 'images'), '--frames', '2',
+        demo = [*run, 'lednet_ros.demo.demo', '--source', str(place / 'images'), '--frames', '2',
                 '--checkpoint', trained, '--output']
         commands |= {
             'lednet_demo': ['home', *demo, str(place / 'demo')],

@@ -25,7 +25,7 @@ from lednet_ros.bags.storage import (
     serialization,
     zstd,
 )
-from lednet_ros.errors import ConfigError, first_line
+from lednet_ros.common.errors import ConfigError, first_line
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)  # the messages read here are alike since Humble
 _TYPES_1 = get_typestore(Stores.ROS1_NOETIC)

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from lednet_ros.errors import ConfigError, first_line
+from lednet_ros.common.errors import ConfigError, first_line
 
 # Of one recording's files of equal names the first is read: a copy packed or converted lies beside
 # it.

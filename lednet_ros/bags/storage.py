@@ -33,7 +33,7 @@ from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag2.metadata import parse_qos
 from rosbags.typesys.msg import normalize_msgtype
 
-from lednet_ros.errors import first_line
+from lednet_ros.common.errors import first_line
 
 Message = tuple[int, int, bytes]  # its connection's id, when it was received in ns, its CDR
 ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'  # no CDR begins so

@@ -22,8 +22,8 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from lednet_ros.bags.bag import TYPES, Bag
 from lednet_ros.bags.files import files_of
 from lednet_ros.bags.storage import ROS_1, serialization
-from lednet_ros.errors import ConfigError, first_line, printable
-from lednet_ros.image_decoding import BadImage, Frame
+from lednet_ros.common.errors import ConfigError, first_line, printable
+from lednet_ros.images.encodings import BadImage, Frame
 from lednet_ros.offline.cameras import EMPTY, IMAGE, Camera, NoCamera, choose, decode
 from lednet_ros.offline.sources import Item
 from lednet_ros.offline.work import Work

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from rosbags.interfaces import Connection
 
 from lednet_ros.bags.bag import BadMessage, Bag
-from lednet_ros.errors import ConfigError
-from lednet_ros.image_decoding import (
+from lednet_ros.common.errors import ConfigError
+from lednet_ros.images.encodings import (
     BadImage,
     Frame,
     UnknownEncoding,

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lednet_ros.bags.files import BAG_SUFFIXES, beside, is_bag
-from lednet_ros.errors import ConfigError
-from lednet_ros.frame_sources import IMAGE_SUFFIXES, but, natural
-from lednet_ros.offline.output import Output, results_in
+from lednet_ros.common.errors import ConfigError
+from lednet_ros.images.sources import IMAGE_SUFFIXES, but, natural
+from lednet_ros.offline.output_dir import Output, results_in
 
 # Those of which a directory's films are known. A file that is given itself may have any.
 VIDEO_SUFFIXES = ('.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg', '.mts',

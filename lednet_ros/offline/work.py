@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 import numpy as np
 from rich.progress import Progress
 
-from lednet_ros.errors import printable
-from lednet_ros.image_decoding import Frame
-from lednet_ros.offline.output import Output
-from lednet_ros.panels import overlay
+from lednet_ros.common.errors import printable
+from lednet_ros.images.annotate import overlay
+from lednet_ros.images.encodings import Frame
+from lednet_ros.offline.output_dir import Output
 from lednet_ros.segmentation import Segmenter
 
 T = TypeVar('T')

@@ -6,8 +6,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from lednet_ros.checkpoint import MIN_INPUT_SIZE, Checkpoint
-from lednet_ros.errors import ConfigError
+from lednet_ros.common.errors import ConfigError
+from lednet_ros.model.checkpoint import MIN_INPUT_SIZE, Checkpoint
 
 BACKENDS = ('auto', 'tensorrt', 'torch', 'onnxruntime')
 PRECISIONS = ('auto', 'fp16', 'fp32')

@@ -12,13 +12,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from lednet_ros.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
-from lednet_ros.cpu import limit_opencv
-from lednet_ros.labels import UNLABELLED, LabelSet
+from lednet_ros.common.cpu import limit_opencv
+from lednet_ros.model.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
+from lednet_ros.model.labels import UNLABELLED, LabelSet
 from lednet_ros.segmentation.backends import make_backend
 from lednet_ros.segmentation.backends.torch import device_health
 from lednet_ros.segmentation.config import SegmenterConfig
-from lednet_ros.segmentation.fit import Fit
+from lednet_ros.segmentation.letterbox import Fit
 from lednet_ros.segmentation.self_check import SelfCheck
 
 

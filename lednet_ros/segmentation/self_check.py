@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import torch
 
-from lednet_ros.checkpoint import Checkpoint
-from lednet_ros.lednet import resize
-from lednet_ros.segmentation.graph import ScoreGraph
+from lednet_ros.model.checkpoint import Checkpoint
+from lednet_ros.model.lednet import resize
+from lednet_ros.segmentation.backends.graph import ScoreGraph
 
 MIN_AGREEMENT = 0.99  # fp16 on a sound GPU stays well above; a miscompiled layer far below
 MIN_DECIDED = 0.5     # fewer pixels than this say too little about the rest

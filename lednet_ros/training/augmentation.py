@@ -6,8 +6,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from lednet_ros.labels import UNLABELLED
-from lednet_ros.segmentation.fit import Fit
+from lednet_ros.model.labels import UNLABELLED
+from lednet_ros.segmentation.letterbox import Fit
 from lednet_ros.training.recipe import Recipe
 
 

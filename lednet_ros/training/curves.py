@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
-from lednet_ros.errors import ConfigError
-from lednet_ros.figure import make_figure
+from lednet_ros.common.errors import ConfigError
+from lednet_ros.common.figure import make_figure
 
 
 def draw_history(rows: Sequence[Mapping[str, Any]]) -> bytes | None:

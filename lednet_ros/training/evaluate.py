@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lednet_ros.errors import ConfigError
-from lednet_ros.labels import LabelSet
-from lednet_ros.segmentation import Segmenter
-from lednet_ros.training.data_check import (
+from lednet_ros.common.errors import ConfigError
+from lednet_ros.datasets.checks import (
     classes_without_pixels,
     refuse_binary_masks,
     scored_ids,
 )
-from lednet_ros.training.datasets import DataSet
+from lednet_ros.datasets.layouts import DataSet
+from lednet_ros.model.labels import LabelSet
+from lednet_ros.segmentation import Segmenter
 from lednet_ros.training.metrics import Confusion, Scores
 
 WRAP = 21  # classes in a row of the table: the paper's width

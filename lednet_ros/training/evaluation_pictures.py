@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from lednet_ros.errors import ConfigError
-from lednet_ros.figure import make_figure
-from lednet_ros.labels import UNLABELLED, LabelSet
-from lednet_ros.panels import captioned_grid
+from lednet_ros.common.atomic_file import write_png
+from lednet_ros.common.errors import ConfigError
+from lednet_ros.common.figure import make_figure
+from lednet_ros.datasets.layouts import DataSet
+from lednet_ros.datasets.sheet import labelled, write_sheet
+from lednet_ros.images.annotate import captioned_grid
+from lednet_ros.model.labels import UNLABELLED, LabelSet
 from lednet_ros.segmentation import Segmenter
-from lednet_ros.training.datasets import DataSet
 from lednet_ros.training.evaluate import Evaluation
 from lednet_ros.training.robustness import FAMILY, JUDGED, STRENGTHS, Robustness, change
-from lednet_ros.training.sheet import labelled, write_sheet
-from lednet_ros.whole_file import write_png
 
 _WRONG = (235, 60, 50)  # RGB of a pixel seen as another class
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 from itertools import islice
 from pathlib import Path
 
-from lednet_ros.training.datasets import DataSet
+from lednet_ros.datasets.layouts import DataSet
+from lednet_ros.datasets.sheet import labelled, write_sheet
+from lednet_ros.training.distributed import Processes
 from lednet_ros.training.loading import Schedule, Views
-from lednet_ros.training.processes import Processes
 from lednet_ros.training.recipe import Recipe
-from lednet_ros.training.sheet import labelled, write_sheet
 
 _PICTURES, _COLUMNS = 8, 4  # each view twice: as it is, and below it labelled
 

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lednet_ros.cpu import usable_cores
-from lednet_ros.errors import DataError
+from lednet_ros.common.cpu import usable_cores
+from lednet_ros.common.errors import DataError
+from lednet_ros.datasets.faults import faults_named
+from lednet_ros.datasets.layouts import DataSet
 from lednet_ros.training.augmentation import augment
-from lednet_ros.training.datasets import DataSet
-from lednet_ros.training.faults import faults_named
-from lednet_ros.training.processes import Processes
+from lednet_ros.training.distributed import Processes
 from lednet_ros.training.recipe import Recipe
 
 Key = tuple[int, int]  # epoch, index of the pair

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lednet_ros.labels import UNLABELLED
-from lednet_ros.lednet import resize
-from lednet_ros.training.processes import Processes
+from lednet_ros.model.labels import UNLABELLED
+from lednet_ros.model.lednet import resize
+from lednet_ros.training.distributed import Processes
 
 
 def enet_weights(frequencies: np.ndarray, c: float = 1.02) -> Tensor:

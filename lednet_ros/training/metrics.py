@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lednet_ros.labels import UNLABELLED, LabelSet
+from lednet_ros.model.labels import UNLABELLED, LabelSet
 
 
 class Confusion:

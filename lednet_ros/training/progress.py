@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from lednet_ros.progress_bar import progress_bar
+from lednet_ros.common.progress_bar import progress_bar
 from lednet_ros.training.train import Listener, Step
 
 

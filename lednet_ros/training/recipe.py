@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from lednet_ros.checkpoint import Metadata
-from lednet_ros.errors import ConfigError
+from lednet_ros.common.errors import ConfigError
+from lednet_ros.model.checkpoint import Metadata
 
 OPTIMIZERS = ('adam', 'adamw')
 PRECISIONS = ('auto', 'fp32', 'bf16', 'fp16')

@@ -14,10 +14,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from lednet_ros.labels import UNLABELLED
+from lednet_ros.datasets.layouts import DataSet
+from lednet_ros.model.labels import UNLABELLED
 from lednet_ros.segmentation import Segmenter
 from lednet_ros.training.augmentation import motion_kernel
-from lednet_ros.training.datasets import DataSet
 from lednet_ros.training.metrics import Confusion
 
 STRENGTHS = 5

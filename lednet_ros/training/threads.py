@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from lednet_ros.cpu import usable_cores
+from lednet_ros.common.cpu import usable_cores
 
 WINDOW_S = 1.0      # over which free cores are counted; the system's clocks tick every 10 ms
 FIRST_WINDOW_S = 0.3

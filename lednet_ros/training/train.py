@@ -15,19 +15,19 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lednet_ros.checkpoint import Checkpoint, Preprocessing, save_checkpoint
-from lednet_ros.errors import ConfigError, DataError, OutOfMemory, first_line
-from lednet_ros.lednet import LEDNet, resize
-from lednet_ros.segmentation.fit import Fit, place_all
+from lednet_ros.common.errors import ConfigError, DataError, OutOfMemory, first_line
+from lednet_ros.datasets.checks import DataReport
+from lednet_ros.datasets.layouts import DataSet
+from lednet_ros.model.checkpoint import Checkpoint, Preprocessing, save_checkpoint
+from lednet_ros.model.lednet import LEDNet, resize
+from lednet_ros.segmentation.letterbox import Fit, place_all
 from lednet_ros.training.augmentation import resized
-from lednet_ros.training.data_check import DataReport
-from lednet_ros.training.datasets import DataSet
+from lednet_ros.training.distributed import Processes, synchronise_batch_norm
 from lednet_ros.training.loading import Schedule, load_batches
 from lednet_ros.training.losses import PixelLoss, enet_weights
 from lednet_ros.training.metrics import Confusion, Scores
-from lednet_ros.training.processes import Processes, synchronise_batch_norm
 from lednet_ros.training.recipe import Recipe
-from lednet_ros.training.state import Output
+from lednet_ros.training.run_dir import Output
 from lednet_ros.training.threads import Threads
 from lednet_ros.training.trained_network import (
     TrainedNetwork,

@@ -6,10 +6,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lednet_ros.checkpoint import Checkpoint, Preprocessing
-from lednet_ros.errors import ConfigError
-from lednet_ros.labels import LabelSet
-from lednet_ros.lednet import LEDNet
+from lednet_ros.common.errors import ConfigError
+from lednet_ros.model.checkpoint import Checkpoint, Preprocessing
+from lednet_ros.model.labels import LabelSet
+from lednet_ros.model.lednet import LEDNet
 
 CLASS_LAYERS = ('encoder.output_conv.', 'apn.global_branch.', 'apn.mid.')
 

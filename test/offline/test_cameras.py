@@ -8,7 +8,7 @@ import pytest
 from recordings import COMPRESSED, IMAGE, STORE, T, header, note, packed, raw, street, write_bag
 
 from lednet_ros.bags.bag import Bag
-from lednet_ros.errors import ConfigError
+from lednet_ros.common.errors import ConfigError
 from lednet_ros.offline.cameras import NoCamera, choose, label_topic, label_topics
 
 COLOUR = (IMAGE, [raw(street(i), i) for i in range(2)])

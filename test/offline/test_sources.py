@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip('rosbags', reason='needs rosbags')
 
-from lednet_ros.errors import ConfigError
-from lednet_ros.offline.output import Output
+from lednet_ros.common.errors import ConfigError
+from lednet_ros.offline.output_dir import Output
 from lednet_ros.offline.sources import find
 
 

@@ -8,7 +8,7 @@ import gpu_stand_ins
 import pytest
 import torch
 
-from lednet_ros.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
+from lednet_ros.model.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
 
 
 @pytest.fixture

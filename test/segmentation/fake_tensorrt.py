@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from gpu_stand_ins import Graph
 
-from lednet_ros.segmentation.graph import LabelGraph
+from lednet_ros.segmentation.backends.graph import LabelGraph
 
 
 class Gpu:

@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 import torch
 
-from lednet_ros.checkpoint import Checkpoint, Metadata, Preprocessing
-from lednet_ros.errors import first_line
-from lednet_ros.labels import builtin_label_set
-from lednet_ros.lednet import LEDNet, resize
-from lednet_ros.segmentation import compile as lednet_compile
+from lednet_ros.cli import compile as lednet_compile
+from lednet_ros.common.errors import first_line
+from lednet_ros.model.checkpoint import Checkpoint, Metadata, Preprocessing
+from lednet_ros.model.labels import builtin_label_set
+from lednet_ros.model.lednet import LEDNet, resize
 from lednet_ros.segmentation.backends import tensorrt
+from lednet_ros.segmentation.backends.graph import LabelGraph
 from lednet_ros.segmentation.backends.torch import make_graph
-from lednet_ros.segmentation.graph import LabelGraph
 from lednet_ros.segmentation.self_check import make_frames
 
 CPU = torch.device('cpu')

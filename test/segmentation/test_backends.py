@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from lednet_ros.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
-from lednet_ros.errors import BackendUnavailable, OutOfMemory
+from lednet_ros.common.errors import BackendUnavailable, OutOfMemory
+from lednet_ros.model.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
 from lednet_ros.segmentation import Segmenter, SegmenterConfig, backends
-from lednet_ros.segmentation.backends import cuda as backends_cuda
+from lednet_ros.segmentation.backends import cuda_runner as backends_cuda
 from lednet_ros.segmentation.backends import torch as backends_torch
 from lednet_ros.segmentation.backends.torch import TorchBackend, device_health
 from lednet_ros.segmentation.config import BACKENDS

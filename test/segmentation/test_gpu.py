@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from lednet_ros.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
-from lednet_ros.errors import BackendUnavailable, OutOfMemory
+from lednet_ros.common.errors import BackendUnavailable, OutOfMemory
+from lednet_ros.model.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
 from lednet_ros.segmentation import Segmenter, SegmenterConfig
 from lednet_ros.segmentation.backends import tensorrt
 from lednet_ros.segmentation.backends.torch import TorchBackend
-from lednet_ros.segmentation.child_build import ChildBuild
+from lednet_ros.segmentation.engine_build import ChildBuild
 from lednet_ros.segmentation.self_check import make_frames, self_check
 
 pytestmark = [

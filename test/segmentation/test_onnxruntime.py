@@ -12,20 +12,20 @@ import numpy as np
 import pytest
 import torch
 
-from lednet_ros.benchmark import Knobs, camera_frames
-from lednet_ros.checkpoint import (
+from lednet_ros.cli.benchmark import Knobs, camera_frames
+from lednet_ros.common.errors import BackendUnavailable, ConfigError
+from lednet_ros.model.checkpoint import (
     Checkpoint,
     Metadata,
     Preprocessing,
     default_checkpoint,
     load_checkpoint,
 )
-from lednet_ros.errors import BackendUnavailable, ConfigError
-from lednet_ros.labels import builtin_label_set
-from lednet_ros.lednet import LEDNet
+from lednet_ros.model.labels import builtin_label_set
+from lednet_ros.model.lednet import LEDNet
 from lednet_ros.segmentation import Segmenter, SegmenterConfig
+from lednet_ros.segmentation.backends.graph import ScoreGraph
 from lednet_ros.segmentation.backends.onnxruntime import session_options, waiting
-from lednet_ros.segmentation.graph import ScoreGraph
 
 pytest.importorskip('onnxruntime')
 pytest.importorskip('onnx')
@@ -74,7 +74,7 @@ def test_the_model_equals_the_graph(size: tuple[int, int], preprocessing: Prepro
     """Odd sizes round up at each stage; shuffles, folding and padding must all be right."""
     import onnxruntime
 
-    from lednet_ros.segmentation.backends.onnx_model import build_onnx_model
+    from lednet_ros.segmentation.backends.onnx_writer import build_onnx_model
     checkpoint = random_checkpoint('cityscapes', preprocessing)
     session = onnxruntime.InferenceSession(build_onnx_model(checkpoint, *size),
                                            providers=['CPUExecutionProvider'])
@@ -151,7 +151,7 @@ def test_the_second_start_needs_no_onnx(
 ) -> None:
     config = replace(config, input_height=96, input_width=128)
     Segmenter(trained, config).close()
-    monkeypatch.delitem(sys.modules, 'lednet_ros.segmentation.backends.onnx_model')
+    monkeypatch.delitem(sys.modules, 'lednet_ros.segmentation.backends.onnx_writer')
     monkeypatch.setitem(sys.modules, 'onnx', None)
     Segmenter(trained, config).close()
     with pytest.raises(BackendUnavailable, match='pip install onnxruntime onnx'):

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from lednet_ros.checkpoint import Checkpoint, Metadata, Preprocessing
-from lednet_ros.errors import BackendUnavailable, ConfigError
-from lednet_ros.labels import LabelSet, builtin_label_set
-from lednet_ros.lednet import LEDNet
+from lednet_ros.common.errors import BackendUnavailable, ConfigError
+from lednet_ros.model.checkpoint import Checkpoint, Metadata, Preprocessing
+from lednet_ros.model.labels import LabelSet, builtin_label_set
+from lednet_ros.model.lednet import LEDNet
 from lednet_ros.segmentation import Segmenter, SegmenterConfig
 from lednet_ros.segmentation import segmenter as segmenter_module
 

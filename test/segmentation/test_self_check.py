@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from lednet_ros.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
-from lednet_ros.labels import LabelClass, LabelSet
-from lednet_ros.lednet import LEDNet
+from lednet_ros.model.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
+from lednet_ros.model.labels import LabelClass, LabelSet
+from lednet_ros.model.lednet import LEDNet
 from lednet_ros.segmentation.backends.torch import make_graph
 from lednet_ros.segmentation.self_check import SelfCheck, make_frames, self_check
 

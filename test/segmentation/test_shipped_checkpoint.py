@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lednet_ros.checkpoint import default_checkpoint, load_checkpoint
+from lednet_ros.model.checkpoint import default_checkpoint, load_checkpoint
 from lednet_ros.segmentation import Segmenter
 
 CAMVID = Path(__file__).parents[3] / 'shared' / 'data' / 'camvid'

@@ -16,8 +16,8 @@ import torch
 from tensorrt_check import why_not
 from torch_tensorrt_facts import CONVERT
 
-from lednet_ros.checkpoint import default_checkpoint, load_checkpoint
-from lednet_ros.errors import BackendUnavailable
+from lednet_ros.common.errors import BackendUnavailable
+from lednet_ros.model.checkpoint import default_checkpoint, load_checkpoint
 from lednet_ros.segmentation import SegmenterConfig
 from lednet_ros.segmentation.backends import tensorrt
 from lednet_ros.segmentation.backends.tensorrt_versions import ROUTES, Route, check_versions

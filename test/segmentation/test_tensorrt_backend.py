@@ -20,8 +20,8 @@ from fake_tensorrt import Gpu
 from gpu_stand_ins import Graph
 from tensorrt_check import import_without_gpu, why_not
 
-from lednet_ros.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
-from lednet_ros.errors import BackendUnavailable, OutOfMemory, first_line
+from lednet_ros.common.errors import BackendUnavailable, OutOfMemory, first_line
+from lednet_ros.model.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
 from lednet_ros.segmentation import SegmenterConfig
 from lednet_ros.segmentation.backends import tensorrt
 from lednet_ros.segmentation.backends import torch as torch_backend

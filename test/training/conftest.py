@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A data set and a recipe for it."""
+"""One thread for small networks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 import torch
-import yaml
-from orchard import RECIPE, make_orchard
 
 
 @pytest.fixture(autouse=True, scope='session')
@@ -21,19 +18,3 @@ def _one_thread() -> Iterator[None]:
         patch.setenv('OMP_NUM_THREADS', '1')
         yield
     torch.set_num_threads(count)
-
-
-@pytest.fixture
-def orchard(tmp_path: Path) -> Path:
-    """A data set in folders: 8 images to train with, 3 for validation."""
-    return make_orchard(tmp_path / 'orchard')
-
-
-@pytest.fixture
-def recipe_file(tmp_path: Path) -> Callable[..., Path]:
-    """Make a recipe for the orchard, with knobs changed."""
-    def make(**knobs: object) -> Path:
-        path = tmp_path / 'recipe.yaml'
-        path.write_text(yaml.safe_dump({**yaml.safe_load(RECIPE), **knobs}))
-        return path
-    return make

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from lednet_ros.labels import LabelSet
+from lednet_ros.cli.evaluate import main
+from lednet_ros.model.labels import LabelSet
 from lednet_ros.training.evaluate import Evaluation, left_out, table
-from lednet_ros.training.evaluate_command import main
 from lednet_ros.training.metrics import Confusion, Scores
 
 
@@ -22,7 +22,7 @@ def trained(tmp_path_factory):
     import yaml
     from orchard import RECIPE, make_orchard
 
-    from lednet_ros.training.train_command import main as train
+    from lednet_ros.cli.train import main as train
     place = tmp_path_factory.mktemp('trained')
     data = make_orchard(place / 'orchard')
     (place / 'recipe.yaml').write_text(yaml.safe_dump(
@@ -39,7 +39,7 @@ def run(trained, *more) -> int:
 
 
 def test_it_scores_what_training_scored(trained, tmp_path, capsys) -> None:
-    from lednet_ros.checkpoint import load_checkpoint
+    from lednet_ros.model.checkpoint import load_checkpoint
     assert run(trained, '--json', str(tmp_path / 'scores.json'), '--backend', 'torch') == 0
     record = json.loads((tmp_path / 'scores.json').read_text())
     val = load_checkpoint(trained[1]).metadata.scores['val']

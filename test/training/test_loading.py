@@ -20,11 +20,11 @@ import pytest
 import yaml
 from orchard import RECIPE
 
-from lednet_ros.errors import DataError
+from lednet_ros.common.errors import DataError
+from lednet_ros.datasets.layouts import DataSet, open_data_set
 from lednet_ros.training import loading
-from lednet_ros.training.datasets import DataSet, open_data_set
+from lednet_ros.training.distributed import Processes
 from lednet_ros.training.loading import Schedule, load_batches
-from lednet_ros.training.processes import Processes
 from lednet_ros.training.recipe import Recipe
 
 
@@ -150,13 +150,14 @@ def test_workers_leave_signals_to_the_process_that_trains(data) -> None:
         assert len(list(batches)) == 5
 
 
+PLACES = f'{Path(__file__).parent}:{Path(__file__).parents[1]}'
 ORPHANS = """
 import multiprocessing, os, signal, sys
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1].split(':')
 from test_loading import schedule
-from lednet_ros.training.datasets import open_data_set
+from lednet_ros.datasets.layouts import open_data_set
 from lednet_ros.training.loading import load_batches
-from lednet_ros.training.processes import Processes
+from lednet_ros.training.distributed import Processes
 with load_batches(open_data_set(sys.argv[2], 'train'), schedule(3, epochs=10**6), 0,
                   Processes()) as batches:
     next(batches)
@@ -171,7 +172,7 @@ def test_workers_end_with_the_process_that_trains(orchard, end) -> None:
     """They hold the other end of its standard output, which ends when the last of them does."""
     script = ORPHANS.replace('sys.argv[2]', '__import__("pathlib").Path(sys.argv[2])')
     process = subprocess.run(
-        [sys.executable, '-c', script, str(Path(__file__).parent), str(orchard), end],
+        [sys.executable, '-c', script, PLACES, str(orchard), end],
         capture_output=True, text=True, check=False)
     assert process.returncode == (-signal.SIGKILL if end == 'SIGKILL' else 1)
 

@@ -3,8 +3,8 @@ import cv2
 import numpy as np
 import pytest
 
-from lednet_ros.labels import LabelClass, LabelSet, builtin_label_set
-from lednet_ros.training.datasets import open_data_set
+from lednet_ros.datasets.layouts import open_data_set
+from lednet_ros.model.labels import LabelClass, LabelSet, builtin_label_set
 from lednet_ros.training.metrics import Confusion
 
 THREE = LabelSet('three', (

@@ -4,7 +4,7 @@ import locale
 import pytest
 import yaml
 
-from lednet_ros.errors import ConfigError
+from lednet_ros.common.errors import ConfigError
 from lednet_ros.training.recipe import Recipe, load_recipe
 
 LEAST = {'input_height': 64, 'input_width': 96, 'epochs': 1}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from orchard import COLORS, draw, make_orchard
 
-from lednet_ros.training.datasets import open_data_set
+from lednet_ros.datasets.layouts import open_data_set
 from lednet_ros.training.robustness import (
     FAMILY,
     STRENGTHS,
@@ -150,7 +150,7 @@ def test_what_is_kept_is_the_mean_at_a_strength_over_the_clean_score() -> None:
 def test_a_sheet_has_a_place_for_each_picture_of_whatever_shape(tmp_path: Path) -> None:
     import cv2
 
-    from lednet_ros.training.sheet import write_sheet
+    from lednet_ros.datasets.sheet import write_sheet
     flat, tall = np.full((30, 60, 3), 200, np.uint8), np.full((60, 30, 3), 90, np.uint8)
     write_sheet([(flat, 'flat'), (tall, 'tall'), (flat, 'again')], 2, tmp_path / 'sheet.png')
     sheet = cv2.imread(str(tmp_path / 'sheet.png'))

@@ -11,9 +11,9 @@ import time
 import pytest
 import torch
 
+from lednet_ros.cli.train import main
 from lednet_ros.training import threads
 from lednet_ros.training.threads import FreeCores, Threads, are_given, threads_for
-from lednet_ros.training.train_command import main
 
 
 def cores(*clocks: tuple[float, float, float] | None, window_s: float = 1.0) -> list[float | None]:

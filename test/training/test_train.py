@@ -20,12 +20,12 @@ import torch
 import yaml
 from orchard import make_orchard
 
-from lednet_ros.checkpoint import load_checkpoint
-from lednet_ros.errors import ConfigError, DataError
-from lednet_ros.training.processes import Processes
-from lednet_ros.training.train_command import _own_device, _say, main
+from lednet_ros.cli.train import _own_device, _say, main
+from lednet_ros.common.errors import ConfigError, DataError
+from lednet_ros.model.checkpoint import load_checkpoint
+from lednet_ros.training.distributed import Processes
 
-TRAIN = [sys.executable, '-m', 'lednet_ros.training.train_command']
+TRAIN = [sys.executable, '-m', 'lednet_ros.cli.train']
 
 
 def words(recipe: Path, data: Path, output: Path, *more: str) -> list[str]:
@@ -110,8 +110,8 @@ def test_two_stages_the_encoder_first(orchard, recipe_file, tmp_path, monkeypatc
 
 
 def test_other_classes_keep_the_encoder(orchard, recipe_file, tmp_path) -> None:
-    from lednet_ros.checkpoint import default_checkpoint
-    from lednet_ros.labels import LabelSet
+    from lednet_ros.model.checkpoint import default_checkpoint
+    from lednet_ros.model.labels import LabelSet
     from lednet_ros.training.trained_network import new_network
     init = load_checkpoint(default_checkpoint())
     labels = LabelSet.from_yaml(orchard / 'labels.yaml')
@@ -153,7 +153,7 @@ FULL_DISK = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that writing fails as on a full disk
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
-from lednet_ros.training.train_command import main
+from lednet_ros.cli.train import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -272,7 +272,8 @@ def test_a_split_without_labels_is_refused(orchard, recipe_file, tmp_path, capsy
 VANISHING = """
 import sys
 from pathlib import Path
-from lednet_ros.training import train, train_command
+from lednet_ros.training import train
+from lednet_ros.cli import train as train_command
 step = train._Loop._step
 def spoil(self, frames, labels):
     for pair in self._job.train.data.pairs:
@@ -431,7 +432,7 @@ def test_it_trains_on_a_gpu(orchard, recipe_file, tmp_path) -> None:
 TRAIN_AND_LOOK = """
 import sys
 from pathlib import Path
-from lednet_ros.training.train_command import main
+from lednet_ros.cli.train import main
 code = main(sys.argv[1:])
 threads = {file.read_text().strip() for file in Path('/proc/self/task').glob('*/comm')}
 assert not any('gloo' in name for name in threads), threads  # they abort whoever ends last
@@ -473,8 +474,10 @@ def test_two_processes_learn_what_one_does(
 
 FAILING = """
 import os, sys, time
-from lednet_ros.errors import DataError
-from lednet_ros.training import processes, train, train_command
+from lednet_ros.common.errors import DataError
+from lednet_ros.training import train
+from lednet_ros.training import distributed as processes
+from lednet_ros.cli import train as train_command
 processes.dist.destroy_process_group = lambda: time.sleep(1000)  # NCCL's waits for the other
 step = train._Loop._step
 def fail(self, frames, labels):
@@ -511,7 +514,7 @@ def test_an_error_in_one_process_is_said_by_it_and_ends_all(
 
 @pytest.mark.parametrize('rank', [0, 1])
 def test_an_error_that_is_shared_is_said_by_the_first(monkeypatch, capsys, rank) -> None:
-    from lednet_ros.training import processes
+    from lednet_ros.training import distributed as processes
 
     def receive(values: list) -> None:
         values[0] = DataError('1.png: is gone')
@@ -524,7 +527,7 @@ def test_an_error_that_is_shared_is_said_by_the_first(monkeypatch, capsys, rank)
 
 
 def test_the_others_wait_while_the_first_reads_a_large_data_set(monkeypatch) -> None:
-    from lednet_ros.training import processes
+    from lednet_ros.training import distributed as processes
     asked = {}
     monkeypatch.setenv('WORLD_SIZE', '2')
     monkeypatch.setattr(processes.dist, 'init_process_group', lambda _, **how: asked.update(how))
@@ -535,7 +538,7 @@ def test_the_others_wait_while_the_first_reads_a_large_data_set(monkeypatch) -> 
 
 def test_one_process_alone_keeps_to_its_gpu_too(monkeypatch) -> None:
     """Pinned memory, and asking for bfloat16, are the current GPU's; the first, unless told."""
-    from lednet_ros.training import processes
+    from lednet_ros.training import distributed as processes
     chosen = []
     monkeypatch.delenv('WORLD_SIZE', raising=False)
     monkeypatch.setattr(torch.cuda, 'set_device', chosen.append)
@@ -568,7 +571,7 @@ BATCH_NORM = """
 import torch, torch.distributed as dist
 from torch import nn
 from lednet_ros.training.losses import PixelLoss
-from lednet_ros.training.processes import (
+from lednet_ros.training.distributed import (
     join_processes, leave_processes, synchronise_batch_norm)
 me = join_processes(torch.device('cpu'))
 torch.manual_seed(0)

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from lednet_ros.checkpoint import Checkpoint
-from lednet_ros.errors import BackendUnavailable, OutOfMemory
+from lednet_ros.common.errors import BackendUnavailable, OutOfMemory
+from lednet_ros.model.checkpoint import Checkpoint
 from lednet_ros.segmentation.config import SegmenterConfig
-from lednet_ros.segmentation.fit import Fit
+from lednet_ros.segmentation.letterbox import Fit
 from lednet_ros.segmentation.self_check import SelfCheck
 
 _log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def make_backend(checkpoint: Checkpoint, config: SegmenterConfig) -> Backend:
     """
     if config.backend != 'auto':
         return _load(config.backend)(checkpoint, config, 'asked for')
-    from lednet_ros.segmentation.backends.cuda import why_no_gpu
+    from lednet_ros.segmentation.backends.cuda_runner import why_no_gpu
     from lednet_ros.segmentation.backends.torch import choose_device
     on_cpu = replace(config, device='cpu')
     attempts = [('onnxruntime', on_cpu), ('torch', on_cpu)]

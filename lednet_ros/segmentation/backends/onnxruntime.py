@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from lednet_ros.checkpoint import Checkpoint
-from lednet_ros.cpu import usable_cores
-from lednet_ros.errors import BackendUnavailable, ConfigError
+from lednet_ros.common.cpu import usable_cores
+from lednet_ros.common.errors import BackendUnavailable, ConfigError
+from lednet_ros.model.checkpoint import Checkpoint
 from lednet_ros.segmentation.backends import BackendResult
-from lednet_ros.segmentation.backends.cache import EngineCache, EngineKey
+from lednet_ros.segmentation.backends.engine_cache import EngineCache, EngineKey
+from lednet_ros.segmentation.backends.graph import GRAPH_VERSION
 from lednet_ros.segmentation.backends.torch import choose_precision
 from lednet_ros.segmentation.config import SegmenterConfig
-from lednet_ros.segmentation.fit import Fit, place_all
-from lednet_ros.segmentation.graph import GRAPH_VERSION
+from lednet_ros.segmentation.letterbox import Fit, place_all
 from lednet_ros.segmentation.self_check import self_check
-from lednet_ros.segmentation.upsampling import Upsampling
+from lednet_ros.segmentation.upsample import Upsampling
 
 _INSTALL = 'pip install onnxruntime onnx'
 
@@ -103,7 +103,7 @@ def import_onnxruntime() -> ModuleType:
 
 def _build(checkpoint: Checkpoint, size: tuple[int, int]) -> bytes:
     try:
-        from lednet_ros.segmentation.backends.onnx_model import build_onnx_model
+        from lednet_ros.segmentation.backends.onnx_writer import build_onnx_model
     except ImportError as error:
         raise BackendUnavailable(
             f'backend onnxruntime: the model is written with onnx, which cannot be imported '

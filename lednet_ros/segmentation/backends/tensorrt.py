@@ -18,16 +18,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lednet_ros.checkpoint import Checkpoint
-from lednet_ros.errors import BackendUnavailable, first_line
+from lednet_ros.common.errors import BackendUnavailable, first_line
+from lednet_ros.model.checkpoint import Checkpoint
 from lednet_ros.segmentation.backends import BackendResult
-from lednet_ros.segmentation.backends.cache import Cached, EngineCache, EngineKey
-from lednet_ros.segmentation.backends.cuda import (
+from lednet_ros.segmentation.backends.cuda_runner import (
     CudaRunner,
     Program,
     explained,
     require_code_for,
 )
+from lednet_ros.segmentation.backends.engine_cache import Cached, EngineCache, EngineKey
+from lednet_ros.segmentation.backends.graph import GRAPH_VERSION, LabelGraph
 from lednet_ros.segmentation.backends.tensorrt_versions import INSTEAD, check_versions, wanted
 from lednet_ros.segmentation.backends.torch import (
     choose_device,
@@ -36,8 +37,7 @@ from lednet_ros.segmentation.backends.torch import (
     make_graph,
 )
 from lednet_ros.segmentation.config import SegmenterConfig
-from lednet_ros.segmentation.fit import Fit
-from lednet_ros.segmentation.graph import GRAPH_VERSION, LabelGraph
+from lednet_ros.segmentation.letterbox import Fit
 from lednet_ros.segmentation.self_check import SelfCheck, self_check
 
 _TRY = f'try precision fp32, {INSTEAD}'

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from lednet_ros.errors import BackendUnavailable
+from lednet_ros.common.errors import BackendUnavailable
 
 INSTEAD = 'or choose backend torch or onnxruntime'
 

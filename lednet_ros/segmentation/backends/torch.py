@@ -14,19 +14,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lednet_ros.checkpoint import Checkpoint
-from lednet_ros.errors import BackendUnavailable, ConfigError
+from lednet_ros.common.errors import BackendUnavailable, ConfigError
+from lednet_ros.model.checkpoint import Checkpoint
 from lednet_ros.segmentation.backends import BackendResult
-from lednet_ros.segmentation.backends.cuda import (
+from lednet_ros.segmentation.backends.cuda_runner import (
     CudaRunner,
     Program,
     explained,
     require_code_for,
     why_no_gpu,
 )
+from lednet_ros.segmentation.backends.graph import LabelGraph
 from lednet_ros.segmentation.config import SegmenterConfig
-from lednet_ros.segmentation.fit import Fit, place_all
-from lednet_ros.segmentation.graph import LabelGraph
+from lednet_ros.segmentation.letterbox import Fit, place_all
 from lednet_ros.segmentation.self_check import SelfCheck, self_check
 
 THERMAL = Path('/sys/class/thermal')

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""lednet_evaluate: a checkpoint's scores on labelled images, as a table, JSON and pictures."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lednet_ros.common.atomic_file import write_json
+from lednet_ros.common.command import command
+from lednet_ros.common.errors import ConfigError
+from lednet_ros.common.paths import expanded
+
+if TYPE_CHECKING:
+    from lednet_ros.datasets.layouts import DataSet
+    from lednet_ros.segmentation import Segmenter
+    from lednet_ros.training.evaluate import Evaluation
+    from lednet_ros.training.robustness import Robustness
+
+
+@command('lednet_evaluate')
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; its exit code."""
+    return _run(_parse(argv))
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    from lednet_ros.cli.segmenter_options import add_segmenter_arguments
+    parser = argparse.ArgumentParser(
+        prog='lednet_evaluate', description='Score a checkpoint on labelled images: class and '
+        "category IoU as in the paper's Table 3, counted as Cityscapes' evaluator does, at the "
+        "label images' full size.")
+    parser.add_argument('--data', type=expanded, required=True, metavar='DIR',
+                        help='Cityscapes, CamVid, or images/, labels/ and labels.yaml')
+    parser.add_argument('--split', default='val')
+    parser.add_argument('--every', type=int, default=1, metavar='N',
+                        help='score each Nth image only: neighbours in a drive are much alike')
+    parser.add_argument('--robustness', action='store_true',
+                        help='score under changes of light, lens and camera too, at five '
+                        'strengths each: takes 56 times as long')
+    parser.add_argument('--output', type=expanded, metavar='DIR',
+                        help='gets confusion.png, and the best and worst frames as pictures; with '
+                        '--robustness also robustness.png and changes.png')
+    parser.add_argument('--pictures', type=int, default=4, metavar='N',
+                        help='of the best and of the worst frames (default: %(default)s)')
+    parser.add_argument('--json', type=expanded, metavar='FILE')
+    add_segmenter_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from lednet_ros.cli.segmenter_options import segmenter_config
+    from lednet_ros.common.progress_bar import progress_bar
+    from lednet_ros.datasets.layouts import open_data_set
+    from lednet_ros.segmentation import Segmenter
+    from lednet_ros.training.evaluate import evaluate, left_out, table
+    if args.every < 1:
+        raise ConfigError(f'--every {args.every}: give 1 or more')
+    data = open_data_set(args.data, args.split)
+    data = replace(data, pairs=data.pairs[::args.every])
+    with Segmenter(args.checkpoint or None, segmenter_config(args)) as segmenter:
+        with progress_bar() as progress:
+            task = progress.add_task(f'{args.split} of {args.data.name}', total=len(data))
+            result = evaluate(segmenter, data, lambda: progress.advance(task))
+        robustness = _robustness(segmenter, data) if args.robustness else None
+        if args.json:  # first: whoever reads the table may close the pipe
+            _write_json(args.json, result, robustness, segmenter, data)
+        print(f'{segmenter.checkpoint.name}, {args.split} of {args.data.name} ({len(data)} '
+              f'images; label set {data.labels.name!r}: {data.labels_from}), by '
+              f'{result.backend}\n')
+        print('\n'.join([*table(result.scores), *left_out(result, data.labels)]))
+        if robustness:
+            print('\n' + '\n'.join(robustness.table()))
+        if args.output:
+            from lednet_ros.training.evaluation_pictures import (
+                write_pictures,
+                write_robustness,
+            )
+            for path in write_pictures(result, segmenter, data, args.output, args.pictures):
+                print(path)
+            if robustness:
+                for path in write_robustness(robustness, segmenter, data, args.output):
+                    print(path)
+    return 0
+
+
+def _robustness(segmenter: Segmenter, data: DataSet) -> Robustness:
+    from lednet_ros.common.progress_bar import progress_bar
+    from lednet_ros.training.robustness import FAMILY, STRENGTHS, measure_robustness
+    with progress_bar() as progress:
+        task = progress.add_task(
+            'under changes', total=len(data) * (1 + len(FAMILY) * STRENGTHS))
+        return measure_robustness(segmenter, data, lambda: progress.advance(task))
+
+
+def _write_json(
+    path: Path, result: Evaluation, robustness: Robustness | None, segmenter: Segmenter,
+    data: DataSet,
+) -> None:
+    from lednet_ros.datasets.checks import classes_without_pixels
+    height, width = segmenter.input_size
+    absent = classes_without_pixels(data.labels, result.confusion.sum(1))
+    record: dict[str, Any] = {
+        'checkpoint': segmenter.checkpoint.name, 'sha256': segmenter.checkpoint.sha256,
+        'data': data.root.name, 'split': data.split, 'images': len(data),
+        'backend': result.backend, 'input': [height, width], 'scores': result.scores.to_dict(),
+        'confusion': result.confusion.tolist(), 'classes': data.labels.names,
+        'classes_without_pixels': absent, 'left_out': data.left_out,
+        'frames': {frame.name: None if math.isnan(frame.miou) else round(frame.miou, 6)
+                   for frame in result.frames},
+        **({'robustness': robustness.to_dict()} if robustness else {})}
+    write_json(path, record)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""lednet_segment: label images for recorded images, videos and bags, without ROS."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lednet_ros.common.command import command, say
+from lednet_ros.common.errors import STOPPED, ConfigError, LednetRosError, printable
+from lednet_ros.common.paths import expanded
+
+if TYPE_CHECKING:
+    from lednet_ros.offline.sources import Item
+    from lednet_ros.offline.work import Work
+
+MAX_BATCH = 32  # a typing error must not become an allocation
+
+
+@command('lednet_segment')
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command: 0, 1 where something could not be read or written, 130 when stopped."""
+    args = _parse(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _run(args)
+    except KeyboardInterrupt as stop:
+        again = str(stop) or 'the same command'
+        say('lednet_segment', f'stopped: {again} goes on from here')
+        return STOPPED
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    from lednet_ros.cli.segmenter_options import add_segmenter_arguments
+    parser = argparse.ArgumentParser(
+        prog='lednet_segment', description='Write label images (8 bit, class ids, 255 unlabelled) '
+        'for recorded images, videos and bags. A second run goes on where one stopped.')
+    parser.add_argument('sources', nargs='+', type=expanded, metavar='SOURCE',
+                        help='an image, a video, a bag (its directory or file), or a directory of '
+                        'these')
+    parser.add_argument('--output', type=expanded, required=True, metavar='DIR',
+                        help='gets label/ and overlay/, and NAME_labels for a bag')
+    parser.add_argument('--overlay', action='store_true',
+                        help='write the colours over the pictures too: PNG, MP4 or a topic')
+    parser.add_argument('--topics', nargs='+', default=[], metavar='TOPIC',
+                        help='of bags (default: each that shows pictures)')
+    parser.add_argument('--overwrite', action='store_true', help='replace results of before')
+    parser.add_argument('--batch', type=int, default=1, metavar='N',
+                        help='frames segmented at once (default: %(default)s)')
+    parser.add_argument('--min-confidence', type=float, default=0.0, metavar='P',
+                        help='a less certain pixel becomes 255')
+    parser.add_argument('--json', type=expanded, metavar='FILE',
+                        help='write there too what was segmented, left out and skipped')
+    add_segmenter_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from lednet_ros.cli.segmenter_options import segmenter_config
+    from lednet_ros.common.atomic_file import write_json
+    from lednet_ros.common.progress_bar import progress_bar
+    from lednet_ros.images.sources import quieten_opencv
+    from lednet_ros.offline.output_dir import Output
+    from lednet_ros.offline.sources import fault_of
+    from lednet_ros.offline.work import Work
+    from lednet_ros.segmentation import Segmenter
+    quieten_opencv()
+    config = segmenter_config(args)
+    if not 1 <= args.batch <= MAX_BATCH:
+        raise ConfigError(f'--batch is {args.batch}: give 1 to {MAX_BATCH} frames')
+    for source in args.sources:
+        if fault := fault_of(source):
+            raise ConfigError(f'{source}: {fault}')
+    with Segmenter(args.checkpoint or None, config) as segmenter:
+        height, width = segmenter.input_size
+        output = Output(args.output, {
+            'checkpoint': segmenter.checkpoint.sha256, 'input': f'{width}x{height}',
+            'fit': config.fit, 'min_confidence': config.min_confidence}, args.sources,
+            args.overwrite)
+        with progress_bar() as progress:
+            work = Work(segmenter, output, progress, args.batch, args.overlay, args.topics)
+            names: dict[Path, Path] = {}
+            try:
+                for source in args.sources:
+                    _segment(source, work, names)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(output.again) from None
+    if args.json:
+        write_json(args.json, {
+            'output': str(args.output), 'backend': segmenter.backend,
+            'segmented': work.segmented, 'kept': work.kept,
+            'left_out': work.left_out.to_dict(), 'skipped': work.skipped.to_dict()})
+    print(f'{printable(str(args.output))}: {work.segmented} segmented by {segmenter.backend}, '
+          f'{work.kept} kept from before, {work.left_out} left out, {work.skipped} skipped')
+    return 1 if work.left_out.counts else 0
+
+
+def _segment(source: Path, work: Work, names: dict[Path, Path]) -> None:
+    """Handle one source; what is wrong with a part of it is no reason to leave out the rest."""
+    from lednet_ros.offline.images import label_of, segment_pictures, segment_video
+    from lednet_ros.offline.sources import find
+    with _going_on(work, 'sources'):
+        found = find(source, work.output)
+        for kind, path in found.skipped:
+            work.skip(kind, str(path))
+        for problem in found.unreadable:
+            work.complain(problem, 'unreadable files')
+        if found.pictures:
+            with _going_on(work, 'sources'):
+                for picture in found.pictures:
+                    _claim(label_of(picture), picture.path, names)
+                work.output.begin(source, {
+                    label_of(p).parent: p.path.parent for p in found.pictures})
+                segment_pictures(found.pictures, work)
+        for video in found.videos:
+            with _going_on(work, 'videos'):
+                work.output.begin(source, {label_of(video): video.path})
+                segment_video(video, work)
+        for bag in found.bags:
+            with _going_on(work, 'bags'):
+                _segment_bag(source, bag, work)
+
+
+def _segment_bag(source: Path, bag: Item, work: Work) -> None:
+    from lednet_ros.bags.files import without_rosbags
+    try:
+        from lednet_ros.offline.bags import result_of, segment_bag
+        from lednet_ros.offline.cameras import NoCamera
+    except ImportError as error:
+        raise without_rosbags(bag.path, error) from error
+    try:
+        work.output.begin(source, {result_of(bag): bag.path})
+        segment_bag(bag, work)
+    except NoCamera:
+        if bag.path == source:
+            raise
+        work.skip('bags without a camera', str(bag.path))
+
+
+@contextmanager
+def _going_on(work: Work, kind: str) -> Iterator[None]:
+    """Complain of what is wrong, and go on."""
+    try:
+        yield
+    except LednetRosError as error:
+        work.complain(str(error), kind)
+
+
+def _claim(label: Path, picture: Path, names: dict[Path, Path]) -> None:
+    """Refuse what would write over another picture's results."""
+    other = names.setdefault(label, picture)
+    if other != picture:
+        raise ConfigError(f'{picture} and {other}: would share the label image {label}.png: '
+                          'rename one, or give each its own --output')
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""lednet_train: a recipe and a directory of labelled images to a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lednet_ros.common.command import command, say
+from lednet_ros.common.errors import STOPPED, ConfigError, LednetRosError
+from lednet_ros.common.paths import expanded
+
+if TYPE_CHECKING:
+    import torch
+
+    from lednet_ros.datasets.checks import DataReport
+    from lednet_ros.datasets.layouts import DataSet
+    from lednet_ros.training.distributed import Processes
+    from lednet_ros.training.recipe import Recipe
+    from lednet_ros.training.train import Listener, Position, Training
+
+
+@command('lednet_train')
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command: 0 also when stopped by Ctrl-C, as all is saved then; 130 before."""
+    args = _parse(argv)
+    return _check(args) if args.check_data else _train(args)
+
+
+def _say(error: BaseException) -> int:
+    """Print what ended one of several processes; give the exit code."""
+    if isinstance(error, KeyboardInterrupt):  # before the first step, or the second time
+        return STOPPED
+    if not isinstance(error, LednetRosError):
+        traceback.print_exception(type(error), error, error.__traceback__)
+    elif not error.is_said_elsewhere:
+        say('lednet_train', *error.args)
+    return 1
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog='lednet_train', description='Train LEDNet on Cityscapes, CamVid, or images/, labels/ '
+        'and labels.yaml of your own. Stopped, the same command goes on. Several GPUs: torchrun '
+        '--nproc-per-node N -m lednet_ros.cli.train ...')
+    parser.add_argument('--recipe', default='camvid', metavar='NAME',
+                        help='camvid, fine_tune (with --init), paper, or a YAML file '
+                        '(default: %(default)s)')
+    parser.add_argument('--data', type=expanded, required=True, metavar='DIR')
+    parser.add_argument('--output', type=expanded, metavar='DIR',
+                        help='gets best.safetensors, last.safetensors and what is needed to go on')
+    parser.add_argument('--init', metavar='FILE',
+                        help='begin with this checkpoint (camvid: the one that comes with the '
+                        'package); other classes than its: new class layers on its encoder')
+    parser.add_argument('--set', action='append', default=[], metavar='KNOB=VALUE',
+                        help='override the recipe, for example --set epochs=20; may be repeated')
+    parser.add_argument('--device', default='auto',
+                        help='auto, cpu or cuda:N; under torchrun auto, cpu or cuda')
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument('--check-data', action='store_true',
+                         help='only read every pair and report')
+    instead.add_argument('--leave-one-drive-out', action='store_true',
+                         help='train once without each drive, into OUTPUT/DRIVE, and score that: '
+                         'what another street would see. A drive is what the names of images have '
+                         'before the first underscore')
+    args = parser.parse_args(argv)
+    if args.output is None and not args.check_data:
+        parser.error('the following arguments are required: --output')
+    return args
+
+
+def _open(args: argparse.Namespace) -> tuple[Any, DataSet, DataSet]:
+    from lednet_ros.datasets.layouts import open_data_set
+    from lednet_ros.training.recipe import load_recipe
+    recipe = load_recipe(args.recipe, args.set)
+    return (recipe, open_data_set(args.data, 'train', recipe.coarse),
+            open_data_set(args.data, 'val'))
+
+
+def _check(args: argparse.Namespace) -> int:
+    _, train, val = _open(args)
+    reports = _read_all(train), _read_all(val)
+    for report in reports:
+        print('\n'.join(report.lines()))
+    for warning in _judge(*reports):
+        say('lednet_train', f'warning: {warning}')
+    return 0
+
+
+def _judge(train: DataReport, val: DataReport) -> list[str]:
+    """Return what to warn of. Raises DataError where the data cannot be used."""
+    from lednet_ros.datasets.checks import shared_images
+    for report in (train, val):
+        report.refuse_faults()
+    train.refuse_single_class()
+    return [*train.warnings(), *val.warnings(), *shared_images(train, val)]
+
+
+def _read_all(data: DataSet) -> DataReport:
+    from lednet_ros.common.progress_bar import progress_bar
+    from lednet_ros.datasets.checks import check_data
+    with progress_bar() as progress:
+        task = progress.add_task(f'reading {data.split}', total=len(data))
+        return check_data(data, lambda: progress.advance(task))
+
+
+def _train(args: argparse.Namespace) -> int:
+    from lednet_ros.segmentation.backends.torch import choose_device
+    from lednet_ros.training.distributed import (
+        end_at_once,
+        is_of_lost_process,
+        join_processes,
+        leave_processes,
+    )
+    device = choose_device(_own_device(args.device))
+    processes = join_processes(device)
+    try:
+        end = _train_among(processes, device, args)
+    except BaseException as error:
+        if processes.count == 1:
+            raise
+        if not is_of_lost_process(error):
+            end_at_once(_say(error))
+        if processes.is_first:
+            print('lednet_train: another process ended, so this one does: what that said, or '
+                  'torchrun, names the cause', file=sys.stderr)
+        end_at_once(1)
+    leave_processes()
+    if processes.is_first:
+        print(f'{args.output}: {end}')
+    return 0
+
+
+def _own_device(device: str) -> str:
+    """Give this process's device: torchrun's processes of one computer have a GPU each."""
+    from lednet_ros.segmentation.config import check_device
+    check_device(device)
+    own = os.environ.get('LOCAL_RANK')
+    if own is None:
+        return device
+    if ':' in device:
+        raise ConfigError(f'device is {device!r}, but under torchrun each process has its own: '
+                          'choose auto, cpu or cuda')
+    return f'cuda:{own}' if device == 'cuda' or (device == 'auto' and _has_cuda()) else device
+
+
+def _train_among(processes: Processes, device: torch.device, args: argparse.Namespace) -> str:
+    """Train; say how it ended."""
+    from lednet_ros.datasets.drives import drive_table, leave_one_out
+    recipe, train, val = _open(args)
+    if not args.leave_one_drive_out:
+        position, is_done = _train_on(processes, device, args, recipe, train, val, args.output)
+        return (f'best val mIoU {position.best:.4f}: best.safetensors' if is_done
+                else 'stopped and saved: the same command goes on')
+    last = {}
+    for drive, others, own in leave_one_out(train, val):
+        position, is_done = _train_on(
+            processes, device, args, recipe, others, own, args.output / drive)
+        if not is_done:
+            return f'stopped and saved, without {drive}: the same command goes on'
+        last[drive] = position.history[-1]
+    return '\n'.join(['', *drive_table(last)])
+
+
+def _train_on(
+    processes: Processes, device: torch.device, args: argparse.Namespace, recipe: Recipe,
+    train: DataSet, val: DataSet, directory: Path,
+) -> tuple[Position, bool]:
+    """Train on one split, scored on another; return where that stands and whether it is done."""
+    from lednet_ros.model.checkpoint import default_checkpoint, load_checkpoint
+    from lednet_ros.training.first_views import write_views
+    from lednet_ros.training.progress import show_progress
+    from lednet_ros.training.run_dir import VIEWS, Output
+    from lednet_ros.training.train import Job, Training
+    init = None
+    if args.init:
+        init = load_checkpoint(default_checkpoint() if args.init == 'camvid' else args.init)
+    output: Output | None = None
+
+    def open_output() -> None:
+        nonlocal output
+        output = Output(directory, {
+            **recipe.to_dict(), 'init': init.sha256 if init else None,
+            'labels': train.labels.to_dict(),
+            **{name: [str(p.image.relative_to(data.root)) for p in data.pairs]
+               for name, data in (('data', train), ('val data', val))}})
+
+    def read_all() -> tuple[DataReport, list[str]]:
+        report, val_report = _read_all(train), _read_all(val)
+        return report, [*report.lines(), *(f'warning: {w}' for w in _judge(report, val_report))]
+
+    try:
+        processes.share(open_output)
+        report, notes = processes.share(read_all)
+        with show_progress(processes.is_first) as listener:
+            if output:
+                output.begin(recipe.to_dict())
+                write_views(train, recipe, directory / VIEWS)
+                listener.on_note('\n'.join(notes))
+            training = Training(Job(
+                recipe, report, val, output, init, device, processes, listener))
+            with _stopped_by_signals(training, listener):
+                is_done = training.run()
+    finally:
+        if output:
+            output.close()
+    return training.position, is_done
+
+
+@contextmanager
+def _stopped_by_signals(training: Training, listener: Listener) -> Iterator[None]:
+    """End the training after its step by SIGINT and SIGTERM; a second one does not wait."""
+    def stop(number: int, _: object) -> None:
+        training.is_stopped = True
+        signal.signal(number, before[number])
+        listener.on_note('stopping after this step; once more to end at once, and go on from the '
+                         'last epoch')
+
+    before = {int(n): signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _has_cuda() -> bool:
+    import torch
+    return torch.cuda.is_available()
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from lednet_ros.common.errors import ConfigError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a path beside this one, with its suffix, to write to.
+
+    When the block ends well the file gets its name, replacing what had it; else nothing is left of
+    it. A link stays one. What is no file, such as /dev/stdout, is written to as it is. OSErrors
+    are the caller's to explain.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    partial = path.with_name(f'.partial-{os.getpid()}-{path.name}')
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def write_png(path: Path, picture: np.ndarray) -> None:
+    """Write uint8 (H, W, 3) RGB, or (H, W). Raises ConfigError."""
+    try:
+        with whole_file(path) as partial:
+            partial.write_bytes(png_of(picture))
+    except OSError as error:
+        raise ConfigError(f'{path}: cannot be written: {error.strerror}: make room, or choose '
+                          'another place') from error
+
+
+def png_of(picture: np.ndarray) -> bytes:
+    """Return a PNG of uint8 (H, W, 3) RGB, or (H, W)."""
+    written, data = cv2.imencode('.png', picture if picture.ndim == 2 else picture[..., ::-1])
+    assert written
+    return data.tobytes()
+
+
+def write_json(path: Path, record: Any) -> None:
+    """Write what a command found. Raises ConfigError."""
+    try:
+        with whole_file(path) as partial:
+            partial.write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
+    except OSError as error:
+        raise ConfigError(
+            f'{path}: cannot be written: {error.strerror}: choose another file') from error

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A sheet of small pictures in rows, to see at a glance what many look like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from lednet_ros.common.atomic_file import write_png
+from lednet_ros.images.annotate import drawable, overlay
+from lednet_ros.model.labels import UNLABELLED, LabelSet
+
+_WIDTH = 240    # of a picture, in pixels
+_CAPTION = 18
+_GAP = 4
+
+
+def write_sheet(
+    pictures: Sequence[tuple[np.ndarray, str]], columns: int, path: Path
+) -> None:
+    """Write pictures, uint8 (H, W, 3) RGB, of any sizes, with captions, `columns` in a row.
+
+    Raises ConfigError.
+    """
+    height = max(round(_WIDTH * p.shape[0] / p.shape[1]) for p, _ in pictures)
+    tile_height, tile_width = height + _CAPTION + _GAP, _WIDTH + _GAP
+    rows = -(-len(pictures) // columns)
+    sheet = np.full((rows * tile_height, columns * tile_width, 3), 24, np.uint8)
+    for place, (picture, caption) in enumerate(pictures):
+        top, left = place // columns * tile_height, place % columns * tile_width
+        size = (_WIDTH, round(_WIDTH * picture.shape[0] / picture.shape[1]))
+        small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        sheet[top + _CAPTION:top + _CAPTION + size[1], left:left + _WIDTH] = small
+        cv2.putText(sheet, drawable(caption), (left + 3, top + 13), cv2.FONT_HERSHEY_SIMPLEX, 0.42,
+                    (235, 235, 235), 1, cv2.LINE_AA)
+    write_png(path, sheet)
+
+
+def labelled(image: np.ndarray, labels: np.ndarray, label_set: LabelSet) -> np.ndarray:
+    """Return an image with its labels' colours laid over it; darkened where there are none."""
+    colors = label_set.palette[labels]
+    colors[labels == UNLABELLED] = 0
+    return overlay(image, colors, 0.45)

@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A checkpoint file <-> the network with all it takes to use it: labels, preprocessing, scores.
+
+Our format is safetensors; its metadata key 'lednet_ros' holds a JSON record. The authors' files
+(.pth, .pth.tar) are read too. Nothing is ever unpickled beyond tensors and plain containers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from lednet_ros.common.atomic_file import whole_file
+from lednet_ros.common.errors import CheckpointError, ConfigError, first_line
+from lednet_ros.common.paths import expanded
+from lednet_ros.model.labels import LabelSet, builtin_label_set
+from lednet_ros.model.lednet import LEDNet
+
+FORMAT = 1
+MIN_INPUT_SIZE = 32  # below this the pyramid's smallest map would vanish
+
+# What the authors' files do not say, by their class count: label set, input height and width.
+_AUTHORS_DEFAULTS = {20: ('cityscapes', 512, 1024), 11: ('camvid', 360, 480)}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How pixels become the network's input: RGB in [0, 1], then (x - mean) / std by channel."""
+
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        for name, values in (('mean', self.mean), ('std', self.std)):
+            if len(values) != 3 or not all(_is_number(v) for v in values):
+                raise ConfigError(f'preprocessing {name} is {values!r}: give three numbers')
+        if min(self.std) <= 0:
+            raise ConfigError(f'preprocessing std is {self.std!r}: give numbers above 0')
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What else the file says of the weights."""
+
+    input_height: int  # pixels; what the network was made for, not a limit
+    input_width: int
+    training: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in (('height', self.input_height), ('width', self.input_width)):
+            if type(value) is not int or value < MIN_INPUT_SIZE:
+                raise ConfigError(
+                    f'input_{name} is {value!r}: give at least {MIN_INPUT_SIZE} pixels')
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network ready to use (eval mode, CPU, fp32) and its record."""
+
+    network: LEDNet
+    labels: LabelSet
+    preprocessing: Preprocessing
+    metadata: Metadata
+    path: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """The file's name, for people."""
+        return self.path.name if self.path else 'unsaved'
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the weights alone: equal weights in any file have it in common."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.network.state_dict().items()):
+            if not name.endswith('num_batches_tracked'):  # counts training steps, weighs nothing
+                digest.update(f'{name} {tuple(value.shape)} {value.dtype}\n'.encode())
+                digest.update(value.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def default_checkpoint() -> Path:
+    """The checkpoint that comes with the package: CamVid, 11 classes, 480x360."""
+    return Path(str(files('lednet_ros.model') / 'weights' / 'lednet-camvid.safetensors'))
+
+
+def load_checkpoint(path: str | Path, labels: LabelSet | None = None) -> Checkpoint:
+    """Read a checkpoint file, ours or the authors'.
+
+    `labels` names the classes of an authors' file, which cannot say it; left out, 20 classes are
+    taken for Cityscapes and 11 for CamVid. Raises CheckpointError naming file and first mismatch.
+    """
+    path = expanded(path)
+    try:
+        with path.open('rb') as file:
+            start = file.read(9)
+    except OSError as error:
+        raise CheckpointError(
+            f'{path}: cannot be read: {error.strerror}: give the path of a checkpoint '
+            'file') from error
+    if not start:
+        raise CheckpointError(f'{path}: the file is empty: copy it again')
+    if start[8:] == b'{' or path.suffix == '.safetensors':
+        return _load_ours(path)
+    return _load_authors(path, labels)
+
+
+def save_checkpoint(
+    path: str | Path,
+    network: LEDNet,
+    labels: LabelSet,
+    preprocessing: Preprocessing | None = None,
+    *,
+    input_height: int,
+    input_width: int,
+    training: Mapping[str, Any] | None = None,
+    scores: Mapping[str, Any] | None = None,
+) -> None:
+    """Write our format. The file appears whole or not at all."""
+    if len(labels) != network.num_classes:
+        raise ConfigError(
+            f'label set {labels.name!r} has {len(labels)} classes but the network '
+            f'{network.num_classes}: choose the labels it was trained with')
+    preprocessing = preprocessing or Preprocessing()
+    Metadata(input_height, input_width)  # refuses what load_checkpoint would
+    record = {
+        'format': FORMAT,
+        'labels': labels.to_dict(),
+        'preprocessing': {'mean': list(preprocessing.mean), 'std': list(preprocessing.std)},
+        'input_height': input_height,
+        'input_width': input_width,
+        'training': dict(training or {}),
+        'scores': dict(scores or {}),
+    }
+    tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    path = Path(path)
+    try:
+        with whole_file(path) as partial:
+            # Not save_file(), whose files only their owner may read.
+            partial.write_bytes(
+                safetensors.torch.save(tensors, {'lednet_ros': json.dumps(record)}))
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f'{path}: cannot be written: {first_line(error)}: make room, or '
+                              'choose another file') from error
+
+
+def _load_ours(path: Path) -> Checkpoint:
+    try:
+        # Not by safe_open: it takes no name that is not UTF-8, loses 36 kB each time (0.8.0), and
+        # the file may change beneath it.
+        data = path.read_bytes()
+        weights = safetensors.torch.load(data)
+        header = json.loads(data[8:8 + int.from_bytes(data[:8], 'little')])
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
+        # KeyError: a type of number that torch has not
+        raise CheckpointError(
+            f'{path}: damaged or not a safetensors file ({first_line(error)}): '
+            'copy it again') from error
+    record_text = header.get('__metadata__', {}).get('lednet_ros')
+    if record_text is None:
+        raise CheckpointError(
+            f"{path}: a safetensors file without a 'lednet_ros' record: save it with "
+            'lednet_ros.model.checkpoint.save_checkpoint')
+    try:
+        record = json.loads(record_text)
+        if record.get('format') != FORMAT:
+            raise CheckpointError(
+                f'{path}: format {record.get("format")!r}, this version reads {FORMAT}: '
+                'update lednet_ros')
+        labels = LabelSet.from_dict(record['labels'], where='labels')
+        preprocessing = Preprocessing(
+            tuple(record['preprocessing']['mean']), tuple(record['preprocessing']['std']))
+        metadata = Metadata(
+            record['input_height'], record['input_width'],
+            dict(record.get('training', {})), dict(record.get('scores', {})))
+    except (ConfigError, KeyError, TypeError, ValueError, AttributeError,
+            RecursionError) as error:
+        problem = f'lacks {error}' if isinstance(error, KeyError) else first_line(error)
+        raise CheckpointError(
+            f"{path}: its 'lednet_ros' record is not usable: {problem}: save it "
+            'again') from error
+    return Checkpoint(
+        _network(path, weights, len(labels)), labels, preprocessing, metadata, path)
+
+
+def _load_authors(path: Path, labels: LabelSet | None) -> Checkpoint:
+    try:
+        content = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # a damaged file makes torch.load raise nearly anything
+        foreign = re.search(r'GLOBAL (\S+)', str(error))  # the rest of torch's text advises trust
+        if foreign:
+            raise CheckpointError(
+                f'{path}: holds {foreign[1]}, not only tensors, and is not unpickled: save just '
+                'its state_dict') from error
+        sentence = first_line(error).partition('. ')[0]  # the rest is advice about trust
+        raise CheckpointError(
+            f'{path}: not a PyTorch file, or damaged ({type(error).__name__}: '
+            f'{sentence}): copy it again') from error
+    if isinstance(content, Mapping) and isinstance(content.get('state_dict'), Mapping):
+        content = content['state_dict']
+    if not isinstance(content, Mapping) or not content or not all(
+            isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
+        raise CheckpointError(f'{path}: holds no state_dict: save network.state_dict()')
+    theirs = {name.removeprefix('module.'): value for name, value in content.items()}
+    _refuse_variants(path, theirs)
+    scores = theirs.get('decoder.apn.mid.0.conv.0.weight')
+    if scores is None or scores.ndim != 4:
+        raise CheckpointError(
+            f"{path}: not the authors' LEDNet: 'decoder.apn.mid.0.conv.0.weight' is missing: "
+            'give a LEDNet checkpoint')
+    num_classes = scores.shape[0]
+    weights = {rename_authors_key(name): value for name, value in theirs.items()}
+    # Trained from an ImageNet encoder, the authors' network has no auxiliary layer; it only
+    # matters in training.
+    weights.setdefault('encoder.output_conv.weight', torch.zeros(num_classes, 128, 1, 1))
+    weights.setdefault('encoder.output_conv.bias', torch.zeros(num_classes))
+    network = _network(path, weights, num_classes, rename_ours_key)
+    set_name, height, width = _AUTHORS_DEFAULTS.get(num_classes, ('', 512, 1024))
+    if labels is None:
+        if not set_name:
+            raise CheckpointError(
+                f'{path}: has {num_classes} classes and does not say which: convert it once with '
+                'load_checkpoint(path, labels=LabelSet.from_yaml(...)) and save_checkpoint')
+        labels = builtin_label_set(set_name)
+    if len(labels) != num_classes:
+        raise CheckpointError(
+            f'{path}: has {num_classes} classes but label set {labels.name!r} {len(labels)}: '
+            'give the labels it was trained with')
+    return Checkpoint(network, labels, Preprocessing(), Metadata(height, width), path)
+
+
+# The authors' names for the parts of a branch, in ours.
+_BRANCH_PARTS = {
+    'conv3x1_1_l': 'left.conv1', 'conv1x3_1_l': 'left.conv2', 'bn1_l': 'left.bn1',
+    'conv3x1_2_l': 'left.conv3', 'conv1x3_2_l': 'left.conv4', 'bn2_l': 'left.bn2',
+    'conv1x3_1_r': 'right.conv1', 'conv3x1_1_r': 'right.conv2', 'bn1_r': 'right.bn1',
+    'conv1x3_2_r': 'right.conv3', 'conv3x1_2_r': 'right.conv4', 'bn2_r': 'right.bn2',
+}
+_APN_PARTS = {
+    'branch1.1': 'global_branch', 'mid.0': 'mid', 'down1': 'down1', 'down2': 'down2',
+    'down3.0': 'down3', 'down3.1': 'conv3', 'conv1': 'conv1', 'conv2': 'conv2',
+}
+_LAYERS = ['units1.0', 'units1.1', 'units1.2', 'down2', 'units2.0', 'units2.1', 'down3',
+           *(f'units3.{i}' for i in range(8))]
+
+
+def rename_authors_key(name: str) -> str:
+    """A state-dict key of the authors' network in our names; an unknown key as it is."""
+    if match := re.fullmatch(r'decoder\.apn\.(.+)\.conv\.([01])\.(\w+)', name):
+        part, index, tensor = match.groups()
+        if part in _APN_PARTS:
+            return f'apn.{_APN_PARTS[part]}.{("conv", "bn")[int(index)]}.{tensor}'
+    if match := re.fullmatch(r'encoder\.initial_block\.(.+)', name):
+        return f'encoder.down1.{match[1]}'
+    if match := re.fullmatch(r'encoder\.layers\.(\d+)\.(\w+)\.(\w+)', name):
+        layer, part, tensor = int(match[1]), match[2], match[3]
+        if layer < len(_LAYERS):
+            return f'encoder.{_LAYERS[layer]}.{_BRANCH_PARTS.get(part, part)}.{tensor}'
+    return name
+
+
+def rename_ours_key(name: str) -> str:
+    """Undo `rename_authors_key`, for messages about the authors' files."""
+    return _OURS_TO_AUTHORS.get(name, name)
+
+
+def _authors_keys() -> list[str]:
+    parts = [f'encoder.layers.{i}.{part}' for i, layer in enumerate(_LAYERS)
+             for part in (_BRANCH_PARTS if layer.startswith('units') else ('conv', 'bn'))]
+    parts += ['encoder.initial_block.conv', 'encoder.initial_block.bn']
+    parts += [f'decoder.apn.{part}.conv.{i}' for part in _APN_PARTS for i in (0, 1)]
+    tensors = ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked')
+    return [f'{part}.{tensor}' for part in parts for tensor in tensors]
+
+
+_OURS_TO_AUTHORS = {rename_authors_key(key): key for key in _authors_keys()}
+
+
+def _network(
+    path: Path, weights: Mapping[str, Tensor], num_classes: int, spell: Any = str
+) -> LEDNet:
+    """Build the network from weights in our names; `spell` turns names into the file's own."""
+    network = LEDNet(num_classes)
+    expected = network.state_dict()
+    for name, value in expected.items():
+        if name not in weights:
+            if name.endswith('num_batches_tracked'):  # not written by PyTorch before 0.4.1
+                continue
+            raise CheckpointError(
+                f'{path}: {spell(name)!r} is missing: this is not the 0.94 M LEDNet with '
+                f'{num_classes} classes')
+        if weights[name].shape != value.shape:
+            raise CheckpointError(
+                f'{path}: {spell(name)!r} has shape {tuple(weights[name].shape)}, expected '
+                f'{tuple(value.shape)}: this is not the 0.94 M LEDNet with {num_classes} classes')
+        if value.is_floating_point() and not bool(torch.isfinite(weights[name]).all()):
+            raise CheckpointError(
+                f'{path}: {spell(name)!r} holds NaN or infinity: the training diverged or the '
+                'file is damaged')
+    for name in weights:
+        if name not in expected:
+            raise CheckpointError(
+                f'{path}: {spell(name)!r} is not part of the 0.94 M LEDNet: give a checkpoint '
+                'of that network')
+    network.load_state_dict(dict(weights), strict=False)  # names were compared above
+    return network.eval().requires_grad_(False)
+
+
+def _refuse_variants(path: Path, theirs: Mapping[str, Tensor]) -> None:
+    """Name the other networks that go by LEDNet, by what only their files hold."""
+    pyramid = theirs.get('decoder.apn.down1.conv.0.weight')
+    if 'apn.mid_branch.0.weight' in theirs or 'encoder.1.left_branch.0.weight' in theirs:
+        variant = ('the 1.46 M variant of realtime-semantic-segmentation-pytorch, whose layers '
+                   'differ')
+    elif 'features.encoder.initial_block.conv.weight' in theirs:
+        variant = "the authors' ImageNet classifier, an encoder without a decoder"
+    elif pyramid is not None and pyramid.ndim == 4 and pyramid.shape[0] != 1:
+        variant = (f"the 2.29 M variant (train/lednet_1.py): 'decoder.apn.down1.conv.0.weight' "
+                   f'has {pyramid.shape[0]} channels, not 1')
+    else:
+        if 'apn.mid.conv.weight' in theirs:
+            raise CheckpointError(f"{path}: a state_dict in this package's names: save it with "
+                                  'lednet_ros.model.checkpoint.save_checkpoint')
+        steps = {part: max((int(v) for k, v in theirs.items() if k.startswith(part)
+                            and k.endswith('num_batches_tracked') and v.numel() == 1), default=0)
+                 for part in ('encoder.', 'decoder.')}
+        has_decoder = any(name.startswith('decoder.') for name in theirs)
+        if not (has_decoder and steps['encoder.'] > steps['decoder.'] == 0):
+            return
+        variant = "of the authors' first training stage: its decoder was never trained"
+    raise CheckpointError(f'{path}: {variant}: give a trained checkpoint of the 0.94 M LEDNet')
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)

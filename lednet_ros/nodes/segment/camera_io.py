@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One camera of the node: its topics, who listens to them, and what became of its images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.lifecycle import LifecycleNode
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from lednet_ros.nodes.segment.camera_tally import CameraCounts, CameraTally
+from lednet_ros.nodes.segment.rate_limit import RateLimit
+from lednet_ros.nodes.shared.endpoints import (
+    name_of,
+    qos_mismatch,
+    type_name,
+    wrong_publisher,
+    wrong_subscriber,
+)
+from lednet_ros.nodes.shared.qos import make_publisher, subscription_qos
+
+OUTPUTS = {'label': Image, 'color': Image, 'overlay': Image, 'confidence': Image,
+           'camera_info': CameraInfo}
+
+SAY_EVERY_S = 5.0  # the same kind of complaint
+
+
+class Camera:
+    """Topics, counts and limits of one camera. Subscriptions are the executor's to make."""
+
+    def __init__(self, node: LifecycleNode, name: str, transport: str) -> None:
+        self._node = node
+        self.name = name or 'image'
+        inputs, self._outputs = (f'{name}/', f'~/{name}') if name else ('', '~')
+        self._type = CompressedImage if transport == 'compressed' else Image
+        self._argument = f'{inputs}image'  # of remaps, and of the launch file for one camera
+        self.topic: str = node.resolve_topic_name(self._argument)
+        if transport == 'compressed':
+            self.topic += '/compressed'  # image_transport's way to name it
+        self.info_topic: str = node.resolve_topic_name(f'{inputs}camera_info')
+        self.tally = CameraTally()
+        self.rate_limit = RateLimit()
+        self.info: CameraInfo | None = None  # the newest, while someone listens to ours
+        self.info_problem = ''
+        self._qos: dict[str, QoSProfile] = {}  # of the two subscriptions, by topic
+        self._image: Subscription | None = None
+        self._info: Subscription | None = None
+        self._publishers: dict[str, Publisher] = {}
+        self.stamp_ns = 0  # of the last image
+        self._said_s: dict[str, float] = {}
+        # For reports.
+        self.reported = CameraCounts()
+        self.listening_since_s: float | None = None  # with a publisher there
+        self.warned: tuple[str, bool, str] | None = None  # of what, in the log
+
+    def open(self) -> None:
+        """Offer the outputs. Raises ConfigError over qos_overrides that make no sense."""
+        best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        for type_, topic in ((self._type, self.topic), (CameraInfo, self.info_topic)):
+            self._qos[topic] = subscription_qos(self._node, type_, topic, best_effort)
+        for output, type_ in OUTPUTS.items():
+            # Reliable, which any subscriber matches, and only the newest.
+            self._publishers[output] = make_publisher(
+                self._node, type_, f'{self._outputs}/{output}', QoSProfile(depth=1),
+                callback_group=MutuallyExclusiveCallbackGroup())
+
+    def wanted(self) -> set[str]:
+        """Give the outputs that someone listens to."""
+        return {output for output, publisher in self._publishers.items()
+                if publisher.get_subscription_count()}
+
+    def publish(self, output: str, message: Any) -> None:
+        """Publish on one of OUTPUTS."""
+        self._publishers[output].publish(message)
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether images can arrive."""
+        return self._image is not None
+
+    @property
+    def is_listening_to_info(self) -> bool:
+        """Whether CameraInfos can arrive."""
+        return self._info is not None
+
+    def listen(self, on_image: Callable[[Any], None]) -> None:
+        """Subscribe to the images, if that is not so yet."""
+        if self._image is None:
+            self._image = self._subscribe(self._type, self.topic, on_image)
+
+    def listen_to_info(self) -> None:
+        """Subscribe to the CameraInfo, if that is not so yet."""
+        if self._info is None:
+            self._info = self._subscribe(CameraInfo, self.info_topic, self._on_info)
+
+    def ignore(self) -> None:
+        """Listen to the images no more."""
+        if self._image is not None:
+            self._node.destroy_subscription(self._image)
+        self._image = None
+        self.listening_since_s = None
+
+    def ignore_info(self) -> None:
+        """Listen to the CameraInfo no more."""
+        if self._info is not None:
+            self._node.destroy_subscription(self._info)
+        self._info = self.info = None
+        self.info_problem = ''
+
+    def close(self) -> None:
+        """Give back the topics."""
+        self.ignore()
+        self.ignore_info()
+        for publisher in self._publishers.values():
+            self._node.destroy_publisher(publisher)
+        self._publishers = {}
+
+    def endpoint_problem(self) -> str:
+        """Name who on these topics has another type, or a QoS that cannot match; '': nobody."""
+        node = self._node
+        publishers = node.get_publishers_info_by_topic(self.topic)
+        problem = wrong_publisher(self.topic, type_name(self._type), self._argument, publishers)
+        if not publishers:
+            packed = self._type is CompressedImage
+            other_topic = (self.topic.removesuffix('/compressed') if packed
+                           else f'{self.topic}/compressed')
+            if node.count_publishers(other_topic):
+                return (f'nobody publishes {self.topic}, but {other_topic} is published: give '
+                        f'image_transport:={"raw" if packed else "compressed"}')
+        if not problem and self._info is not None:
+            problem = wrong_publisher(self.info_topic, type_name(CameraInfo), 'camera_info',
+                                      node.get_publishers_info_by_topic(self.info_topic))
+        if problem:
+            return problem
+        for other in publishers:
+            why = self._image and qos_mismatch(other.qos_profile, self._image.qos_profile)
+            if why:
+                return (f'{name_of(other)} publishes {self.topic} with a QoS that cannot match '
+                        f'({why}): change qos_overrides.{self.topic}.subscription')
+        for output, publisher in self._publishers.items():
+            topic = publisher.topic_name
+            subscribers = node.get_subscriptions_info_by_topic(topic)
+            problem = wrong_subscriber(topic, type_name(OUTPUTS[output]), subscribers)
+            if problem:
+                return problem
+            for other in subscribers:
+                why = qos_mismatch(publisher.qos_profile, other.qos_profile)
+                if why:
+                    return (f'{name_of(other)} listens to {topic} with a QoS that cannot match '
+                            f'({why}): change its QoS, or qos_overrides.{topic}.publisher')
+        return ''
+
+    def may_say(self, kind: str, now_s: float) -> bool:
+        """Whether this kind of complaint was not made lately; it counts as made."""
+        if now_s - self._said_s.get(kind, float('-inf')) < SAY_EVERY_S:
+            return False
+        self._said_s[kind] = now_s
+        return True
+
+    def _subscribe(
+        self, type_: type, topic: str, callback: Callable[[Any], None]
+    ) -> Subscription:
+        return self._node.create_subscription(
+            type_, topic, callback, self._qos[topic],
+            # Of its own: rclpy's groups keep a trace of each member they ever had.
+            callback_group=MutuallyExclusiveCallbackGroup())
+
+    def _on_info(self, message: CameraInfo) -> None:
+        self.info = message

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters of a node, each declared by one row: name, default, text, allowed values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    ParameterType,
+    SetParametersResult,
+)
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from lednet_ros.common.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Param:
+    """One parameter. Not live means read-only: set when the node starts."""
+
+    name: str
+    # An empty list would be taken for one of bytes, and without a value `ros2 param dump` would
+    # write nothing of the node: a list of names begins with one that is empty.
+    default: bool | int | float | str | list[str]
+    description: str
+    choices: tuple[str, ...] = ()
+    between: tuple[float, float] | None = None  # both included
+    live: bool = False                          # a change takes effect on the next frame
+
+    def descriptor(self) -> ParameterDescriptor:
+        """What `ros2 param describe` shows, and what rcl enforces."""
+        descriptor = ParameterDescriptor(
+            description=self.description, read_only=not self.live,
+            additional_constraints=f'one of: {", ".join(self.choices)}' if self.choices else '',
+            # '-p min_confidence:=1' is an integer to ROS, which would be refused for a float.
+            dynamic_typing=isinstance(self.default, float))
+        if self.between:
+            low, high = self.between
+            if isinstance(self.default, float):
+                descriptor.floating_point_range = [
+                    FloatingPointRange(from_value=float(low), to_value=float(high))]
+            else:
+                descriptor.integer_range = [
+                    IntegerRange(from_value=int(low), to_value=int(high))]
+        return descriptor
+
+    def refusal(self, value: Any) -> str:
+        """Why a value is not allowed; empty if it is. rcl judges other types than float."""
+        if self.choices and value not in self.choices:
+            return f'{self.name} is {value!r}: choose {", ".join(self.choices)}'
+        if isinstance(self.default, float) and type(value) not in (int, float):
+            return f'{self.name} is {value!r}: give a number'
+        if self.between and not self.between[0] <= value <= self.between[1]:
+            return f'{self.name} is {value!r}: give {self.between[0]:g} to {self.between[1]:g}'
+        return ''
+
+
+def declare(node: Node, rows: Sequence[Param]) -> None:
+    """Declare the rows and refuse wrong values with the reason: later, and now (ConfigError)."""
+    by_name = {row.name: row for row in rows}
+
+    def judge(parameters: Iterable[Parameter]) -> SetParametersResult:
+        for parameter in parameters:
+            row = by_name.get(parameter.name)
+            if row and isinstance(row.default, float) and node.has_parameter(row.name):
+                # rclpy takes the type of whatever is tried, though it be refused.
+                node.describe_parameter(row.name).type = ParameterType.PARAMETER_DOUBLE
+            reason = row.refusal(parameter.value) if row else ''
+            if reason:
+                return SetParametersResult(successful=False, reason=reason)
+        return SetParametersResult(successful=True)
+
+    node.add_on_set_parameters_callback(judge)
+    for row in rows:
+        try:
+            node.declare_parameter(row.name, row.default, row.descriptor())
+        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+            reason = str(error.args[0]).rpartition('Reason: ')[2]
+            raise ConfigError(reason.removesuffix(f': {row.name}')) from error
+
+
+def value_of(node: Node, row: Param) -> Any:
+    """Return a parameter's value now."""
+    value = node.get_parameter(row.name).value
+    return float(value) if isinstance(row.default, float) else value

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Poses from TF, where tf2_ros is installed."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.time import Time
+
+from lednet_ros.common.errors import LednetRosError, first_line
+from lednet_ros.nodes.shared.time_jump import call_on_jump_back
+from lednet_ros.projection import Pose
+
+try:
+    from tf2_ros import (
+        Buffer,
+        InvalidArgumentException,
+        TransformException,
+        TransformListener,
+    )
+except ImportError:  # on no machine without apt's ROS
+    Buffer = None
+
+__all__ = ['Buffer', 'NoPose', 'Transforms']
+
+QUEUED_S = 5.0  # within which all that came before a jump of time has been read, by the wall clock
+AHEAD_S = 2.0   # no transform is stamped that far ahead; localisation may do so by a second
+
+
+class NoPose(LednetRosError):
+    """TF does not know where a frame is; the text names both."""
+
+    may_come = False  # as when it is not there yet, and not forgotten already
+
+
+class Transforms:
+    """Listens to TF from when it is made, and forgets it when the node's time jumps back.
+
+    Else what was known of a later time, as of a bag's first pass, would have all that comes
+    refused as old. tf2_ros does so itself from Jazzy on, where it is given the node, but not with
+    what was sent before the jump and is read after it.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._buffer = Buffer()
+        self._jumped_s = float('-inf')  # monotonic, the last time
+        self._handle = call_on_jump_back(node, self._forget)
+        self._listener = TransformListener(self, node)  # of its buffer it calls the setters only
+
+    def _forget(self) -> None:
+        self._buffer.clear()  # of static ones nothing
+        self._jumped_s = time.monotonic()
+
+    def set_transform(self, transform: Any, authority: str) -> None:
+        """Take what the listener hears on /tf."""
+        if time.monotonic() - self._jumped_s < QUEUED_S:
+            now_s = self._node.get_clock().now().nanoseconds / 1e9
+            if Time.from_msg(transform.header.stamp).nanoseconds / 1e9 - now_s > AHEAD_S:
+                return  # of before the jump
+        self._buffer.set_transform(transform, authority)
+
+    def set_transform_static(self, transform: Any, authority: str) -> None:
+        """Take what the listener hears on /tf_static."""
+        self._buffer.set_transform_static(transform, authority)
+
+    def pose(self, frame: str, in_frame: str, stamp: Any, remedy: str) -> Pose:
+        """Return where a frame is in another at a builtin_interfaces/Time. Raise NoPose."""
+        time_ = Time.from_msg(stamp)
+        try:
+            found = self._buffer.lookup_transform(in_frame, frame, time_).transform
+        except TransformException as error:
+            missing = NoPose(f'no TF from {in_frame!r} to {frame!r}: {first_line(error)}: '
+                             f'{remedy}')
+            missing.may_come = not isinstance(error, InvalidArgumentException) and (
+                not self._is_past(in_frame, frame, time_))
+            raise missing from error
+        t, q = found.translation, found.rotation
+        return Pose.from_quaternion((q.x, q.y, q.z, q.w), (t.x, t.y, t.z))
+
+    def _is_past(self, in_frame: str, frame: str, time_: Time) -> bool:
+        """Whether TF has gone on since that moment, and so will not tell it any more."""
+        try:
+            newest = self._buffer.get_latest_common_time(in_frame, frame)
+        except TransformException:  # a frame is not known, or not linked, yet
+            return False
+        return bool(newest.nanoseconds >= time_.nanoseconds)

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The directory that results go to: what is done stays done, what is foreign stays untouched."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lednet_ros.common.atomic_file import png_of, whole_file
+from lednet_ros.common.errors import ConfigError
+from lednet_ros.images.encodings import BadImage, read_label_image
+
+RECORD = 'lednet_segment.json'  # what the directory's results were made with, and of
+
+
+class Output:
+    """A directory begun by this command with these settings, so that a second run goes on.
+
+    Raises ConfigError where it holds something else, or results of other settings, unless
+    `overwrite` is set; even then only files of results' names are replaced. Those are told by
+    their age, from a date in the record: so a run that was stopped goes on without `overwrite`.
+    """
+
+    def __init__(
+        self, directory: Path, settings: Mapping[str, Any], sources: Sequence[Path],
+        overwrite: bool,
+    ) -> None:
+        self.directory, self._place = directory, directory.resolve()
+        self.again = f'the same command{" without --overwrite" if overwrite else ""}'
+        self._now_ns = 0    # --overwrite's beginning
+        self._since_ns = 0  # what is older is no result of the source at hand
+        record = directory / RECORD
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            found = json.loads(record.read_text(encoding='utf-8')) if record.exists() else None
+            if overwrite:
+                os.utime(directory)
+                self._now_ns = directory.stat().st_mtime_ns  # by the clock that dates the results
+                if _others(found, settings):
+                    found = {'since_ns': self._now_ns}
+            else:
+                self._check(found, settings)
+            self._record: dict[str, Any] = {  # earlier records lack what has a default here
+                'since_ns': 0, 'overwritten_ns': {}, 'origins': {}, **(found or {}), **settings}
+            self._taken: dict[str, str] = {} if overwrite else dict(self._record['origins'])
+            if overwrite:
+                self._record['overwritten_ns'] |= {
+                    str(source.resolve()): self._now_ns for source in sources}
+            self._save()
+        except (OSError, json.JSONDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else 'its record is damaged'
+            raise ConfigError(f'{directory}: cannot be used: {reason}: choose another '
+                              '--output') from error
+
+    def _check(self, found: Any, settings: Mapping[str, Any]) -> None:
+        if found is None and any(self.directory.iterdir()):
+            raise ConfigError(f'{self.directory}: is not empty and not of lednet_segment: choose '
+                              'another --output, or --overwrite')
+        if found is not None and (others := _others(found, settings)):
+            raise ConfigError(f'{self.directory}: was made with another {", ".join(others)}: '
+                              'choose another --output, or --overwrite')
+
+    def _save(self) -> None:
+        with whole_file(self.directory / RECORD) as path:
+            path.write_text(json.dumps(self._record, indent=1) + '\n', encoding='utf-8')
+
+    def begin(self, source: Path, origins: Mapping[Path, Path]) -> None:
+        """Turn to a source; each directory of its results is of one origin.
+
+        Raises ConfigError where one is another's.
+        """
+        ours = {str(name): str(origin.resolve()) for name, origin in origins.items()}
+        for name, origin in ours.items():
+            if (other := self._taken.get(name, origin)) != origin:
+                raise ConfigError(
+                    f'{source} and {other}: would share {name}: give each its own --output')
+        self._taken |= ours
+        known, dates = self._record['origins'], self._record['overwritten_ns']
+        if not ours.items() <= known.items():
+            # --overwrite: nothing that is there is of the new origin.
+            dates |= {o: self._now_ns for name, o in ours.items() if known.get(name, o) != o}
+            known |= ours
+            with self._explaining(self.directory / RECORD):
+                self._save()
+        self._since_ns = max(self._record['since_ns'], *(
+            dates.get(path, 0) for path in (str(source.resolve()), *ours.values())))
+
+    def is_done(self, name: Path) -> bool:
+        """Whether this result of the source at hand is there from before and may stay."""
+        path = self.directory / name
+        return path.exists() and path.stat().st_mtime_ns >= self._since_ns
+
+    def holds(self, path: Path) -> bool:
+        """Whether a path is, by its place, a result or kept for one."""
+        path = Path(os.path.realpath(path))  # resolve() raises on links that lead to themselves
+        if self._place not in path.parents:
+            return False
+        name = path.relative_to(self._place)
+        return (name.parts[0] in ('label', 'overlay', RECORD)
+                or any(str(part) in self._record['origins'] for part in (name, *name.parents)))
+
+    def write_png(self, name: Path, pixels: np.ndarray) -> None:
+        """Write uint8 (H, W), or (H, W, 3) RGB. Raises ConfigError."""
+        with self.making(name) as path:
+            path.write_bytes(png_of(pixels))
+
+    def kept_labels(self, name: Path, height: int, width: int) -> np.ndarray | None:
+        """Return a label image from before, uint8 (H, W), if it may stay and is of this size."""
+        if not self.is_done(name):
+            return None
+        try:
+            found = read_label_image(self.directory / name).values
+        except BadImage:
+            return None
+        return found if found.shape == (height, width) else None
+
+    @contextmanager
+    def making(self, name: Path) -> Iterator[Path]:
+        """Give a path to write to; it gets its name when the block ends well, else it is gone."""
+        path = self.directory / name
+        with self._explaining(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(path) as partial:
+                yield partial
+
+    @contextmanager
+    def _explaining(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ConfigError(f'{path}: cannot be written: {error.strerror}: make room or choose '
+                              f'another --output, then go on by {self.again}') from error
+
+
+def results_in(directory: Path) -> set[Path]:
+    """Return the results of a run that wrote to this directory; none where none did."""
+    try:
+        found = json.loads((directory / RECORD).read_text(encoding='utf-8'))
+        names = {'label', 'overlay', RECORD, *found.get('origins', {})}
+    except (OSError, ValueError, AttributeError):
+        return set()
+    return {directory / name for name in names}
+
+
+def _others(found: Any, settings: Mapping[str, Any]) -> list[str]:
+    """Give the settings that a record does not share."""
+    return [k for k in settings if not isinstance(found, dict) or found.get(k) != settings[k]]

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a planner may take a class for: free or blocked ground, an obstacle, or nothing known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from lednet_ros.common.errors import ConfigError
+from lednet_ros.common.paths import expanded
+from lednet_ros.model.labels import LabelSet, builtin_label_set
+
+# Codes of pixels, ordered so that one comparison tells ground (below OUT), what can hide nothing
+# (up to OUT) and obstacles (from OBSTACLE on, each class by a code of its own).
+FREE, BLOCKED, OUT, UNKNOWN, OBSTACLE = range(5)
+"""Ground that may be driven on; ground that may not; beside the picture; not known; obstacles."""
+
+BUILTIN = ('camvid', 'cityscapes')
+WORDS = {'free': FREE, 'blocked': BLOCKED, 'unknown': UNKNOWN, 'obstacle': OBSTACLE}
+_MOST_OBSTACLES = 256 - OBSTACLE
+
+
+@dataclass(frozen=True)
+class Traversability:
+    """One of WORDS for each class of a label set. Checked when made."""
+
+    labels: LabelSet
+    words: tuple[str, ...]  # by class id
+
+    def __post_init__(self) -> None:
+        if self.words.count('obstacle') > _MOST_OBSTACLES:
+            raise ConfigError(f'traversability of {self.labels.name!r} has '
+                              f'{self.words.count("obstacle")} classes of obstacles: '
+                              f'{_MOST_OBSTACLES} at most')
+
+    @cached_property
+    def codes(self) -> np.ndarray:
+        """Give the code of every possible label, uint8 (256,); what is no class is UNKNOWN."""
+        codes = np.full(256, UNKNOWN, np.uint8)
+        obstacle = OBSTACLE
+        for id_, (word, c) in enumerate(zip(self.words, self.labels.classes, strict=True)):
+            if c.void:
+                continue
+            codes[id_] = obstacle if word == 'obstacle' else WORDS[word]
+            obstacle += word == 'obstacle'
+        codes.setflags(write=False)
+        return codes
+
+    @classmethod
+    def load(cls, name: str) -> Traversability:
+        """Read one of BUILTIN, or a YAML file. Raises ConfigError with file, entry and remedy."""
+        try:
+            shipped = files('lednet_ros.projection') / 'traversability' / f'{name}.yaml'
+            place = shipped if name in BUILTIN else expanded(name)
+            data = yaml.safe_load(place.read_text(encoding='utf-8'))
+        except OSError as error:
+            raise ConfigError(f'traversability {name!r}: cannot be read: {error.strerror}: choose '
+                              f'{", ".join(BUILTIN)} or a YAML file like theirs') from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            reason = ' '.join(str(error).split())
+            raise ConfigError(f'traversability {name}: not a YAML file: {reason}') from error
+        return cls.from_dict(data, f'traversability {name}', Path(str(place)).parent)
+
+    @classmethod
+    def from_dict(
+        cls, data: Any, where: str = 'traversability', directory: Path = Path(),
+    ) -> Traversability:
+        """Check and take what a YAML file holds; `directory`: where a file of labels lies."""
+        if not (isinstance(data, Mapping) and isinstance(data.get('classes'), Mapping)
+                and isinstance(data.get('labels'), str)):
+            raise ConfigError(f"{where}: give 'labels', a label set, and a mapping 'classes'")
+        given = data['labels']
+        if given in BUILTIN:
+            labels = builtin_label_set(given)
+        else:
+            file = directory / expanded(given)
+            is_checkpoint = file.suffix == '.safetensors'
+            labels = LabelSet.from_checkpoint(file) if is_checkpoint else LabelSet.from_yaml(file)
+        classes = data['classes']
+        for name in classes:
+            if name not in labels.names:
+                raise ConfigError(f'{where}: {labels.name} has no class {name!r}: its classes are '
+                                  f'{", ".join(labels.names)}')
+        for name in labels.names:
+            if name not in classes:
+                raise ConfigError(f'{where}: class {name!r} is missing: give one of '
+                                  f'{", ".join(WORDS)}')
+            if not isinstance(classes[name], str) or classes[name] not in WORDS:
+                raise ConfigError(f'{where}: class {name!r} is {classes[name]!r}: give one of '
+                                  f'{", ".join(WORDS)}')
+        return cls(labels, tuple(classes[name] for name in labels.names))

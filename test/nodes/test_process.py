@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node's process, as far as it can be seen from within one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from lednet_ros.nodes.shared import process as run
+
+
+@pytest.fixture
+def ros(graph) -> Iterator[None]:
+    """Let rclpy be ready in this process."""
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    yield
+    rclpy.try_shutdown()
+
+
+@pytest.mark.usefixtures('ros')
+def test_a_callback_that_fails_over_and_over_is_told_of_once_in_a_while(capfd) -> None:
+    node, executor = Node('failing'), SingleThreadedExecutor()
+    failed = []
+
+    def fail() -> None:
+        failed.append(1)
+        raise ValueError('no room')
+
+    node.create_timer(0.001, fail)
+    executor.add_node(node)
+    while len(failed) < 20:
+        run._spin_once(executor, node, threading.Event())
+    executor.shutdown()
+    node.destroy_node()
+    assert capfd.readouterr().err.count(
+        '[failing]: a callback failed: ValueError: no room: going on') == 1
+
+
+def test_a_signal_wakes_the_executor() -> None:
+    """Python runs a signal's handler only once the main thread is back from waiting in C."""
+    class Executor:
+        def __init__(self) -> None:
+            self.woken = threading.Event()
+
+        def wake(self) -> None:
+            self.woken.set()
+
+    executor, handled = Executor(), threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: handled.set())
+    try:
+        with run._woken_by_signals(executor):
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert executor.woken.wait(60.0)
+            assert handled.wait(60.0)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert signal.set_wakeup_fd(-1) == -1

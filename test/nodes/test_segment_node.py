@@ -1,0 +1,956 @@
+# SPDX-License-Identifier: Apache-2.0
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import DescribeParameters, SetParameters
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from ros_graph import WITHIN_S
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+
+from lednet_ros.model.labels import builtin_label_set
+from lednet_ros.monitor.diagnostics_reader import read_reports
+from lednet_ros.nodes.shared.image_messages import encode_image
+from lednet_ros.nodes.shared.latency import STAGES, TOTAL
+from lednet_ros.segmentation import Segmenter, SegmenterConfig
+
+NODE = 'lednet_ros.nodes.segment.segment_node'
+SMALL = {'input_height': 64, 'input_width': 96}  # some 10 ms a frame
+BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+CAMVID = Path(__file__).parents[3] / 'shared' / 'data' / 'camvid' / 'val'
+
+
+def node_with(segmenter: str, source: str) -> list[str]:
+    """Give the command of the node's own code with another Segmenter, by name and source."""
+    return [sys.executable, '-c', 'import sys\nfrom lednet_ros.nodes.segment import segment_node\n'
+            f'from lednet_ros.segmentation import Segmenter\n{source}\n'
+            f'segment_node.Segmenter = {segmenter}\nsys.exit(segment_node.main())']
+
+
+def make_image(
+    height: int = 48, width: int = 64, encoding: str = 'bgr8', stamp: tuple[int, int] = (12, 345),
+    seed: int = 0,
+) -> Image:
+    channels = {'mono8': 1, 'bgra8': 4, 'rgba8': 4}.get(encoding, 3)
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, channels), np.uint8)
+    pixels = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_NEAREST)
+    header = Header(frame_id='front')
+    header.stamp.sec, header.stamp.nanosec = stamp
+    return encode_image(pixels, encoding, header)
+
+
+def start(graph, parameters=None, ready=True, **more):
+    node = graph.start(NODE, {**SMALL, **(parameters or {})}, **more)
+    if ready:
+        graph.wait_for_output(node, 'ready: ')
+    return node
+
+
+@contextmanager
+def feeding(outlet, hz: float, image: Image | None = None) -> Iterator[None]:
+    """Publish an image over and over, stamped anew each time, as a camera would."""
+    stop = threading.Event()
+
+    def feed() -> None:
+        message = image or make_image()
+        while not stop.wait(1 / hz):
+            now_s = time.time()
+            message.header.stamp.sec = int(now_s)
+            message.header.stamp.nanosec = int(now_s % 1 * 1e9)
+            outlet.publish(message)
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        feeder.join()
+
+
+def change(graph, name, value):
+    """Set a parameter; give the node's answer."""
+    return graph.call(SetParameters, '/segment/set_parameters', SetParameters.Request(
+        parameters=[Parameter(name, value=value).to_parameter_msg()])).results[0]
+
+
+def values(array: DiagnosticArray, name: str) -> dict[str, str]:
+    """The figures of one status, its level and message among them."""
+    status = next((s for s in array.status if s.name == name), None)
+    if status is None:
+        return {}
+    return {'level': str(int.from_bytes(status.level, 'little')), 'message': status.message,
+            **{v.key: v.value for v in status.values}}
+
+
+def wait_for_camera(inbox, wanted) -> dict[str, str]:
+    """Wait for a report on the one camera that is wanted."""
+    def judge(array):
+        camera = values(array, 'segment: camera image')
+        return bool(camera) and wanted(camera)
+
+    return values(inbox.wait_for(judge), 'segment: camera image')
+
+
+@pytest.mark.parametrize('encoding', ['bgr8', 'rgb8', 'bgra8', 'rgba8', 'mono8'])
+def test_labels_and_colours_equal_the_segmenter_s_and_carry_the_header(graph, encoding) -> None:
+    """Planners join labels and poses by stamp, so no field may differ."""
+    image = make_image(encoding=encoding)
+    pixels = np.asarray(image.data, np.uint8).reshape(48, 64, -1)
+    if encoding == 'mono8':
+        pixels = np.repeat(pixels, 3, 2)
+    with Segmenter(config=SegmenterConfig(**SMALL)) as segmenter:
+        expected = segmenter.segment(
+            [np.ascontiguousarray(pixels[..., :3])], rgb=encoding.startswith('rgb'))[0].labels
+        colors = segmenter.colorize(expected)
+
+    start(graph)
+    outlet = graph.publisher('image', Image)
+    color_inbox = graph.subscribe('/segment/color', Image)
+    label = graph.exchange(outlet, image, graph.subscribe('/segment/label', Image))
+    color = graph.exchange(outlet, image, color_inbox)
+
+    assert label.header == color.header == image.header
+    assert (label.height, label.width, label.step, label.encoding) == (48, 64, 64, 'mono8')
+    assert (color.height, color.width, color.step, color.encoding) == (48, 64, 192, 'rgb8')
+    assert np.array_equal(np.asarray(label.data, np.uint8).reshape(48, 64), expected)
+    assert np.array_equal(np.asarray(color.data, np.uint8).reshape(48, 64, 3), colors)
+
+
+@pytest.mark.skipif(not CAMVID.is_dir(), reason='needs CamVid in ../shared/data')
+def test_real_frames_come_out_pixel_for_pixel_as_from_the_segmenter(graph) -> None:
+    node = graph.start(NODE)
+    graph.wait_for_output(node, 'ready: ')
+    outlet = graph.publisher('image', Image)
+    inbox = graph.subscribe('/segment/label', Image)
+    with Segmenter() as segmenter:
+        for i, file in enumerate(sorted(CAMVID.glob('*.png'))[::25]):
+            frame = cv2.imread(str(file))
+            header = Header(frame_id=file.name)
+            header.stamp.sec = i + 1
+            label = graph.exchange(outlet, encode_image(frame, 'bgr8', header), inbox)
+            expected = segmenter.segment([frame])[0].labels
+            assert np.array_equal(np.asarray(label.data, np.uint8).reshape(360, 480), expected)
+            road = builtin_label_set('camvid').names.index('road')
+            assert (expected == road).mean() > 0.05  # a street, and labels that mean something
+
+
+def pixels_of(message: Image) -> np.ndarray:
+    """Give a picture's pixels; no row of ours is padded."""
+    pixels = np.asarray(message.data, np.uint8).reshape(message.height, message.width, -1)
+    return pixels[..., 0] if pixels.shape[2] == 1 else pixels
+
+
+def make_info(width: int = 64, height: int = 48) -> CameraInfo:
+    return CameraInfo(
+        width=width, height=height, distortion_model='plumb_bob', d=[0.0] * 5,
+        k=[50.0, 0, width / 2, 0, 50.0, height / 2, 0, 0, 1], r=np.eye(3).ravel(),
+        p=[50.0, 0, width / 2, 0, 0, 50.0, height / 2, 0, 0, 0, 1, 0])
+
+
+@pytest.mark.parametrize('output_size', ['camera', 'network'])
+def test_overlay_and_confidence_are_the_segmenter_s(graph, output_size) -> None:
+    image = make_image(30, 64)
+    config = SegmenterConfig(**SMALL, output_size=output_size)
+    with Segmenter(config=config) as segmenter:
+        frame = pixels_of(image)
+        expected = segmenter.segment([frame], confidence=True)[0]
+        colors = segmenter.colorize(expected.labels)
+    size = (30, 64) if output_size == 'camera' else (64, 96)
+    start(graph, {'output_size': output_size, 'overlay_alpha': 1.0})
+    outlet = graph.publisher('image', Image)
+    inboxes = {name: graph.subscribe(f'/segment/{name}', Image)
+               for name in ('label', 'confidence', 'overlay', 'color')}
+    answers = {name: graph.exchange(outlet, image, inbox) for name, inbox in inboxes.items()}
+    assert all(a.header == image.header for a in answers.values())
+    assert all((a.height, a.width) == size for a in answers.values())
+    assert [answers[name].encoding for name in answers] == ['mono8', 'mono8', 'rgb8', 'rgb8']
+    assert np.array_equal(pixels_of(answers['label']), expected.labels)
+    assert np.array_equal(pixels_of(answers['confidence']), expected.confidence)
+    assert np.array_equal(pixels_of(answers['color']), colors)
+    seen = expected.labels != 255  # a bar has no colour to show
+    assert np.array_equal(pixels_of(answers['overlay'])[seen], colors[seen])
+    change(graph, 'overlay_alpha', 0)
+    later = make_image(30, 64, stamp=(99, 0))
+    plain = pixels_of(graph.exchange(outlet, later, inboxes['overlay']))
+    if output_size == 'camera':
+        assert np.array_equal(plain, frame[..., ::-1])
+
+
+def test_camera_info_goes_with_the_label_image_and_bad_ones_are_named(graph) -> None:
+    node = start(graph, {'output_size': 'network', 'diagnostics.period_s': 0.2})
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    outlet = graph.publisher('image', Image)
+    info_outlet = graph.publisher('camera_info', CameraInfo)
+    inbox = graph.subscribe('/segment/camera_info', CameraInfo)
+    labels = graph.subscribe('/segment/label', Image)
+    info_outlet.wait_matched()  # it listens when someone listens to its own
+    graph.exchange(outlet, make_image(), labels)
+    silent = wait_for_camera(diagnostics, lambda c: 'no camera_info' in c['message'])
+    assert '/camera_info: none has come' in silent['message']
+
+    for problem, bad in (('NaN', make_info()), ('is for images of 640x480', make_info(640, 480))):
+        if problem == 'NaN':
+            bad.k[0] = float('nan')
+        info_outlet.publish(bad)
+        for i in range(1000):  # until it has arrived
+            graph.exchange(outlet, make_image(stamp=(100 + i, 0)), labels)
+            if problem in values(diagnostics.messages[-1], 'segment: camera image')['message']:
+                break
+        else:
+            raise AssertionError(f'{problem} was never named')
+    assert not inbox.messages
+    assert node.output.count('no camera_info for /image') == 1  # throttled
+
+    info_outlet.publish(make_info())
+    for i in range(1000):
+        graph.exchange(outlet, make_image(stamp=(5000 + i, 7)), labels)
+        if inbox.messages:
+            break
+    ours = inbox.messages[0]
+    assert ours.header.frame_id == 'front'
+    assert ours.header.stamp.nanosec == 7
+    assert (ours.width, ours.height) == (96, 64)
+    # 64x48 scaled by 4/3 to 85x64 and centred in 96x64.
+    assert ours.k[0] == pytest.approx(50 * 85 / 64)
+    assert ours.k[2] == pytest.approx(32.5 * 85 / 64 - 0.5 + 5)
+
+
+def test_an_unheard_camera_is_left_alone_and_taken_up_again(graph, within) -> None:
+    node = start(graph)
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    outlet = graph.publisher('image', Image)
+    idle = wait_for_camera(diagnostics, lambda c: c['state'] == 'idle')
+    assert (idle['level'], idle['message']) == ('0', 'idle: nobody listens to its outputs')
+    graph.wait_until(lambda: graph.node.count_subscribers('/image') == 0, WITHIN_S, 'not let be')
+    for _ in range(3):
+        inbox = graph.subscribe('/segment/color', Image)
+        with within(1.0):
+            graph.wait_until(lambda: graph.node.count_subscribers('/image') == 1, WITHIN_S,
+                             'not taken up')
+        graph.exchange(outlet, make_image(), inbox)
+        graph.node.destroy_subscription(inbox._subscription)
+        graph.wait_until(lambda: graph.node.count_subscribers('/image') == 0, WITHIN_S,
+                         'not let be')
+    assert node.returncode is None
+
+
+def test_a_camera_sees_no_listener_where_nobody_listens(graph) -> None:
+    """Else a driver that works only when listened to works for ever.
+
+    The test's participant discovers the node as it starts, when a subscription that is made and
+    undone at once stays in the graph of whoever sees it.
+    """
+    start(graph)
+    for topic in ('/image', '/camera_info'):
+        assert graph.node.get_subscriptions_info_by_topic(topic) == []
+    graph.exchange(graph.publisher('image', Image), make_image(),
+                   graph.subscribe('/segment/label', Image))
+    assert len(graph.node.get_subscriptions_info_by_topic('/image')) == 1
+
+
+COUNTING = """
+class Counting(Segmenter):
+    def segment(self, *args, confidence=False, **more):
+        print('segmented', 'with confidence' if confidence else 'without', flush=True)
+        return super().segment(*args, confidence=confidence, **more)
+    def colorize(self, labels):
+        print('painted', flush=True)
+        return super().colorize(labels)
+"""
+
+
+def test_what_nobody_listens_to_is_not_computed(graph) -> None:
+    """The node's own code, with a Segmenter that says what it is asked for."""
+    node = graph.start(node_with('Counting', COUNTING), SMALL)
+    graph.wait_for_output(node, 'ready: ')
+    outlet = graph.publisher('image', Image)
+    label = graph.subscribe('/segment/label', Image)
+    graph.exchange(outlet, make_image(stamp=(1, 0)), label)
+    assert 'painted' not in node.output
+    assert 'with confidence' not in node.output
+    confidence = graph.subscribe('/segment/confidence', Image)
+    graph.exchange(outlet, make_image(stamp=(2, 0)), confidence)
+    graph.wait_for_output(node, 'segmented with confidence')  # its pipe may lag behind DDS
+    assert 'painted' not in node.output
+    for inbox in (label, confidence):
+        graph.node.destroy_subscription(inbox._subscription)
+    graph.wait_until(lambda: graph.node.count_subscribers('/image') == 0, WITHIN_S, 'not let be')
+    done = node.output.count('segmented')
+    for i in range(20):
+        outlet.publish(make_image(stamp=(3 + i, 0)))
+    graph.exchange(outlet, make_image(stamp=(99, 0)), graph.subscribe('/segment/color', Image))
+    # Those sent while nobody listened were never decoded; exchange may have had to send again.
+    graph.wait_for_output(node, 'painted')
+    assert node.output.count('segmented') <= done + 5
+
+
+def test_compressed_images_are_segmented_and_hostile_ones_named(graph) -> None:
+    pixels = cv2.resize(np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8), (64, 48))
+    png = CompressedImage(format='bgr8; png compressed bgr8', header=make_image().header,
+                          data=cv2.imencode('.png', pixels)[1].tobytes())
+    with Segmenter(config=SegmenterConfig(**SMALL)) as segmenter:
+        expected = segmenter.segment([pixels])[0].labels
+    start(graph, {'image_transport': 'compressed', 'diagnostics.period_s': 0.2},
+          remaps={'image': '/eye/image_raw'})
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    outlet = graph.publisher('/eye/image_raw/compressed', CompressedImage)
+    inbox = graph.subscribe('/segment/label', Image)
+    assert np.array_equal(pixels_of(graph.exchange(outlet, png, inbox)), expected)
+    outlet.publish(CompressedImage(format='jpeg', data=b'\xff\xd8\xff\xe0 and no more'))
+    camera = wait_for_camera(diagnostics, lambda c: c['rejected'] == '1')
+    assert 'a JPEG of 16 bytes that is cut short' in camera['last_rejection']
+    png.header.stamp.sec += 1
+    graph.exchange(outlet, png, inbox)
+
+
+def test_size_and_encoding_may_change_from_image_to_image(graph) -> None:
+    start(graph, {'diagnostics.period_s': 0.2})
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    outlet = graph.publisher('image', Image)
+    inbox = graph.subscribe('/segment/label', Image)
+    for i, (size, encoding) in enumerate([((48, 64), 'bgr8'), ((30, 40), 'mono8'),
+                                          ((100, 60), 'rgba8'), ((48, 64), 'rgb8')]):
+        label = graph.exchange(outlet, make_image(*size, encoding, (i + 1, 0)), inbox)
+        assert (label.height, label.width) == size
+        camera = wait_for_camera(diagnostics, lambda c, size=size, encoding=encoding: (
+            c['size'], c['encoding']) == (f'{size[1]}x{size[0]}', encoding))
+        assert (camera['state'], camera['rejected']) == ('active', '0')
+
+
+def test_the_work_per_camera_is_limited_and_the_limit_changes_live(graph) -> None:
+    start(graph, {'max_rate_hz': 2.0, 'diagnostics.period_s': 2.0})
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    outlet = graph.publisher('image', Image)
+    inbox = graph.subscribe('/segment/label', Image)
+    graph.exchange(outlet, make_image(), inbox)
+    with feeding(outlet, hz=20):
+        # Not the first report: it looks back no further than to when listening began.
+        limited = wait_for_camera(diagnostics, lambda c: (
+            int(c['received']) > 50 and float(c['received_hz']) > 5))
+        assert 0 < float(limited['segmented_hz']) <= 4
+        assert change(graph, 'max_rate_hz', 0).successful
+        wait_for_camera(diagnostics, lambda c: float(c['segmented_hz']) > 4)
+
+
+def test_a_latency_over_the_limit_is_a_warning_and_the_limit_changes_live(graph) -> None:
+    start(graph, {'diagnostics.max_latency_ms': 0.1, 'diagnostics.period_s': 0.2})
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    outlet, inbox = graph.publisher('image', Image), graph.subscribe('/segment/label', Image)
+    with feeding(outlet, hz=20):
+        inbox.wait(3)
+        late = diagnostics.wait_for(lambda a: values(a, 'segment: latency')['level'] == '1')
+        assert 'over the limit of 0.1 ms' in values(late, 'segment: latency')['message']
+        assert change(graph, 'diagnostics.max_latency_ms', 60_000).successful
+        seen = len(diagnostics.messages)
+        graph.wait_until(lambda: any(
+            values(a, 'segment: latency')['level'] == '0'
+            for a in diagnostics.messages[seen:]), WITHIN_S, 'the new limit is not heeded')
+
+
+def test_a_dead_camera_costs_the_others_nothing(graph) -> None:
+    node = start(graph, {'cameras': ['front', 'left'], 'diagnostics.stale_after_s': 4.0})
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    outlets = {name: graph.publisher(f'{name}/image', Image) for name in ('front', 'left')}
+    inboxes = {name: graph.subscribe(f'/segment/{name}/label', Image) for name in outlets}
+    for name, outlet in outlets.items():
+        graph.exchange(outlet, make_image(), inboxes[name])
+    with feeding(outlets['front'], hz=10):  # the left one is silent
+        report = diagnostics.wait_for(
+            lambda a: values(a, 'segment: camera left').get('state') == 'stale')
+    front = values(report, 'segment: camera front')
+    assert (front['state'], front['level'], front['message']) == ('active', '0', 'segmenting')
+    assert float(front['segmented_hz']) > 0
+    assert node.returncode is None
+
+
+def test_a_large_camera_s_labels_have_its_size(graph) -> None:
+    """1280x720 best effort: lost without the large-image profile."""
+    start(graph)
+    image = make_image(720, 1280)
+    label = graph.exchange(graph.publisher('image', Image, BEST_EFFORT), image,
+                           graph.subscribe('/segment/label', Image, BEST_EFFORT))
+    assert (label.height, label.width, label.step) == (720, 1280, 1280)
+    assert len(label.data) == 720 * 1280
+
+
+def test_every_frame_is_segmented_dropped_or_rejected_and_the_newest_wins(graph) -> None:
+    # Slower than what comes in, all of which has to reach it.
+    start(graph, {'input_height': 512, 'input_width': 1024,
+                  'qos_overrides./image.subscription.reliability': 'reliable',
+                  'qos_overrides./image.subscription.depth': 100})
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    outlet = graph.publisher('image', Image)
+    inbox = graph.subscribe('/segment/label', Image)
+    graph.exchange(outlet, make_image(), inbox)
+    for i in range(60):
+        outlet.publish(make_image(stamp=(100 + i, 0), encoding='32FC1' if i % 10 == 5 else 'bgr8'))
+        time.sleep(0.02)  # a camera at 50 Hz
+    last = make_image(stamp=(1000, 0))
+    graph.exchange(outlet, last, inbox)
+
+    camera = wait_for_camera(diagnostics, lambda c: int(c['received']) == sum(
+        int(c[outcome]) for outcome in ('segmented', 'dropped', 'rejected'))
+        and int(c['received']) > 60 and int(c['segmented']) >= len(inbox.messages))  # the last one
+    assert int(camera['dropped']) > 0
+    assert int(camera['rejected']) == 6
+    stamps = [m.header.stamp.sec for m in inbox.messages]
+    assert stamps == sorted(stamps)
+
+
+def test_a_bad_image_is_named_once_and_the_next_good_one_is_segmented(graph) -> None:
+    node = start(graph, {'diagnostics.period_s': 0.1})
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    outlet = graph.publisher('image', Image)
+    inbox = graph.subscribe('/segment/label', Image)
+    graph.exchange(outlet, make_image(), inbox)
+    depth = make_image()
+    depth.encoding = '32FC1'
+    short = make_image()
+    short.data = short.data[:100]
+    for i, (bad, words) in enumerate([
+            (Image(), 'size 0x0'), (short, 'data has 100 bytes'), (depth, "encoding '32FC1'")]):
+        outlet.publish(bad)  # one by one: the newest of a burst would hide the others
+        camera = wait_for_camera(diagnostics, lambda c, i=i: int(c['rejected']) == i + 1)
+        assert words in camera['last_rejection']
+        assert camera['level'] != '0'  # 1: the good one before it fell into the same report
+    good = make_image(stamp=(13, 0))
+    graph.exchange(outlet, good, inbox)
+    said = [line for line in node.output.splitlines() if 'rejected an image on /image' in line]
+    assert len(said) == 1
+    assert node.returncode is None
+
+
+def test_the_node_goes_on_when_the_camera_is_killed_and_comes_back(graph, tmp_path) -> None:
+    for i in range(4):
+        cv2.imwrite(str(tmp_path / f'{i}.png'), np.full((48, 64, 3), 60 * i, np.uint8))
+    node = start(graph, {'diagnostics.stale_after_s': 4.0})
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    inbox = graph.subscribe('/segment/label', Image)
+    source = {'source': str(tmp_path), 'rate_hz': 10.0}
+    camera = graph.start('lednet_ros.nodes.image_source_node', source)
+    inbox.wait(3)
+    camera.stop(signal.SIGKILL)
+    wait_for_camera(diagnostics, lambda c: c['state'] == 'stale' and c['level'] == '1')
+    seen = len(inbox.messages)
+    gone = len(diagnostics.messages)
+    graph.start('lednet_ros.nodes.image_source_node', source)
+    inbox.wait(seen + 3)
+    graph.wait_until(lambda: any(
+        values(a, 'segment: camera image').get('message') == 'segmenting'
+        for a in diagnostics.messages[gone:]), WITHIN_S, 'the camera is not active again')
+    assert node.output.count('[WARN]') == 1  # not each second
+    # That none came for a while is no reason to miss labels at once when they come again.
+    assert all(values(a, 'segment: latency')['level'] == '0' for a in diagnostics.messages)
+
+
+def test_a_publisher_that_is_not_heard_is_a_warning_that_names_the_cause(graph) -> None:
+    node = start(graph, {'diagnostics.stale_after_s': 1.0, 'lazy': False})
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    graph.publisher('image', Image)
+    camera = wait_for_camera(diagnostics, lambda c: c['state'] == 'stale')
+    assert camera['level'] == '1'
+    for words in (camera['message'], graph.wait_for_output(node, 'no image came')):
+        assert '/image has a publisher but no image came' in words
+        assert 'lost at its sender' in words
+        assert 'profile' in words
+
+
+@pytest.mark.parametrize(('publishes', 'words'), [
+    ('/cam/compressed', '/cam/compressed carries sensor_msgs/msg/CompressedImage, and not sensor_'
+     'msgs/msg/Image: give image:=/cam image_transport:=compressed'),
+    ('/cam/compressed/compressed', 'nobody publishes /cam/compressed, but /cam/compressed/compress'
+     'ed is published: give image_transport:=compressed'),
+], ids=['the packed topic', 'only the packed one'])
+def test_a_compressed_topic_taken_for_a_raw_one_is_named(graph, publishes, words) -> None:
+    """The first question of each camera's users."""
+    node = start(graph, remaps={'image': '/cam/compressed'})
+    graph.publisher(publishes, CompressedImage)
+    camera = wait_for_camera(graph.subscribe('/diagnostics', DiagnosticArray),
+                             lambda c: c['message'] == words)
+    assert camera['level'] == '1'
+    assert words in graph.wait_for_output(node, 'image_transport:=compressed')
+
+
+def test_nobody_publishing_is_a_warning_that_names_the_topic(graph) -> None:
+    start(graph, {'lazy': False}, remaps={'image': '/front/image_raw'})
+    camera = wait_for_camera(graph.subscribe('/diagnostics', DiagnosticArray), lambda c: True)
+    assert camera['state'] == 'waiting'
+    assert camera['message'].startswith('nobody publishes /front/image_raw')
+
+
+def test_diagnostics_tell_engine_latency_and_camera(graph, times_are_held) -> None:
+    start(graph)
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    outlet = graph.publisher('image', Image)
+    inbox = graph.subscribe('/segment/label', Image)
+    now = graph.node.get_clock().now().to_msg()
+    graph.exchange(outlet, make_image(stamp=(now.sec, now.nanosec)), inbox)
+    graph.exchange(outlet, make_image(stamp=(0, 0)), inbox)          # tells no age
+    graph.exchange(outlet, make_image(stamp=(now.sec + 999, 0)), inbox)  # from the future
+    camera = wait_for_camera(diagnostics, lambda c: int(c['segmented']) >= 3)
+    array = diagnostics.messages[-1]
+    assert array.header.stamp.sec >= now.sec
+    assert int(camera['odd_stamps']) >= 2
+    assert 'in the future' in camera['last_odd_stamp']
+    assert (camera['size'], camera['encoding']) == ('64x48', 'bgr8')
+    engine = values(array, 'segment: engine')
+    assert (engine['backend'], engine['device'], engine['precision']) == (
+        'onnxruntime', 'cpu', 'fp32')
+    assert engine['why'] == 'no CUDA GPU'
+    assert engine['cached'] == str(float(engine['build_s']) == 0)
+    assert 50 < float(engine['memory_mb']) < 4000
+    assert engine['checkpoint'] == 'lednet-camvid.safetensors'
+    assert float(engine['self_check_agreement']) > 0.999
+    assert (engine['input'], engine['labels'], engine['classes']) == ('96x64', 'camvid', '11')
+    latency = values(array, 'segment: latency')
+    for stage in (*STAGES, TOTAL):
+        assert 0 <= float(latency[f'{stage}_p50_ms']) <= float(latency[f'{stage}_max_ms']) < 60e3
+    if times_are_held:  # the stages account for the total
+        assert abs(float(latency['other_max_ms'])) <= 1.0
+
+
+@pytest.mark.parametrize(('parameters', 'topic', 'ours', 'theirs', 'words'), [
+    ({'qos_overrides./image.subscription.reliability': 'reliable'}, 'image', 'publisher',
+     BEST_EFFORT, ('/test publishes /image', 'best effort is published, reliable asked for',
+                   'qos_overrides./image.subscription')),
+    ({}, '/segment/label', 'subscribe',
+     QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL),
+     ('/test listens to /segment/label', 'volatile is published, transient local asked for',
+      'qos_overrides./segment/label.publisher')),
+], ids=['camera', 'listener'])
+def test_a_qos_that_cannot_match_is_named(
+    graph, within, parameters, topic, ours, theirs, words
+) -> None:
+    node = start(graph, {**parameters, 'lazy': ours == 'subscribe'})
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    diagnostics.wait()
+    getattr(graph, ours)(topic, Image, theirs)
+    with within(2.0):
+        camera = wait_for_camera(diagnostics, lambda c: 'cannot match' in c['message'])
+    assert camera['level'] == '1'
+    assert all(word in camera['message'] for word in words)
+    graph.wait_for_output(node, 'with a QoS that cannot match')
+
+
+def test_what_the_warning_of_unmatched_qos_advises_helps(graph) -> None:
+    start(graph, {'qos_overrides./segment/label.publisher.durability': 'transient_local'})
+    graph.exchange(graph.publisher('image', Image), make_image(), graph.subscribe(
+        '/segment/label', Image, QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)))
+
+
+FAILING = """
+class Failing(Segmenter):
+    made = frames = 0
+    def __init__(self, *args):
+        super().__init__(*args)
+        Failing.made += 1
+    def segment(self, frames, **more):
+        Failing.frames += frames[0].any()  # not when it is warmed up
+        if Failing.made == 1 and Failing.frames > 3:
+            raise RuntimeError('the device is lost')
+        return super().segment(frames, **more)
+    def close(self):
+        super().close()
+        if Failing.made == 1:
+            raise RuntimeError('the device is lost')
+"""
+
+
+def test_a_backend_that_fails_is_an_error_and_configuring_anew_recovers(graph) -> None:
+    """The node's own code, with a Segmenter that fails after 3 frames, as a lost GPU would."""
+    node = graph.start(node_with('Failing', FAILING),
+                       {**SMALL, 'diagnostics.stale_after_s': 4.0})
+    graph.wait_for_output(node, 'ready: ')
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    inbox = graph.subscribe('/segment/label', Image)
+    outlet = graph.publisher('image', Image)
+    with feeding(outlet, hz=10):
+        inbox.wait(3)
+        array = diagnostics.wait_for(lambda a: values(a, 'segment: latency')['level'] == '2')
+        assert 'images come but no labels' in values(array, 'segment: latency')['message']
+        engine = values(array, 'segment: engine')
+        assert (engine['level'], engine['state']) == ('2', 'failing')
+        assert engine['message'] == 'RuntimeError: the device is lost'
+        camera = values(array, 'segment: camera image')
+        assert 'segmenting failed: RuntimeError' in camera['last_rejection']
+        assert (camera['state'], camera['level']) == ('rejected', '2')
+        received, *outcomes = (int(camera[name]) for name in (
+            'received', 'segmented', 'dropped', 'rejected'))
+        assert outcomes[0] == len(inbox.messages) == 3
+        assert 0 <= received - sum(outcomes) <= 2  # in the mailbox and in the network
+        for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP,
+                           Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+            assert change_state(graph, transition)
+        inbox.wait(3)
+        diagnostics.wait_for(lambda a: a.header.stamp.sec > array.header.stamp.sec + 1
+                             and values(a, 'segment: engine')['level'] == '0'
+                             and values(a, 'segment: latency')['level'] == '0')
+    assert node.returncode is None
+
+
+def test_in_a_namespace_reports_say_so(graph) -> None:
+    graph.start(NODE, SMALL, {'__ns': '/front'})
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
+    [report] = read_reports(diagnostics.wait(1)[0])
+    assert report.node == 'front/segment'
+
+
+def test_several_cameras_of_different_sizes_share_one_network(graph) -> None:
+    start(graph, {'cameras': ['front', 'left']})
+    for name, size in (('front', (48, 64)), ('left', (30, 50))):
+        image = make_image(*size)
+        label = graph.exchange(graph.publisher(f'{name}/image', Image), image,
+                               graph.subscribe(f'/segment/{name}/label', Image))
+        assert (label.height, label.width) == size
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=['SIGINT', 'SIGTERM'])
+@pytest.mark.parametrize('count', [2, pytest.param(10, marks=pytest.mark.full)])
+def test_a_signal_ends_the_node_within_2_s_under_load(graph, within, number, count) -> None:
+    """The network at its checkpoint's size, fed faster than it can run."""
+    image = make_image(360, 480)
+    outlet = graph.publisher('image', Image, BEST_EFFORT)
+    with feeding(outlet, hz=50, image=image):
+        for _ in range(count):
+            inbox = graph.subscribe('/segment/label', Image)
+            node = graph.start(NODE)
+            inbox.wait(2)
+            with within(2.0):
+                assert node.stop(number) == 0, node.describe()
+            assert 'Traceback' not in node.output
+            graph.node.destroy_subscription(inbox._subscription)
+
+
+def test_an_unusable_checkpoint_is_one_line_and_can_be_tried_again(graph, tmp_path) -> None:
+    checkpoint = tmp_path / 'weights.safetensors'
+    node = start(graph, {'checkpoint': str(checkpoint)}, ready=False)
+    line = graph.wait_for_output(node, 'not configured')
+    assert f'{checkpoint}: cannot be read: No such file or directory' in line
+    inbox = graph.subscribe('/diagnostics', DiagnosticArray)
+    engine = values(inbox.wait(1)[0], 'segment: engine')
+    assert engine['level'] == '2'
+    assert str(checkpoint) in engine['message']
+    assert get_state(graph) == State.PRIMARY_STATE_UNCONFIGURED
+
+    from lednet_ros.model.checkpoint import default_checkpoint
+    checkpoint.write_bytes(default_checkpoint().read_bytes())
+    assert change_state(graph, Transition.TRANSITION_CONFIGURE)
+    assert change_state(graph, Transition.TRANSITION_ACTIVATE)
+    graph.exchange(graph.publisher('image', Image), make_image(),
+                   graph.subscribe('/segment/label', Image))
+
+
+def change_state(graph, transition: int) -> bool:
+    request = ChangeState.Request()
+    request.transition.id = transition
+    return graph.call(ChangeState, '/segment/change_state', request).success
+
+
+def get_state(graph) -> int:
+    return graph.call(GetState, '/segment/get_state', GetState.Request()).current_state.id
+
+
+@pytest.mark.parametrize('count', [3, pytest.param(20, marks=pytest.mark.full)])
+def test_all_transitions_repeat_and_work_resumes(graph, count) -> None:
+    node = start(graph, {'autostart': False}, ready=False)
+    outlet = graph.publisher('image', Image)
+    def held() -> list[int]:
+        return [len(list(Path(f'/proc/{node.pid}/{what}').iterdir())) for what in ('task', 'fd')]
+
+    after_first: list[int] = []
+    for i in range(count):
+        assert change_state(graph, Transition.TRANSITION_CONFIGURE)
+        assert get_state(graph) == State.PRIMARY_STATE_INACTIVE
+        assert change_state(graph, Transition.TRANSITION_ACTIVATE)
+        inbox = graph.subscribe('/segment/label', Image)
+        graph.exchange(outlet, make_image(stamp=(i + 1, 0)), inbox)
+        graph.node.destroy_subscription(inbox._subscription)
+        assert change_state(graph, Transition.TRANSITION_DEACTIVATE)
+        assert change_state(graph, Transition.TRANSITION_CLEANUP)
+        assert get_state(graph) == State.PRIMARY_STATE_UNCONFIGURED
+        after_first = after_first or held()
+    graph.wait_until(  # the middleware lets go a little later
+        lambda: all(now <= then for now, then in zip(held(), after_first, strict=True)), WITHIN_S,
+        lambda: f'threads and descriptors grew from {after_first} to {held()}')
+    assert change_state(graph, Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
+
+
+def test_qos_overrides_that_make_no_sense_are_named_at_once(graph) -> None:
+    """Not by a node that dies or is deaf when the first listener comes."""
+    node = start(graph, {'qos_overrides./camera_info.subscription.reliability': 7}, ready=False)
+    line = graph.wait_for_output(node, 'not configured')
+    assert '/camera_info: cannot be opened' in line
+    assert line.endswith('correct its qos_overrides')
+    assert get_state(graph) == State.PRIMARY_STATE_UNCONFIGURED
+
+
+@pytest.mark.parametrize(('arguments', 'words'), [
+    (['--params-file', '/no/such.yaml'], '/no/such.yaml'), (['-p', 'nonsense'], 'nonsense'),
+], ids=['file', 'assignment'])
+def test_ros_arguments_that_cannot_be_read_are_named(graph, arguments, words) -> None:
+    node = graph.start(NODE, arguments=arguments)
+    assert node.wait() == 1
+    [line] = [line for line in node.output.splitlines() if line.startswith('segment: ')]
+    assert words in line
+    assert 'Traceback' not in node.output
+
+
+@pytest.mark.parametrize(('parameters', 'words'), [
+    ({'backend': 'tflite'}, "segment: backend is 'tflite': choose auto"),
+    ({'min_confidence': 1.5}, 'min_confidence out of range Min: 0.0, Max: 1.0, value: 1.5'),
+    ({'input_height': 'tall'}, "'input_height' to 'tall' of type 'STRING', expecting type"),
+], ids=['choice', 'range', 'type'])
+def test_a_wrong_parameter_at_start_is_one_line_and_exit_1(graph, parameters, words) -> None:
+    node = start(graph, parameters, ready=False)
+    assert node.wait() == 1
+    assert words in node.output
+    assert 'Traceback' not in node.output
+
+
+def test_parameters_are_described_and_changed_live_or_refused_with_the_reason(graph) -> None:
+    start(graph)
+    described = graph.call(DescribeParameters, '/segment/describe_parameters',
+                           DescribeParameters.Request(names=['backend', 'min_confidence']))
+    assert described.descriptors[0].read_only
+    assert described.descriptors[0].description == 'what runs the network'
+    assert described.descriptors[1].floating_point_range[0].to_value == 1.0
+
+    assert not change(graph, 'backend', 'torch').successful
+    refused = change(graph, 'min_confidence', 7.0)
+    assert not refused.successful
+    assert 'min_confidence out of range Min: 0.0, Max: 1.0, value: 7.0' in refused.reason
+
+    outlet = graph.publisher('image', Image)
+    inbox = graph.subscribe('/segment/label', Image)
+    before = graph.exchange(outlet, make_image(), inbox)
+    assert set(before.data) != {255}
+    assert change(graph, 'min_confidence', 1).successful  # an integer will do
+    after = graph.exchange(outlet, make_image(stamp=(99, 0)), inbox)
+    assert (np.asarray(after.data, np.uint8) == 255).mean() > 0.9
+
+
+COMPILING = """
+import sys
+from lednet_ros.segmentation import engine_build as child_build
+# There is no GPU here: the child only sleeps, as one that builds an engine would seem to.
+child_build._command = lambda *_: [sys.executable, '-c', {child!r}]
+from lednet_ros.nodes.segment import segment_node
+segment_node.needed_build = lambda checkpoint, config: child_build.ChildBuild(None, config)
+sys.exit(segment_node.main())
+"""
+
+
+def test_while_an_engine_builds_the_node_reports_answers_and_ends_in_time(graph, within) -> None:
+    child = ("import os, time; print('{\"stage\": \"pid %d\"}' % os.getpid(), flush=True); "
+             'time.sleep(600)')
+    node = graph.start([sys.executable, '-c', COMPILING.format(child=child)], SMALL)
+    inbox = graph.subscribe('/diagnostics', DiagnosticArray)
+    inbox.wait(2)
+    engine = values(inbox.wait_for(lambda a: 'pid' in values(a, 'segment: engine')['message']),
+                    'segment: engine')
+    assert engine['state'] == 'compiling'
+    assert get_state(graph) == State.PRIMARY_STATE_UNCONFIGURED
+    pid = int(engine['message'].split('pid ')[1])
+    assert Path(f'/proc/{pid}').exists()
+    with within(2.0):
+        assert node.stop(signal.SIGINT) == 0
+    assert not Path(f'/proc/{pid}').exists()
+
+
+LOADING = """
+import time
+
+class Loading(Segmenter):
+    def __init__(self, *args):
+        time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=['SIGINT', 'SIGTERM'])
+def test_while_the_network_is_loaded_the_node_reports_and_ends_in_time_and_in_silence(
+    graph, within, number
+) -> None:
+    """The node's own code, with a Segmenter that takes its time, as one on a slow disk."""
+    node = graph.start(node_with('Loading', LOADING), {**SMALL, 'diagnostics.period_s': 0.2})
+    inbox = graph.subscribe('/diagnostics', DiagnosticArray)
+    engines = [values(a, 'segment: engine') for a in inbox.wait(3)]
+    assert {(e['level'], e['message'], e['state']) for e in engines} == {
+        ('1', 'configuring', 'configuring')}
+    with within(2.0):
+        assert node.stop(number) == 0
+    assert node.output == ''
+
+
+def test_a_signal_while_a_manager_configures_the_node_ends_it_in_silence(graph) -> None:
+    node = graph.start(node_with('Loading', LOADING), {**SMALL, 'autostart': False})
+    client = graph.node.create_client(ChangeState, '/segment/change_state')
+    graph.wait_until(client.service_is_ready, WITHIN_S, 'no service')
+    request = ChangeState.Request()
+    request.transition.id = Transition.TRANSITION_CONFIGURE
+    client.call_async(request)
+    inbox = graph.subscribe('/diagnostics', DiagnosticArray)
+    inbox.wait_for(lambda a: values(a, 'segment: engine')['message'] == 'configuring')
+    assert node.stop(signal.SIGINT) == 0
+    assert node.output == ''
+
+
+BROKEN = """
+class Broken(Segmenter):
+    def segment(self, *args, **more):
+        raise RuntimeError('no room')
+    def close(self):
+        print('given back', flush=True)
+        super().close()
+"""
+
+
+def test_a_network_that_does_not_run_is_given_back(graph) -> None:
+    node = graph.start(node_with('Broken', BROKEN), SMALL)
+    assert 'not configured: RuntimeError: no room' in graph.wait_for_output(
+        node, 'not configured')
+    assert 'given back' in node.output
+
+
+DEAF = """
+listen, calls = segment_node.SegmentNode._listen, []
+
+def _listen(self):
+    calls.append(1)
+    if len(calls) == 1:
+        raise RuntimeError('no room')
+    listen(self)
+
+segment_node.SegmentNode._listen = _listen
+"""
+
+
+def test_a_node_that_cannot_listen_says_so_and_can_be_activated_again(graph) -> None:
+    node = graph.start(node_with('Segmenter', DEAF), SMALL)
+    assert 'not activated: RuntimeError: no room' in graph.wait_for_output(
+        node, 'not activated')
+    assert get_state(graph) == State.PRIMARY_STATE_INACTIVE
+    for transition in (Transition.TRANSITION_CLEANUP, Transition.TRANSITION_CONFIGURE,
+                       Transition.TRANSITION_ACTIVATE):
+        assert change_state(graph, transition)
+    graph.exchange(graph.publisher('image', Image), make_image(),
+                   graph.subscribe('/segment/label', Image))
+
+
+SLOW = """
+import os, time
+segment_node.CLEAN_UP_WITHIN_S = 1.0
+
+class Slow(Segmenter):
+    calls = 0
+    def segment(self, *args, **more):
+        Slow.calls += 1
+        if Slow.calls == 2:  # the first camera image
+            print('at it', flush=True)
+            while not os.path.exists({until!r}):
+                time.sleep(0.01)
+        return super().segment(*args, **more)
+"""
+
+
+def show_until(node, words, outlet) -> None:
+    """Publish images until the node has written something."""
+    until_s = time.monotonic() + WITHIN_S
+    while words not in node.output:
+        assert time.monotonic() < until_s, node.describe()
+        outlet.publish(make_image(stamp=(1, 0)))
+        time.sleep(0.05)
+
+
+def test_a_frame_from_before_deactivation_is_not_published_after_it(graph, tmp_path) -> None:
+    go_on = tmp_path / 'go on'
+    node = graph.start(node_with('Slow', SLOW.format(until=str(go_on))), SMALL)
+    graph.wait_for_output(node, 'ready: ')
+    outlet, inbox = graph.publisher('image', Image), graph.subscribe('/segment/label', Image)
+    show_until(node, 'at it', outlet)
+    assert change_state(graph, Transition.TRANSITION_DEACTIVATE)
+    assert change_state(graph, Transition.TRANSITION_ACTIVATE)
+    go_on.touch()
+    label = graph.exchange(outlet, make_image(stamp=(2, 0)), inbox)
+    assert label.header.stamp.sec == 2
+    assert [m.header.stamp.sec for m in inbox.messages if m.header.stamp.sec == 1] == []
+    report = wait_for_camera(graph.subscribe('/diagnostics', DiagnosticArray),
+                             lambda c: int(c['segmented']) >= 1)
+    assert int(report['dropped']) >= 1
+
+
+def test_a_network_that_hangs_is_named_when_it_is_to_be_given_back(graph, within) -> None:
+    node = graph.start(node_with('Slow', SLOW.format(until='/never')), SMALL)
+    graph.wait_for_output(node, 'ready: ')
+    outlet = graph.publisher('image', Image)
+    graph.subscribe('/segment/label', Image)
+    show_until(node, 'at it', outlet)
+    assert change_state(graph, Transition.TRANSITION_DEACTIVATE)
+    assert not change_state(graph, Transition.TRANSITION_CLEANUP)
+    assert get_state(graph) == State.PRIMARY_STATE_INACTIVE
+    assert 'not cleaned up: the network hangs' in node.output
+    inbox = graph.subscribe('/diagnostics', DiagnosticArray)
+    engine = values(inbox.wait(1)[0], 'segment: engine')
+    assert engine['level'] == '2'
+    assert 'the network hangs' in engine['message']
+    with within(5.0):
+        assert node.stop(signal.SIGINT) == 0
+
+
+def test_while_torch_tensorrt_is_imported_the_node_reports(graph, tmp_path) -> None:
+    """That takes half a minute on a Jetson; whether an engine is needed cannot be told before."""
+    program = f"""
+import os, sys, time
+from lednet_ros.nodes.segment import segment_node
+def needed_build(checkpoint, config):
+    while not os.path.exists({str(tmp_path / 'imported')!r}):
+        time.sleep(0.02)
+segment_node.needed_build = needed_build
+sys.exit(segment_node.main())
+"""
+    node = graph.start([sys.executable, '-c', program], {**SMALL, 'backend': 'torch'})
+    inbox = graph.subscribe('/diagnostics', DiagnosticArray)
+    inbox.wait_for(lambda a: values(a, 'segment: engine')['message'] == 'configuring')
+    (tmp_path / 'imported').touch()
+    graph.wait_for_output(node, 'ready: ')
+
+
+def test_when_the_engine_is_built_the_node_begins(graph) -> None:
+    program = COMPILING.format(child='import time; time.sleep(1)')
+    node = graph.start([sys.executable, '-c', program], {**SMALL, 'backend': 'torch'})
+    graph.wait_for_output(node, 'ready: ')
+    graph.exchange(graph.publisher('image', Image), make_image(),
+                   graph.subscribe('/segment/label', Image))
+
+
+def test_an_engine_that_cannot_be_built_is_an_error_when_asked_for_by_name(graph) -> None:
+    child = "print('{\"error\": \"tensorrt: no room\"}'); raise SystemExit(1)"
+    node = graph.start([sys.executable, '-c', COMPILING.format(child=child)],
+                       {**SMALL, 'backend': 'torch'})
+    assert 'not configured: tensorrt: no room' in graph.wait_for_output(
+        node, 'not configured')
+    engine = values(graph.subscribe('/diagnostics', DiagnosticArray).wait(1)[0], 'segment: engine')
+    assert (engine['level'], engine['message']) == ('2', 'tensorrt: no room')
+
+
+def test_an_engine_that_cannot_be_built_costs_speed_when_nothing_was_asked_for(graph) -> None:
+    child = "print('{\"error\": \"tensorrt: no room\"}'); raise SystemExit(1)"
+    node = graph.start([sys.executable, '-c', COMPILING.format(child=child)], SMALL)
+    assert 'tensorrt: no room: going on without TensorRT' in graph.wait_for_output(
+        node, 'going on')
+    assert 'and tensorrt: no room)' in graph.wait_for_output(node, 'by onnxruntime cpu fp32')

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The grid's memory, on a lattice written by hand: 4 x 4 cells of 1 m, 9 x 9 nodes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lednet_ros.projection.grid import Grid, nodes_per_cell
+from lednet_ros.projection.traversability import BLOCKED, FREE, OBSTACLE, OUT, UNKNOWN
+
+NOTHING = np.full((9, 9), OUT, np.uint8)
+NOWHERE = np.empty((0, 2))
+F, N, O = 0, -1, 100  # noqa: E741 - free, not known, occupied
+
+
+def lattice(**codes: tuple[slice, slice]) -> np.ndarray:
+    """Free nodes, but for those of some rows and columns."""
+    nodes = np.full((9, 9), FREE, np.uint8)
+    for name, where in codes.items():
+        nodes[where] = {'out': OUT, 'unknown': UNKNOWN, 'blocked': BLOCKED}[name]
+    return nodes
+
+
+def test_a_cell_is_free_if_all_of_it_is() -> None:
+    grid = Grid(1.0, 4, 0.0, 2)
+    values = grid.add(lattice(unknown=np.s_[2, 0], out=np.s_[8, :]), NOWHERE, 0.0)
+    # The node between the cells of the first two rows belongs to both.
+    assert values.tolist() == [[N, F, F, F], [N, F, F, F], [F, F, F, F], [N, N, N, N]]
+    assert grid.origin == (-2.0, -2.0)
+
+
+def test_a_cell_is_occupied_by_a_contact_or_a_bit_of_blocked_ground() -> None:
+    grid = Grid(1.0, 4, 0.0, 2)
+    contacts = np.array([[-1.5, 0.5], [1.99, -1.99], [7.0, 0.0]])
+    values = grid.add(lattice(blocked=np.s_[7, 5]), contacts, 0.0)
+    assert values.tolist() == [[F, F, F, O], [F, F, F, F], [O, F, F, F], [F, F, O, F]]
+
+
+def test_without_decay_each_frame_stands_alone() -> None:
+    grid = Grid(1.0, 4, 0.0, 2)
+    grid.add(lattice(), NOWHERE, 0.0)
+    assert (grid.add(NOTHING, NOWHERE, 0.1) == N).all()
+
+
+def test_evidence_fades_until_nothing_is_known() -> None:
+    grid = Grid(1.0, 4, 2.0, 2)
+    contact = np.array([[0.5, 0.5]])
+    for stamp_s in (0.0, 0.005, 0.01):
+        grid.add(lattice(), contact, stamp_s)
+    for stamp_s in (0.5, 1.0, 1.9):
+        values = grid.add(NOTHING, NOWHERE, stamp_s)
+        assert values[2, 2] == O
+        assert values[0, 0] == F
+    assert (grid.add(NOTHING, NOWHERE, 2.02) == N).all()
+
+
+def test_an_obstacle_shows_at_once_and_goes_after_three_sightings_of_free_ground() -> None:
+    grid = Grid(1.0, 4, 100.0, 2)
+    for stamp in range(5):
+        grid.add(lattice(), NOWHERE, stamp * 0.01)
+    assert grid.add(lattice(), np.array([[0.5, 0.5]]), 0.1)[2, 2] == O
+    seen = [grid.add(lattice(), NOWHERE, 0.2 + i * 0.01)[2, 2] for i in range(3)]
+    assert seen == [O, O, F]
+
+
+@pytest.mark.parametrize('stamp_s', [10.0, 50.0], ids=['back', 'not at all'])
+def test_time_that_jumps_back_or_stands_still_forgets_all(stamp_s) -> None:
+    grid = Grid(1.0, 4, 100.0, 2)
+    grid.add(lattice(), NOWHERE, 50.0)
+    assert (grid.add(NOTHING, NOWHERE, stamp_s) == N).all()
+
+
+def test_what_was_free_is_unknown_once_it_is_seen_to_be_unknown_or_hidden() -> None:
+    grid = Grid(1.0, 4, 100.0, 2)
+    for stamp in range(5):
+        grid.add(lattice(), NOWHERE, stamp * 0.01)
+    nodes = lattice(unknown=np.s_[1, 1], out=np.s_[:, 8])
+    nodes[5:, 4:7] = OBSTACLE  # hidden behind what stands at the contact
+    values = grid.add(nodes, np.array([[0.5, 0.5]]), 0.1)
+    # What is only out of view is remembered.
+    assert values.tolist() == [[N, F, F, F], [F, F, F, F], [F, N, O, N], [F, N, N, N]]
+
+
+def test_a_large_cell_is_looked_at_closely() -> None:
+    assert [nodes_per_cell(r) for r in (0.05, 0.1, 0.11, 0.2, 1.0)] == [2, 2, 4, 4, 20]
+    grid = Grid(1.0, 4, 0.0)
+    nodes = np.full((81, 81), FREE, np.uint8)
+    nodes[3] = BLOCKED
+    nodes[33, 33] = UNKNOWN
+    values = grid.add(nodes, NOWHERE, 0.0)
+    assert values.tolist() == [[O, O, O, O], [F, N, F, F], [F, F, F, F], [F, F, F, F]]
+
+
+def test_the_grid_rolls_along_and_keeps_what_stays_in_it() -> None:
+    grid = Grid(1.0, 4, 100.0, 2)
+    grid.add(NOTHING, np.array([[0.5, 0.5], [-1.5, 0.5]]), 0.0)
+    values = grid.add(NOTHING, NOWHERE, 0.1, x=1.2, y=-0.9)
+    assert grid.origin == (-1.0, -3.0)
+    assert np.argwhere(values == O).tolist() == [[3, 1]]
+    values = grid.add(NOTHING, NOWHERE, 0.2)  # and back: what has left is forgotten
+    assert np.argwhere(values == O).tolist() == [[2, 2]]
+    assert (grid.add(NOTHING, NOWHERE, 0.3, x=50.0) == N).all()
+
+
+@pytest.mark.parametrize(('yaw', 'cell'), [(0.0, (2, 3)), (np.pi / 2, (3, 1)), (np.pi, (1, 0)),
+                                           (-np.pi / 2, (0, 2))])
+def test_what_the_robot_sees_is_turned_into_the_grid_s_frame(yaw, cell) -> None:
+    grid = Grid(1.0, 4, 100.0, 2)
+    nodes = np.full((9, 9), OUT, np.uint8)
+    nodes[4:7, 6:9] = FREE  # the cell a metre ahead and a bit to the left
+    values = grid.add(nodes, np.array([[1.5, 0.5]]), 0.0, x=20.0, y=-30.0, yaw=yaw)
+    assert np.argwhere(values == O).tolist() == [list(cell)]
+    values = Grid(1.0, 4, 100.0, 2).add(nodes, NOWHERE, 0.0, x=20.0, y=-30.0, yaw=yaw)
+    assert np.argwhere(values == F).tolist() == [list(cell)]
