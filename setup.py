@@ -60,6 +60,7 @@ setup(
             'lednet_evaluate = lednet_ros.cli.console_scripts:lednet_evaluate',
             'lednet_compile = lednet_ros.cli.console_scripts:lednet_compile',
             'lednet_doctor = lednet_ros.cli.console_scripts:lednet_doctor',
+            'lednet_export = lednet_ros.cli.console_scripts:lednet_export',
         ],
     },
 )

@@ -48,12 +48,13 @@ def self_check(
     height: int,
     width: int,
     batch: int = 1,
+    label_of_class: np.ndarray | None = None,
 ) -> SelfCheck:
     """Compare a program's labels with those of the network in fp32.
 
     `run` takes `batch` frames, uint8 (N, H, W, 3) RGB, and returns their labels, integer
-    (N, H, W). The network runs on the CPU: on a GPU, libraries that only this needs would stay in
-    its memory.
+    (N, H, W): of class ids, or of what `label_of_class`, uint8 (classes,), makes of them. The
+    network runs on the CPU: on a GPU, libraries that only this needs would stay in its memory.
     """
     graph = ScoreGraph(copy.deepcopy(checkpoint.network), checkpoint.preprocessing)
     graph = graph.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
@@ -62,6 +63,8 @@ def self_check(
     same = decided = 0
     for frame, label in zip(frames, labels, strict=True):  # one by one: scores take memory
         expected, clear = _reference(graph, frame)
+        if label_of_class is not None:
+            expected = label_of_class[expected]
         same += int((label == expected)[clear].sum())
         decided += int(clear.sum())
     return SelfCheck(same / decided if decided else 0.0, decided / labels.size)
