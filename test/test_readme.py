@@ -30,27 +30,6 @@ def test_its_python_and_yaml_blocks_run_one_after_another(tmp_path, monkeypatch)
     assert Path('orchard.safetensors').stat().st_size > 3e6
 
 
-def rows_of(heading: str) -> list[tuple[str, str, str]]:
-    """The parameters of a section's table: name, default, text."""
-    section = README.split(f'\n## {heading}')[1].split('\n## ')[0]
-    rows = re.findall(r'^\| `([\w.]+)` \| `(.*?)` \| (.*?) \|$', section, re.M)
-    return [(name, default.strip("'"), text) for name, default, text in rows]
-
-
-def test_its_table_of_parameters_is_the_node_s() -> None:
-    pytest.importorskip('rclpy', reason='needs ROS 2')
-    from lednet_ros.nodes.segment.segment_node import PARAMETERS
-    assert rows_of('Parameters') == [
-        (p.name, str(p.default), p.description) for p in PARAMETERS]
-
-
-def test_its_table_of_the_ground_s_parameters_is_the_node_s() -> None:
-    pytest.importorskip('rclpy', reason='needs ROS 2')
-    from lednet_ros.nodes.ground.ground_node import PARAMETERS
-    assert rows_of('Ground for planners') == [
-        (p.name, str(p.default), p.description) for p in PARAMETERS]
-
-
 def test_its_table_of_versions_is_the_code_s() -> None:
     assert table() in README
 

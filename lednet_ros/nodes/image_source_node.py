@@ -38,22 +38,33 @@ from lednet_ros.nodes.shared.process import run
 from lednet_ros.nodes.shared.qos import make_publisher, unread_overrides
 
 PARAMETERS = (
-    Param('source', '', 'a directory of images, a video file, or the number of a webcam'),
-    Param('rate_hz', 0.0, "frames per second; 0: the video's or webcam's own, 10 for images",
-          between=(0.0, 1000.0)),
-    Param('loop', True, 'start again after the last frame; false: end the node there'),
-    Param('first_frame', 0, 'of a video or directory, counted from 0', between=(0, 2**31 - 1)),
-    Param('last_frame', -1, 'the last one played, counted from 0; -1: to the end',
+    Param('source', '',
+          'What is played: a directory of images, a video file, or the number of a webcam.'),
+    Param('rate_hz', 0.0,
+          "Frames published in a second. 0 takes the video's or webcam's own rate, and 10 for a "
+          'directory of images.', between=(0.0, 1000.0)),
+    Param('loop', True,
+          'Start again after the last frame. If it is false, the node ends there.'),
+    Param('first_frame', 0,
+          'First frame of a video or directory that is played, counted from 0.',
+          between=(0, 2**31 - 1)),
+    Param('last_frame', -1,
+          'Last frame that is played, counted from 0. -1 plays to the end.',
           between=(-1, 2**31 - 1)),
-    Param('frame_id', 'camera', "the camera's coordinate frame, in every header"),
-    Param('height', 0, 'of the published image; 0, with width 0: as it comes',
-          between=(0, MAX_SIDE)),
-    Param('width', 0, 'of the published image; 0, with height 0: as it comes',
-          between=(0, MAX_SIDE)),
-    Param('camera_info_file', '', "camera_calibration's YAML; empty: a pinhole camera"),
-    Param('horizontal_fov_deg', 60.0, 'field of view of the pinhole camera',
-          between=(1.0, 179.0)),
-    Param('wait_for_subscriber', False, 'hold the first frame back until someone listens'),
+    Param('frame_id', 'camera', "The camera's coordinate frame in the header of each message."),
+    Param('height', 0,
+          'Height of the published images in pixels. 0, together with width 0, keeps the size of '
+          'the source.', between=(0, MAX_SIDE)),
+    Param('width', 0,
+          'Width of the published images in pixels. 0, together with height 0, keeps the size of '
+          'the source.', between=(0, MAX_SIDE)),
+    Param('camera_info_file', '',
+          'YAML file of camera_calibration to publish as CameraInfo. If it is empty, a pinhole '
+          'camera is published.'),
+    Param('horizontal_fov_deg', 60.0,
+          'Horizontal field of view of the pinhole camera in degrees.', between=(1.0, 179.0)),
+    Param('wait_for_subscriber', False,
+          'Hold the first frame back until the image topic has a subscriber.'),
 )
 
 POLL_S = 0.02    # for the first subscriber; Humble has no event for it

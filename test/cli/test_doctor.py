@@ -161,7 +161,7 @@ def test_the_report_of_this_machine_is_true(tmp_path) -> None:
 def test_without_home_ros_and_all_that_pip_installs_it_says_so() -> None:
     """As in a bare container: -S leaves out what is installed."""
     done = run({'PATH': '/usr/bin'}, '-S', '-c', (
-        'import sys; from lednet_ros import doctor; '
+        'import sys; from lednet_ros.cli import doctor; '
         'doctor.probe = lambda name: {"raised": "ModuleNotFoundError: No module named '
         "'x'\", \"is_missing\": 'rclpy' if name == 'ros' else 'x'}; sys.exit(doctor.main([]))"))
     assert done.returncode == 1, done.stderr

@@ -78,7 +78,7 @@ def test_the_authors_files_are_read_however_they_were_saved(tmp_path, authors, w
     (lambda s: s.update({'encoder.initial_block.bn.num_batches_tracked': torch.tensor(7)}),
      'its decoder was never trained'),
     (lambda s: (s.clear(), s.update(load_checkpoint(default_checkpoint()).network.state_dict())),
-     r"in this package's names: save it with lednet_ros\.checkpoint\.save_checkpoint"),
+     r"in this package's names: save it with lednet_ros\.model\.checkpoint\.save_checkpoint"),
 ], ids=['2.29 M', '1.46 M', 'ImageNet', 'first stage', 'ours'])
 def test_other_networks_of_the_name_are_refused_by_name(tmp_path, authors, change, words) -> None:
     state = dict(authors)

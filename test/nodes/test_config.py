@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,15 +13,14 @@ import yaml
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
-from lednet_ros.nodes.ground import ground_node
-from lednet_ros.nodes.segment.segment_node import PARAMETERS
+from lednet_ros.nodes import image_source_node
+from lednet_ros.nodes.ground import parameters as ground
+from lednet_ros.nodes.segment.parameters import PARAMETERS
 from lednet_ros.nodes.shared.dds_profile import config_file
 from lednet_ros.nodes.shared.parameters import Param
 
-ROWS = [pytest.param(file, row, id=f'{file} {row.name}')
-        for file, rows in (('segment.yaml', PARAMETERS), ('ground.yaml', ground_node.PARAMETERS))
-        for row in rows]
-
+WRITE_DOCS = Path(__file__).parents[2] / 'tools' / 'write_docs.py'
+TABLES = (*PARAMETERS, *ground.PARAMETERS, *image_source_node.PARAMETERS)
 
 def parameters_of(name: str, nodes: str = '/**') -> dict[str, Any]:
     """Read a parameter file; nested names joined by dots."""
@@ -36,16 +37,8 @@ def parameters_of(name: str, nodes: str = '/**') -> dict[str, Any]:
     return flat(content[nodes]['ros__parameters'])
 
 
-def limits(row: Param) -> str:
-    """Give the words that a comment ends with."""
-    words = [f'{row.between[0]:g} to {row.between[1]:g}'] if row.between else []
-    words += ['live'] if row.live else []
-    text = f': {", ".join(row.choices)}' if row.choices else ''
-    return text + (f' ({"; ".join(words)})' if words else '')
-
-
 @pytest.mark.parametrize(('file', 'nodes', 'rows'), [
-    ('segment.yaml', '/**', PARAMETERS), ('ground.yaml', '/**/ground', ground_node.PARAMETERS)])
+    ('segment.yaml', '/**', PARAMETERS), ('ground.yaml', '/**/ground', ground.PARAMETERS)])
 def test_a_template_holds_each_parameter_with_its_default(file, nodes, rows) -> None:
     expected = {row.name: row.default for row in rows}
     found = parameters_of(file, nodes)
@@ -55,12 +48,18 @@ def test_a_template_holds_each_parameter_with_its_default(file, nodes, rows) -> 
     assert list(found) == list(expected)
 
 
-@pytest.mark.parametrize(('file', 'row'), ROWS)
-def test_a_template_describes_each_parameter(file: str, row: Param) -> None:
-    text = config_file(file).read_text(encoding='utf-8')
-    lines = [line.strip() for line in text.splitlines()]
-    assert f'# {row.description}{limits(row)}' in lines
-    assert re.search(rf'^ *(# )?{row.name.rsplit(".", 1)[-1]}:', text, re.MULTILINE)
+def test_what_is_made_of_the_tables_is_up_to_date() -> None:
+    """tools/write_docs.py writes config/*.yaml and docs/parameters.md."""
+    done = subprocess.run([sys.executable, str(WRITE_DOCS), '--check'], capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize('row', TABLES, ids=lambda row: row.name)
+def test_a_description_is_a_sentence(row: Param) -> None:
+    """It is what `ros2 param describe` says."""
+    assert row.description[0].isupper()
+    assert row.description.endswith('.')
 
 
 def test_demo_yaml_sets_only_what_exists() -> None:

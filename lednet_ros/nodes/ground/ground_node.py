@@ -25,13 +25,14 @@ from lednet_ros.common.command import command
 from lednet_ros.common.errors import ConfigError, LednetRosError
 from lednet_ros.nodes.ground.diagnostics import GroundView, InputView, latency_status, view_status
 from lednet_ros.nodes.ground.messages import GridMessage, PointsMessage, make_scan
+from lednet_ros.nodes.ground.parameters import PARAMETERS
 from lednet_ros.nodes.segment.diagnostics import make_status, reporter
 from lednet_ros.nodes.shared.camera_info import BadCameraInfo, camera_of
 from lednet_ros.nodes.shared.endpoints import type_name, wrong_publisher
 from lednet_ros.nodes.shared.image_messages import BadImage, decode_mono8
 from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, mismatch
 from lednet_ros.nodes.shared.latency import TOTAL, Latency
-from lednet_ros.nodes.shared.parameters import Param, declare, value_of
+from lednet_ros.nodes.shared.parameters import declare, value_of
 from lednet_ros.nodes.shared.process import run
 from lednet_ros.nodes.shared.qos import make_publisher, subscription_qos, unread_overrides
 from lednet_ros.nodes.shared.stamp_join import StampJoin
@@ -40,47 +41,6 @@ from lednet_ros.nodes.shared.tf import Buffer, NoPose, Transforms
 from lednet_ros.nodes.shared.time_jump import call_on_jump_back
 from lednet_ros.nodes.shared.waiting import WaitingLine
 from lednet_ros.projection import Ground, GroundConfig, Pose, Traversability
-
-POSE_SOURCES = ('auto', 'tf', 'parameters')
-
-PARAMETERS = (
-    Param('traversability', 'camvid', 'camvid, cityscapes, or a YAML file like theirs: what each '
-          'class is to a planner'),
-    Param('min_confidence', 0.0, 'a less certain pixel is unknown; above 0, confidence is joined '
-          'too', between=(0.0, 1.0), live=True),
-    Param('rectified', False, 'labels are of rectified images: P of camera_info holds'),
-    Param('robot_frame', 'base_link', 'frame of the outputs; it lies on the ground, z up '
-          '(base_footprint, where base_link does not)'),
-    Param('pose_source', 'auto', 'of the camera; auto: TF where tf2_ros is installed, else the '
-          'parameters', choices=POSE_SOURCES),
-    Param('tf_timeout_s', 0.2, 'how long a label image waits for the transforms of its stamp, by '
-          "the node's clock and the wall's; 0: not at all", between=(0.0, 10.0), live=True),
-    Param('camera.height', 0.0, 'above the ground in m; 0: not given', between=(0.0, 1000.0),
-          live=True),
-    Param('camera.roll', 0.0, 'in rad; above 0: the right side is down', between=(-3.15, 3.15),
-          live=True),
-    Param('camera.pitch', 0.0, 'in rad; above 0: looks down', between=(-3.15, 3.15), live=True),
-    Param('camera.yaw', 0.0, 'in rad; above 0: looks left', between=(-3.15, 3.15), live=True),
-    Param('camera.x', 0.0, "in m before the robot frame's origin", between=(-1000.0, 1000.0),
-          live=True),
-    Param('camera.y', 0.0, 'in m to its left', between=(-1000.0, 1000.0), live=True),
-    Param('min_range', 0.0, "in m from below the camera; nearer is left out: the robot's bonnet",
-          between=(0.0, 1000.0)),
-    Param('max_range', 20.0, 'in m from below the camera; farther is left out',
-          between=(0.1, 1000.0)),
-    Param('grid.frame', '', 'one that stays, such as odom: the grid remembers; empty: the '
-          "robot's, of the newest image"),
-    Param('grid.resolution', 0.1, "a cell's side in m", between=(0.01, 10.0)),
-    Param('grid.size', 20.0, "the grid's side in m; the robot is in the middle",
-          between=(0.1, 1000.0)),
-    Param('grid.decay_s', 2.0, 'after it was last seen, a cell is unknown again',
-          between=(0.0, 3600.0)),
-    Param('free_space.angle_increment', 0.0087, 'between two beams in rad',
-          between=(0.001, 0.2)),
-    Param('diagnostics.period_s', 1.0, 'between two reports', between=(0.1, 60.0)),
-    Param('diagnostics.stale_after_s', 5.0, 'silence after which an input is stale',
-          between=(0.1, 3600.0), live=True),
-)
 
 OUTPUTS = {'points': PointCloud2, 'grid': OccupancyGrid, 'free_space': LaserScan}
 INPUTS = {'label': Image, 'camera_info': CameraInfo, 'confidence': Image}

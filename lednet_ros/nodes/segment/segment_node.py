@@ -35,6 +35,7 @@ from lednet_ros.nodes.segment.engine_status import (
 )
 from lednet_ros.nodes.segment.latest_frame import LatestFrames
 from lednet_ros.nodes.segment.outputs import make_images
+from lednet_ros.nodes.segment.parameters import PARAMETERS
 from lednet_ros.nodes.segment.reports import Reports, Snapshot
 from lednet_ros.nodes.shared.camera_info import (
     BadCameraInfo,
@@ -50,54 +51,13 @@ from lednet_ros.nodes.shared.image_messages import (
 from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, make_label_info
 from lednet_ros.nodes.shared.latency import TOTAL, Latency
 from lednet_ros.nodes.shared.library_log import LibraryLog
-from lednet_ros.nodes.shared.parameters import Param, declare, value_of
+from lednet_ros.nodes.shared.parameters import declare, value_of
 from lednet_ros.nodes.shared.process import run
 from lednet_ros.nodes.shared.qos import unread_overrides
 from lednet_ros.nodes.shared.stamps import age_of, going_back
 from lednet_ros.nodes.shared.time_jump import call_on_jump_back
 from lednet_ros.segmentation import Segmentation, Segmenter, SegmenterConfig
-from lednet_ros.segmentation.config import (
-    BACKENDS,
-    FITS,
-    MAX_INPUT_SIZE,
-    OUTPUT_SIZES,
-    PRECISIONS,
-)
 from lednet_ros.segmentation.engine_build import ChildBuild, needed_build
-
-TRANSPORTS = ('raw', 'compressed')
-
-PARAMETERS = (
-    Param('checkpoint', '', 'checkpoint file; empty: the one that comes with the package'),
-    Param('backend', 'auto', 'what runs the network', choices=BACKENDS),
-    Param('device', 'auto', "'auto', 'cpu' or 'cuda:N'"),
-    Param('precision', 'auto', 'auto is fp16 on CUDA and fp32 on the CPU', choices=PRECISIONS),
-    Param('input_height', 0, "of the network's input; 0: the checkpoint's",
-          between=(0, MAX_INPUT_SIZE)),
-    Param('input_width', 0, "of the network's input; 0: the checkpoint's",
-          between=(0, MAX_INPUT_SIZE)),
-    Param('fit', 'letterbox', "keep the image's shape or fill the input", choices=FITS),
-    Param('cameras', [''], 'camera names, one topic <camera>/image each; empty: one, image'),
-    Param('image_transport', 'raw', 'compressed: JPEG or PNG on <image topic>/compressed',
-          choices=TRANSPORTS),
-    Param('output_size', 'camera', "label images of the camera's size or the network's input's",
-          choices=OUTPUT_SIZES),
-    Param('min_confidence', 0.0, 'a less certain pixel becomes 255', between=(0.0, 1.0),
-          live=True),
-    Param('overlay_alpha', 0.5, 'how much the overlay shows of the colours', between=(0.0, 1.0),
-          live=True),
-    Param('max_rate_hz', 0.0, 'images segmented a second and camera; 0: no limit',
-          between=(0.0, 1000.0), live=True),
-    Param('lazy', True, "let the camera's images be while nobody listens to an output",
-          live=True),
-    Param('engine_cache_dir', '', 'where compiled programs are kept; empty: ~/.cache/lednet_ros'),
-    Param('autostart', True, 'configure and activate at start; false: a manager does'),
-    Param('diagnostics.period_s', 1.0, 'between two reports', between=(0.1, 60.0)),
-    Param('diagnostics.max_latency_ms', 0.0, 'WARN above this p95 from stamp to label; 0: never',
-          between=(0.0, 1e6), live=True),
-    Param('diagnostics.stale_after_s', 5.0, 'silence after which a camera is stale',
-          between=(0.1, 3600.0), live=True),
-)
 
 T = TypeVar('T')
 
