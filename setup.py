@@ -28,7 +28,7 @@ setup(
     packages=find_packages(include=['lednet_ros', 'lednet_ros.*']),
     package_data={'lednet_ros': ['py.typed', 'model/label_sets/*.yaml', 'model/weights/*',
                                  'projection/traversability/*.yaml',
-                                 'training/recipes/*.yaml']},
+                                 'datasets/descriptors/*.yaml', 'training/recipes/*.yaml']},
     data_files=[
         ('share/ament_index/resource_index/packages', ['resource/lednet_ros']),
         ('share/lednet_ros', ['package.xml']),
@@ -43,7 +43,7 @@ setup(
                       *unless_there('cv2', 'opencv-python-headless>=4.5')],
     extras_require={
         'test': ['pytest', 'pytest-timeout', 'hypothesis'],  # colcon test looks here
-        'training': ['tensorboard>=2.10', 'cityscapesscripts>=2.2'],
+        'training': ['tensorboard>=2.10'],
     },
     zip_safe=False,
     entry_points={

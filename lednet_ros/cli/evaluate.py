@@ -36,7 +36,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "category IoU as in the paper's Table 3, counted as Cityscapes' evaluator does, at the "
         "label images' full size.")
     parser.add_argument('--data', type=expanded, required=True, metavar='DIR',
-                        help='Cityscapes, CamVid, or images/, labels/ and labels.yaml')
+                        help='Cityscapes, CamVid, images/, labels/ and labels.yaml, or a '
+                        'data.yaml')
     parser.add_argument('--split', default='val')
     parser.add_argument('--every', type=int, default=1, metavar='N',
                         help='score each Nth image only: neighbours in a drive are much alike')

@@ -47,13 +47,15 @@ def _say(error: BaseException) -> int:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog='lednet_train', description='Train LEDNet on Cityscapes, CamVid, or images/, labels/ '
-        'and labels.yaml of your own. Stopped, the same command goes on. Several GPUs: torchrun '
+        prog='lednet_train', description='Train LEDNet on Cityscapes, CamVid, images/, labels/ '
+        'and labels.yaml of your own, or what a data.yaml describes (docs/datasets.md). Stopped, '
+        'the same command goes on. Several GPUs: torchrun '
         '--nproc-per-node N -m lednet_ros.cli.train ...')
     parser.add_argument('--recipe', default='camvid', metavar='NAME',
                         help='camvid, fine_tune (with --init), paper, or a YAML file '
                         '(default: %(default)s)')
-    parser.add_argument('--data', type=expanded, required=True, metavar='DIR')
+    parser.add_argument('--data', type=expanded, required=True, metavar='DIR',
+                        help='the data set, or the YAML file that describes it')
     parser.add_argument('--output', type=expanded, metavar='DIR',
                         help='gets best.safetensors, last.safetensors and what is needed to go on')
     parser.add_argument('--init', metavar='FILE',
@@ -189,7 +191,7 @@ def _train_on(
         output = Output(directory, {
             **recipe.to_dict(), 'init': init.sha256 if init else None,
             'labels': train.labels.to_dict(),
-            **{name: [str(p.image.relative_to(data.root)) for p in data.pairs]
+            **{name: [os.path.relpath(p.image, data.root) for p in data.pairs]
                for name, data in (('data', train), ('val data', val))}})
 
     def read_all() -> tuple[DataReport, list[str]]:

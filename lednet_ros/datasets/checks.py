@@ -151,13 +151,16 @@ def refuse_binary_masks(data: DataSet, values: np.ndarray) -> None:
 
     `values`: integer (256,), pixels by what label images' files hold.
     """
-    others = [i for i in scored_ids(data.labels) if i != 0]
+    if data.colors or data.to_id[UNLABELLED] != UNLABELLED:  # it says itself what 255 is
+        return
+    others = [i for i in scored_ids(data.labels) if i != data.to_id[0]]
     if others and np.flatnonzero(values).tolist() == [0, UNLABELLED]:
         names = ' or '.join(data.labels.names[i] for i in others[:4])
         raise DataError(
             f'{data.root} {data.split}: the label images hold 0 and 255 only, and 255 means not '
             f'labelled, so nothing is {names}: write the id of what they mark instead of 255'
-            + (f', {others[0]} for {names}' if len(others) == 1 else ''))
+            + (f', {others[0]} for {names}' if len(others) == 1 else '')
+            + ', or give that class "id: 255" in a data.yaml')
 
 
 def classes_without_pixels(labels: LabelSet, pixels: np.ndarray) -> list[str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Labelled images on disk: three layouts, one way to read them.
+"""Labelled images on disk: what a data.yaml describes, or one of three layouts.
 
 cityscapes  leftImg8bit/SPLIT/CITY/*_leftImg8bit.png  gtFine/SPLIT/CITY/*_gtFine_labelIds.png
             and gtCoarse/train_extra for the 20 000 coarsely labelled images
@@ -12,27 +12,22 @@ A labels.yaml in the first two means classes of one's own there too, with ids in
 
 from __future__ import annotations
 
-import glob
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from lednet_ros.common.errors import DataError
-from lednet_ros.datasets.faults import faults_named
-from lednet_ros.images.encodings import (
-    LabelImage,
-    SeveralChannels,
-    read_label_image,
-    read_oriented_image,
-)
+from lednet_ros.datasets.classes import identity
+from lednet_ros.datasets.data_set import DataSet, Pair
+from lednet_ros.datasets.descriptor import NAME, builtin_classes, described, open_descriptor
 from lednet_ros.images.sources import IMAGE_SUFFIXES, natural
 from lednet_ros.model.labels import UNLABELLED, LabelSet, builtin_label_set
 
+__all__ = ['DataSet', 'Pair', 'open_data_set']
+
 LABELS = 'labels.yaml'
-UNKNOWN = 254  # in DataSet.to_id: a value that a label image may not hold
 
 # Names in lists of classes, by their letters: what is no class, and what only the list of CamVid's
 # 32 classes has, which its arrangement of 11 joins.
@@ -43,119 +38,20 @@ _OF_CAMVIDS_32 = {'columnpole', 'lanemkgsdriv', 'suvpickuptruck'}
 Meaning = tuple[LabelSet, np.ndarray, str]  # of values: see DataSet's labels, to_id, labels_from
 
 
-@dataclass(frozen=True)
-class Pair:
-    """An image and its label image."""
-
-    image: Path
-    label: Path
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """One split: pairs of files, and what the label images' values mean."""
-
-    root: Path
-    split: str
-    labels: LabelSet
-    pairs: tuple[Pair, ...]
-    to_id: np.ndarray  # uint8 (256,): file value -> class id, 255: not scored, 254: unknown
-    labels_from: str   # where the label set comes from, for people
-    left_out: tuple[str, ...] = ()  # what lies beside the pairs, likewise
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the image, uint8 (H, W, 3) RGB, and its labels, uint8 (H, W), 255 not scored.
-
-        Raises DataError naming the file.
-        """
-        image, values = self.read_values(index)
-        return image, self.to_id[values]
-
-    def read_values(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the image and what its label image's file holds, for `to_id`, likewise."""
-        pair = self.pairs[index]
-        with faults_named(str(pair.image)):
-            image, orientation = read_oriented_image(pair.image)
-        with faults_named(str(pair.label)):
-            values, palette = read_label(pair.label)
-        if orientation != 1:
-            _refuse_doubtful_turn(pair, orientation, image.shape[:2], values.shape)
-        if image.shape[:2] != values.shape:
-            raise DataError(
-                f'{pair.label}: is {values.shape[1]}x{values.shape[0]} but its image '
-                f'{image.shape[1]}x{image.shape[0]}: give both the same size')
-        unknown = self.to_id[values] == UNKNOWN
-        if unknown.any():
-            strange = sorted(set(values[unknown].tolist()))
-            raise DataError(
-                f'{pair.label}: holds {", ".join(map(str, strange[:8]))}, which label set '
-                f'{self.labels.name!r} does not know: relabel it, or name the class')
-        if palette is not None:
-            self._refuse_other_palette(pair.label, values, palette)
-        return np.ascontiguousarray(image[..., ::-1]), values
-
-    def _refuse_other_palette(self, path: Path, values: np.ndarray, palette: np.ndarray) -> None:
-        """Raise DataError where a palette has a class's colour at another class's id.
-
-        Tools that order a palette anew for each file write such.
-        """
-        if (palette == np.arange(len(palette))[:, None]).all():  # greys, which say nothing
-            return
-        for value in np.flatnonzero(np.bincount(values.ravel())):
-            own = self.to_id[value]
-            if own == UNLABELLED or value >= len(palette):
-                continue
-            shown = [c.name for c in self.labels.classes if c.color == tuple(palette[value])]
-            if shown and self.labels.names[own] not in shown:
-                raise DataError(
-                    f'{path}: its palette shows {value} in the colour of {shown[0]}, but {value} '
-                    f'is the id of {self.labels.names[own]}: map its colours to ids, as '
-                    f'docs/training.md shows, or give label set {self.labels.name!r} its colours')
-
-
-def _refuse_doubtful_turn(
-    pair: Pair, orientation: int, shown: tuple[int, ...], labelled: tuple[int, ...]
-) -> None:
-    """Raise DataError but where the sizes, (height, width), tell that a label fits its image.
-
-    That is turned by EXIF, as most tools show it; some label the pixels as they are stored.
-    """
-    if orientation < 5 or shown[0] == shown[1] or labelled == shown[::-1]:
-        raise DataError(
-            f'{pair.image}: has EXIF orientation {orientation}, and its label image may be drawn '
-            'on what viewers show or on the pixels as they are stored: make both the same, by '
-            "'mogrify -auto-orient' if on the former, 'exiftool -Orientation=' if on the latter")
-
-
-def read_label(path: Path) -> LabelImage:
-    """Read a label image as its file stores it: grey or by palette, up to 8 bits a pixel.
-
-    Raises DataError for what does not exist, or holds colours; BadImage.
-    """
-    if not path.exists():
-        near = [file.name for file in path.parent.glob(f'{glob.escape(path.stem)}.*')]
-        if near:
-            raise DataError(f'{path}: does not exist but {near[0]} does: label images are PNG '
-                            'files: write it as one')
-        raise DataError(f'{path}: does not exist: label its image, or take that out')
-    try:
-        return read_label_image(path)
-    except SeveralChannels as error:
-        raise DataError(f'{path}: {error}: map its colours to ids, as docs/training.md '
-                        'shows') from error
-
-
 def open_data_set(root: Path, split: str, coarse: bool = False) -> DataSet:
-    """List a split of the data set in a directory, whichever of the layouts it has.
+    """List a split of a data set: by its descriptor, or by the layout of its directory.
 
-    `coarse` adds Cityscapes' train_extra with its gtCoarse labels to train. Reads no image.
-    Raises DataError.
+    `root` is a YAML file, or a directory, in which a data.yaml wins. `coarse` adds Cityscapes'
+    train_extra with its gtCoarse labels to train. Reads no image. Raises ConfigError, DataError.
     """
+    descriptor = root / NAME if root.is_dir() else root
+    if descriptor.is_file():
+        if coarse:
+            raise DataError(f'{descriptor}: describes nothing coarse: set coarse=false')
+        return open_descriptor(descriptor, split)
     if not root.is_dir():
-        raise DataError(f'{root}: is no directory: give the one that holds the data set')
+        raise DataError(f'{root}: is no directory and no file: give the directory that holds the '
+                        f'data set, or a YAML file that describes it')
     layouts: dict[str, Callable[[Path, str, bool], DataSet]] = {
         'leftImg8bit': _cityscapes, 'images': _folders, f'{split}annot': _camvid}
     for mark, layout in layouts.items():
@@ -167,7 +63,9 @@ def open_data_set(root: Path, split: str, coarse: bool = False) -> DataSet:
     raise DataError(
         f'{root}: holds no {split} split of a known layout: leftImg8bit/ and gtFine/ '
         f'(Cityscapes), {split}/ and {split}annot/ (CamVid), or images/{split}/, labels/{split}/ '
-        'and labels.yaml')
+        f'and labels.yaml: describe yours in {root / NAME}, as docs/datasets.md shows, for which '
+        f'"base:" knows {", ".join(described())}; of a labelling tool\'s polygons and brush '
+        'masks lednet_import makes one')
 
 
 def _camvid(root: Path, split: str, coarse: bool) -> DataSet:
@@ -175,7 +73,7 @@ def _camvid(root: Path, split: str, coarse: bool) -> DataSet:
     if not meaning:
         labels = builtin_label_set('camvid')
         _refuse_other_colors(root / 'label_colors.txt', labels)
-        to_id = _identity(labels)
+        to_id = identity(labels)
         to_id[len(labels)] = UNLABELLED
         meaning = labels, to_id, f"CamVid's own, as there is no {LABELS}"
     return _paired(root, split, meaning, root / split, root / f'{split}annot')
@@ -215,7 +113,7 @@ def _folders(root: Path, split: str, coarse: bool) -> DataSet:
 
 
 def _cityscapes(root: Path, split: str, coarse: bool) -> DataSet:
-    labels, to_id, labels_from = _own_labels(root) or _cityscapes_labels(root)
+    labels, to_id, labels_from = _own_labels(root) or _cityscapes_labels()
     pairs, left_out = _cityscapes_pairs(root, split, 'gtFine')
     if coarse and split == 'train':
         more_pairs, more_left_out = _cityscapes_pairs(root, 'train_extra', 'gtCoarse')
@@ -223,18 +121,9 @@ def _cityscapes(root: Path, split: str, coarse: bool) -> DataSet:
     return DataSet(root, split, labels, tuple(pairs), to_id, labels_from, left_out)
 
 
-def _cityscapes_labels(root: Path) -> Meaning:
-    try:
-        from cityscapesscripts.helpers.labels import labels as theirs
-    except ImportError as error:
-        raise DataError(f'{root}: is Cityscapes, whose label ids cityscapesscripts knows: '
-                        'pip install cityscapesscripts') from error
-    to_id = np.full(256, UNKNOWN, np.uint8)
-    for label in theirs:
-        if label.id >= 0:
-            to_id[label.id] = UNLABELLED if label.ignoreInEval else label.trainId
-    return (builtin_label_set('cityscapes'), to_id,
-            f"Cityscapes' own, as there is no {LABELS}")
+def _cityscapes_labels() -> Meaning:
+    classes = builtin_classes('cityscapes')
+    return classes.labels, classes.to_id, f"Cityscapes' own, as there is no {LABELS}"
 
 
 def _cityscapes_pairs(root: Path, split: str, kind: str) -> tuple[list[Pair], tuple[str, ...]]:
@@ -260,7 +149,7 @@ def _own_labels(root: Path) -> Meaning | None:
     if len(found) > 1:
         raise DataError(f'{found[0]} and {found[1].name}: are both there: keep one')
     labels = LabelSet.from_yaml(found[0])
-    return labels, _identity(labels), found[0].name
+    return labels, identity(labels), found[0].name
 
 
 def _paired(
@@ -309,11 +198,3 @@ def _listed(directory: Path, suffixes: Sequence[str]) -> tuple[list[Path], str]:
         raise DataError(f'{directory}: cannot be read: {error.strerror}: let this user read '
                         'it') from error
     return files, ', '.join(f'{count} {kind}' for kind, count in others.most_common())
-
-
-def _identity(labels: LabelSet) -> np.ndarray:
-    to_id = np.full(256, UNKNOWN, np.uint8)
-    to_id[:len(labels)] = np.arange(len(labels))
-    to_id[labels.void_ids] = UNLABELLED
-    to_id[UNLABELLED] = UNLABELLED
-    return to_id

@@ -248,9 +248,7 @@ def read_label_image(path: Path) -> LabelImage:
     Raises BadImage, whose text names the cause but not the file; of colours SeveralChannels.
     """
     image, bits, orientation, _ = _decode(_read(path), (_PNG,))
-    if orientation != 1:
-        raise BadImage(f'EXIF orientation {orientation}: write its pixels as they are to be seen, '
-                       'without it')
+    _refuse_turned_labels(orientation)
     if image.mode not in ('L', 'P', '1'):
         raise SeveralChannels(f'has channels {image.mode}, where a label image has one, of class '
                               'ids')
@@ -260,6 +258,22 @@ def read_label_image(path: Path) -> LabelImage:
     palette = image.getpalette() if image.mode == 'P' else None
     return LabelImage(values, None if palette is None else np.array(
         palette, np.uint8).reshape(-1, 3))
+
+
+def read_label_colors(path: Path) -> np.ndarray:
+    """Read a label image in colours, a PNG: uint8 (H, W, 3) RGB, of whichever kind it is.
+
+    Transparency is left out. Raises BadImage, whose text names the cause but not the file.
+    """
+    image, _, orientation, _ = _decode(_read(path), (_PNG,))
+    _refuse_turned_labels(orientation)
+    return np.ascontiguousarray(_bgr(image)[..., ::-1])
+
+
+def _refuse_turned_labels(orientation: int) -> None:
+    if orientation != 1:
+        raise BadImage(f'EXIF orientation {orientation}: write its pixels as they are to be seen, '
+                       'without it')
 
 
 def _read(path: Path) -> bytes:

@@ -101,7 +101,7 @@ def test_a_palette_in_another_order_is_refused(orchard, colors, indices, said) -
     if said is None:
         assert set(np.unique(data.read_values(0)[1])) == set(indices)
     else:
-        with pytest.raises(DataError, match=rf'^{path}: its palette shows {said}.*map its'):
+        with pytest.raises(DataError, match=rf'^{path}: its palette shows {said}.*read it by'):
             data.read(0)
 
 
@@ -162,7 +162,8 @@ def test_a_label_image_that_is_to_be_turned_is_refused(orchard) -> None:
     (lambda p: p.write_bytes(b'rubbish'), '7 bytes and no PNG image: replace it'),
     (lambda p: p.write_bytes(p.read_bytes()[:80]), 'a PNG of 80 bytes that is cut short'),
     (lambda p: cv2.imwrite(str(p), np.zeros((48, 64, 3), np.uint8)),
-     'has channels RGB, where a label image has one, of class ids: map its colours to ids'),
+     'has channels RGB, where a label image has one, of class ids: name its colours in a '
+     'data.yaml'),
     (lambda p: p.rename(p.with_suffix('.bmp')),
      'does not exist but 3.bmp does: label images are PNG files'),
     (lambda p: cv2.imwrite(str(p), np.zeros((48, 64), np.uint16)), 'a PNG of 16 bits a channel'),

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which images belong to a split: by a list in a file, or as blocks in time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple, TypeVar
+
+from lednet_ros.common.errors import DataError
+
+_BLOCK, _MOST_BLOCKS = 50, 10  # images a stretch at least; stretches at most
+
+T = TypeVar('T')
+
+
+def in_blocks(items: Sequence[T], shares: Mapping[str, float]) -> dict[str, list[T]]:
+    """Return the items by split; 'train' gets what `shares` (split -> 0 to 1) leave.
+
+    `items` are in the order of time. They are cut into up to 10 equal stretches of 50 or more, and
+    the end of each stretch is taken: neighbours in a drive are much alike, so images chosen at
+    random would be in train but for their stamp.
+    """
+    count = max(1, min(_MOST_BLOCKS, len(items) // _BLOCK))
+    splits: dict[str, list[T]] = defaultdict(list)
+    for i in range(count):
+        first, end = i * len(items) // count, (i + 1) * len(items) // count
+        held = 0.0
+        for split, share in reversed([*shares.items()]):
+            upper = end - round(held * (end - first))
+            held += share
+            lower = end - round(held * (end - first))
+            splits[split] += items[lower:upper]
+        splits['train'] += items[first:end - round(held * (end - first))]
+    return splits
+
+
+class Line(NamedTuple):
+    """One line of a split list."""
+
+    image: str
+    label: str  # '' where the line names an image alone
+
+
+def read_list(path: Path) -> list[Line]:
+    """Read a split list: an image a line, and maybe its label image behind a space.
+
+    Raises DataError.
+    """
+    try:
+        text = path.read_text(encoding='utf-8-sig')
+    except OSError as error:
+        raise DataError(f'{path}: cannot be read: {error.strerror}: give the list of the '
+                        "split's images") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f'{path}: is no UTF-8 text: give a list, an image a line') from error
+    lines = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        image, _, label = line.replace('\t', ' ').partition(' ')
+        if PurePosixPath(label.strip()).suffix:
+            lines.append(Line(image.strip('"'), label.strip().strip('"')))
+        else:
+            # As VOC's lists of one class, whose second word tells whether an image shows it.
+            lines.append(Line(image if label.strip() in ('1', '-1', '0') else line.strip('"'), ''))
+    if not lines:
+        raise DataError(f'{path}: names no image: write one a line')
+    return lines
+
+
+def chosen(
+    files: Mapping[str, T], matched: Mapping[str, tuple[str, ...]], lines: Sequence[Line],
+    path: Path,
+) -> list[T]:
+    """Return those of `files`, by their paths, that a list's lines name.
+
+    A line names a file by its path, with or without its suffix, by its name, likewise, or by what
+    the wildcards of its pattern matched. Raises DataError for one that names none, or several.
+    """
+    by_key: dict[str, set[str]] = defaultdict(set)
+    for file in files:
+        pure = PurePosixPath(file)
+        for key in (file, str(pure.with_suffix('')), pure.name, pure.stem,
+                    '/'.join(matched[file])):
+            by_key[key].add(file)
+    found: dict[str, None] = {}
+    missing = []
+    for line in lines:
+        keys = set(by_key.get(line.image.lstrip('/'), ()))
+        if len(keys) > 1:
+            one, other = sorted(keys)[:2]
+            raise DataError(f'{path}: {line.image!r} is {one} as well as {other}: write the path')
+        if keys:
+            found.setdefault(keys.pop())
+        else:
+            missing.append(line.image)
+    if missing:
+        raise DataError(
+            f'{path}: {len(missing)} of {len(lines)} lines name no image that is there '
+            f'({", ".join(missing[:3])}{", ..." if len(missing) > 3 else ""}): correct "images" '
+            'in data.yaml, or the list')
+    return [files[file] for file in found]
