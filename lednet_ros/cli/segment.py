@@ -54,6 +54,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
                         help='frames segmented at once (default: %(default)s)')
     parser.add_argument('--min-confidence', type=float, default=0.0, metavar='P',
                         help='a less certain pixel becomes 255')
+    parser.add_argument('--output-size', default='camera', metavar='SIZE',
+                        help="of label images and overlays: camera (the picture's, the default), "
+                        'network, or WIDTHxHEIGHT such as 424x240')
     parser.add_argument('--json', type=expanded, metavar='FILE',
                         help='write there too what was segmented, left out and skipped')
     add_segmenter_arguments(parser)
@@ -80,7 +83,8 @@ def _run(args: argparse.Namespace) -> int:
         height, width = segmenter.input_size
         output = Output(args.output, {
             'checkpoint': segmenter.checkpoint.sha256, 'input': f'{width}x{height}',
-            'fit': config.fit, 'min_confidence': config.min_confidence}, args.sources,
+            'fit': config.fit, 'min_confidence': config.min_confidence,
+            'output_size': config.output_size}, args.sources,
             args.overwrite)
         with progress_bar() as progress:
             work = Work(segmenter, output, progress, args.batch, args.overlay, args.topics)

@@ -191,7 +191,7 @@ def _definition(c: Connection) -> tuple[str, str]:
 
 def _labels(name: Path, frame: Frame, work: Work) -> np.ndarray:
     """Take the labels that an interrupted run has left, or make and leave them."""
-    kept = work.output.kept_labels(name, *frame.pixels.shape[:2])
+    kept = work.output.kept_labels(name, *work.label_size(frame))
     if kept is not None:
         work.kept += 1
         return kept

@@ -76,7 +76,8 @@ def _run_video(video: VideoFile, item: Item, work: Work, film: _Film | None) -> 
         labels: dict[int, np.ndarray] = {}
         names = {i: label_of(item) / f'{i:06}.png' for i, _ in batch}
         for i, pixels in batch:
-            kept = work.output.kept_labels(names[i], *pixels.shape[:2])
+            kept = work.output.kept_labels(
+                names[i], *work.label_size(Frame(pixels, rgb=False)))
             if kept is not None:
                 labels[i] = kept
                 work.kept += 1

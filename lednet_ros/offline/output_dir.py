@@ -150,4 +150,7 @@ def results_in(directory: Path) -> set[Path]:
 
 def _others(found: Any, settings: Mapping[str, Any]) -> list[str]:
     """Give the settings that a record does not share."""
-    return [k for k in settings if not isinstance(found, dict) or found.get(k) != settings[k]]
+    if not isinstance(found, dict):
+        return list(settings)
+    found = {'output_size': 'camera', **found}  # as earlier records have it
+    return [k for k in settings if found.get(k) != settings[k]]

@@ -69,8 +69,13 @@ class Work:
 
     def picture(self, frame: Frame, labels: np.ndarray) -> np.ndarray:
         """Give the overlay, uint8 (H, W, 3) RGB."""
-        rgb = frame.pixels if frame.rgb else frame.pixels[..., ::-1]
-        return overlay(np.ascontiguousarray(rgb), self.segmenter.colorize(labels))
+        place = self.segmenter.place(frame.pixels.shape[:2])
+        return overlay(place.picture(frame.pixels, frame.rgb), self.segmenter.colorize(labels))
+
+    def label_size(self, frame: Frame) -> tuple[int, int]:
+        """Return the (height, width) of a frame's label image."""
+        place = self.segmenter.place(frame.pixels.shape[:2])
+        return place.input_height, place.input_width
 
     def complain(self, problem: str, kind: str, count: int = 1) -> None:
         """Say what is left out; the run goes on and ends with exit code 1."""

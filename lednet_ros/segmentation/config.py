@@ -12,8 +12,9 @@ from lednet_ros.model.checkpoint import MIN_INPUT_SIZE, Checkpoint
 BACKENDS = ('auto', 'tensorrt', 'torch', 'onnxruntime')
 PRECISIONS = ('auto', 'fp16', 'fp32')
 FITS = ('letterbox', 'stretch')
-OUTPUT_SIZES = ('camera', 'network')
+OUTPUT_SIZES = ('camera', 'network')  # or WIDTHxHEIGHT
 MAX_INPUT_SIZE = 8192  # a typing error must not become an allocation
+_MIN_OUTPUT_SIZE = 8
 
 
 @dataclass(frozen=True)
@@ -26,17 +27,18 @@ class SegmenterConfig:
     input_height: int = 0        # of the network's input in pixels; 0: the checkpoint's
     input_width: int = 0
     fit: str = 'letterbox'       # 'letterbox' keeps the frame's shape, 'stretch' fills the input
-    output_size: str = 'camera'  # label images of the frame's size, or as they leave the network
+    output_size: str = 'camera'  # of label images: the frame's, 'network' or 'WIDTHxHEIGHT'
     min_confidence: float = 0.0  # a pixel less certain than this becomes 255
     no_tensorrt: str = ''        # why 'auto' is to leave TensorRT out; '': it is not
     engine_cache_dir: str = ''   # where compiled programs are kept; '': ~/.cache/lednet_ros
 
     def __post_init__(self) -> None:
-        for name, choices in (('backend', BACKENDS), ('precision', PRECISIONS), ('fit', FITS),
-                              ('output_size', OUTPUT_SIZES)):
+        for name, choices in (('backend', BACKENDS), ('precision', PRECISIONS), ('fit', FITS)):
             value = getattr(self, name)
             if value not in choices:
                 raise ConfigError(f'{name} is {value!r}: choose {", ".join(choices)}')
+        if fault := output_size_fault(self.output_size):
+            raise ConfigError(f'output_size {fault}')
         check_device(self.device)
         for name in ('input_height', 'input_width'):
             value = getattr(self, name)
@@ -50,6 +52,24 @@ class SegmenterConfig:
         """Give the (height, width) of the network's input."""
         return (self.input_height or checkpoint.metadata.input_height,
                 self.input_width or checkpoint.metadata.input_width)
+
+
+def fixed_output_size(output_size: str) -> tuple[int, int] | None:
+    """Return the (height, width) that 'WIDTHxHEIGHT' says; None for a word of OUTPUT_SIZES."""
+    if output_size in OUTPUT_SIZES:
+        return None
+    width, height = map(int, output_size.split('x'))
+    return height, width
+
+
+def output_size_fault(output_size: str) -> str:
+    """Return what is wrong with an output size, '' where nothing is."""
+    sides = re.fullmatch(r'([1-9]\d{0,4})x([1-9]\d{0,4})', str(output_size), re.ASCII)
+    if output_size in OUTPUT_SIZES or (sides and all(
+            _MIN_OUTPUT_SIZE <= int(side) <= MAX_INPUT_SIZE for side in sides.groups())):
+        return ''
+    return (f'is {output_size!r}: choose {", ".join(OUTPUT_SIZES)}, or WIDTHxHEIGHT such as '
+            f'424x240, each side {_MIN_OUTPUT_SIZE} to {MAX_INPUT_SIZE} pixels')
 
 
 def check_device(device: str) -> None:

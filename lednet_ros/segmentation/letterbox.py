@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a camera's frame lies in the network's input, and the way there and back."""
+"""Where a camera's frame lies in the network's input or a label image; the way there and back."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from lednet_ros.images.resizing import resize_image
 class Fit:
     """The rectangle of the network's input that the whole camera frame is scaled onto.
 
-    Beside a letterboxed frame its edge is repeated: on CamVid frames cut to 16:9 that scored
-    63.5 % mIoU, grey bars 62.8, black ones 57.0, stretching 62.1 (an input of 16:9: 64.1).
+    Or of a label image, in the same way. Beside a letterboxed frame its edge is repeated: on
+    CamVid frames cut to 16:9 that scored 63.5 % mIoU, grey bars 62.8, black ones 57.0, stretching
+    62.1 (an input of 16:9: 64.1).
     """
 
     camera_height: int
@@ -74,12 +75,22 @@ class Fit:
         image[:self.top], image[bottom:] = value, value
         image[:, :self.left], image[:, right:] = value, value
 
-    def back(self, image: np.ndarray) -> np.ndarray:
-        """Bring a (H, W) image of the network's size to the camera's, by nearest neighbour."""
+    @property
+    def is_identity(self) -> bool:
+        """Whether each pixel of the image is the camera's of the same row and column."""
+        camera = (self.camera_height, self.camera_width)
+        return camera == (self.input_height, self.input_width) == (self.height, self.width)
+
+    def back(self, image: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
+        """Bring what a (H, W) image of the network's size shows of the frame to another size.
+
+        By nearest neighbour, so that no value comes out that was not there. `size` is (height,
+        width); None: the camera's.
+        """
+        height, width = size or (self.camera_height, self.camera_width)
         inside = image[self.top:self.top + self.height, self.left:self.left + self.width]
-        if inside.shape != (self.camera_height, self.camera_width):
-            inside = cv2.resize(inside, (self.camera_width, self.camera_height),
-                                interpolation=cv2.INTER_NEAREST_EXACT)
+        if inside.shape != (height, width):
+            inside = cv2.resize(inside, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
         return np.ascontiguousarray(inside)
 
 

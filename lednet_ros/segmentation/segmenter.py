@@ -17,7 +17,7 @@ from lednet_ros.model.checkpoint import Checkpoint, default_checkpoint, load_che
 from lednet_ros.model.labels import UNLABELLED, LabelSet
 from lednet_ros.segmentation.backends import make_backend
 from lednet_ros.segmentation.backends.torch import device_health
-from lednet_ros.segmentation.config import SegmenterConfig
+from lednet_ros.segmentation.config import SegmenterConfig, fixed_output_size
 from lednet_ros.segmentation.letterbox import Fit
 from lednet_ros.segmentation.self_check import SelfCheck
 
@@ -26,14 +26,15 @@ from lednet_ros.segmentation.self_check import SelfCheck
 class Segmentation:
     """What the network sees in one frame. The arrays are the caller's.
 
-    They have the frame's size, or the network's where `output_size` says so; there, what lies
-    beside a letterboxed frame is unlabelled, with no confidence.
+    They have the size that `output_size` says. Of the network's, what lies beside a letterboxed
+    frame is unlabelled, with no confidence; of others, the whole frame is scaled onto the whole.
     """
 
     labels: np.ndarray             # uint8 (H, W): class id, 255 unlabelled
     confidence: np.ndarray | None  # uint8 (H, W): 255 x softmax of the chosen class
     timings: dict[str, float]      # prepare, run, finish in ms, of the batch it was part of
     fit: Fit                       # where the frame lay in the network's input
+    place: Fit                     # where it lies in the label image
 
 
 class Segmenter:
@@ -88,12 +89,13 @@ class Segmenter:
         rgb: bool | Sequence[bool] = False,
         confidence: bool = False,
         min_confidence: float | None = None,
+        output_size: str | None = None,
     ) -> list[Segmentation]:
         """Segment frames in one batch.
 
         Frames are uint8 (H, W, 3) of any sizes, rows possibly padded; BGR, or RGB where `rgb`
-        says so (for all, or one by one). They are read only. `min_confidence` (0 to 1) overrides
-        the configuration's.
+        says so (for all, or one by one). They are read only. `min_confidence` (0 to 1) and
+        `output_size` override the configuration's.
         """
         if not frames:
             return []
@@ -113,27 +115,29 @@ class Segmenter:
         if floor > 0:
             assert result.confidence is not None
             labels = np.where(result.confidence < floor * 255, np.uint8(UNLABELLED), labels)
-        label_images = [self._outwards(fit, one, UNLABELLED)
-                        for fit, one in zip(fits, labels, strict=True)]
+        places = [self.place(frame.shape[:2], output_size) for frame in frames]
+        label_images = [_outwards(fit, place, one, UNLABELLED)
+                        for fit, place, one in zip(fits, places, labels, strict=True)]
         certainties: list[Any] = [None] * len(frames)
         if confidence:
             assert result.confidence is not None
-            certainties = [self._outwards(fit, one, 0)
-                           for fit, one in zip(fits, result.confidence, strict=True)]
+            certainties = [_outwards(fit, place, one, 0) for fit, place, one in zip(
+                fits, places, result.confidence, strict=True)]
         prepare_ms = (prepared_s - started_s) * 1e3 + result.prepare_ms
         took_ms = (perf_counter() - started_s) * 1e3
         # All that is neither: so they account for the whole, thread switches included.
         finish_ms = max(0.0, took_ms - prepare_ms - result.run_ms)
         timings = {'prepare': prepare_ms, 'run': result.run_ms, 'finish': finish_ms}
-        return [Segmentation(label, certainty, timings, fit)
-                for label, certainty, fit in zip(label_images, certainties, fits, strict=True)]
+        return [Segmentation(label, certainty, timings, fit, place)
+                for label, certainty, fit, place in zip(
+                    label_images, certainties, fits, places, strict=True)]
 
-    def _outwards(self, fit: Fit, image: np.ndarray, beside: int) -> np.ndarray:
-        """Bring a (H, W) image to the size that the outputs have."""
-        if self.config.output_size == 'camera':
-            return fit.back(image)
-        fit.blank(image, beside)
-        return image
+    def place(self, camera: tuple[int, int], output_size: str | None = None) -> Fit:
+        """Return where a camera's frame, of (height, width), lies in its label image."""
+        output_size = self.config.output_size if output_size is None else output_size
+        if output_size == 'network':
+            return Fit.make(camera, self.input_size, self.config.fit)
+        return Fit.make(camera, fixed_output_size(output_size) or camera, 'stretch')
 
     def colorize(self, labels: np.ndarray) -> np.ndarray:
         """Paint a label image, uint8 (H, W), in its classes' colours: uint8 (H, W, 3) RGB."""
@@ -148,6 +152,14 @@ class Segmenter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _outwards(fit: Fit, place: Fit, image: np.ndarray, beside: int) -> np.ndarray:
+    """Bring a (H, W) image of the network's size to the label image's."""
+    if place == fit:
+        fit.blank(image, beside)
+        return image
+    return fit.back(image, (place.input_height, place.input_width))
 
 
 def _check(frame: np.ndarray) -> None:

@@ -176,6 +176,23 @@ def stop_after(monkeypatch, count: int) -> None:
     monkeypatch.setattr(Work, 'segment', segment_or_stop)
 
 
+def test_labels_and_overlays_of_a_planner_s_size_are_kept(images, tmp_path, capsys) -> None:
+    make_video(tmp_path / 'drive.mp4', 4)
+    words = (images, tmp_path / 'drive.mp4', '--output', tmp_path / 'out', '--overlay')
+    run(*words, '--output-size', '32x20')
+    for folder, size in (('label', (20, 32)), ('overlay', (20, 32, 3))):
+        assert read(tmp_path / 'out' / folder / 'deeper/1.png').shape == size
+    [label] = (tmp_path / 'out' / 'label').rglob('000000.png')
+    assert read(label).shape == (20, 32)
+    [film] = (tmp_path / 'out' / 'overlay').rglob('*.mp4')
+    film.unlink()
+    capsys.readouterr()
+    run(*words, '--output-size', '32x20')
+    assert '0 segmented' in capsys.readouterr().out
+    run(*words, code=1)
+    assert 'was made with another output_size' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('settings', [(), ('--min-confidence', '0.9')], ids=['same', 'other'])
 def test_overwriting_that_was_stopped_goes_on_without_overwrite(
     images, tmp_path, capsys, monkeypatch, settings

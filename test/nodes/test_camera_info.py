@@ -12,7 +12,7 @@ from std_msgs.msg import Header
 from lednet_ros.nodes.shared.camera_info import (
     BadCameraInfo,
     camera_info_of_frame,
-    camera_info_of_network,
+    camera_info_of_scaled,
     camera_of,
 )
 from lednet_ros.segmentation.letterbox import Fit
@@ -48,7 +48,7 @@ def by_p(info: CameraInfo) -> np.ndarray:
 def test_points_fall_where_the_resampled_picture_has_them(project, mode, network) -> None:
     """The network's pixel of a camera pixel is found by resampling a picture of coordinates."""
     fit = Fit.make((480, 640), network, mode)
-    info = camera_info_of_network(make_info(), fit, HEADER)
+    info = camera_info_of_scaled(make_info(), fit, HEADER)
     rows, columns = np.mgrid[:480, :640].astype(np.float32)
     inside = (slice(fit.top, fit.top + fit.height), slice(fit.left, fit.left + fit.width))
     seen = np.full((*network, 2), np.nan, np.float32)  # per network pixel: the camera's (u, v)
@@ -70,7 +70,7 @@ def test_a_region_of_interest_and_binning_are_worked_in() -> None:
     roi = RegionOfInterest(x_offset=100, y_offset=60, width=400, height=320)
     info = make_info(roi=roi, binning_x=2, binning_y=2)
     fit = Fit.make((160, 200), (80, 100), 'stretch')
-    ours = camera_info_of_network(info, fit, HEADER)
+    ours = camera_info_of_scaled(info, fit, HEADER)
     # Cropped and binned as image_geometry does; halved by us about the pixels' corners.
     expected = ((by_k(info) - (100, 60)) / 2 + 0.5) / 2 - 0.5
     assert np.allclose(by_k(ours), expected)
@@ -86,7 +86,7 @@ def test_of_the_camera_s_size_only_the_header_is_the_image_s() -> None:
     assert ours == info
 
 
-@pytest.mark.parametrize('make', [camera_info_of_frame, camera_info_of_network])
+@pytest.mark.parametrize('make', [camera_info_of_frame, camera_info_of_scaled])
 @pytest.mark.parametrize(('change', 'words'), [
     ({'k': [np.nan, 0, 1, 0, 1, 1, 0, 0, 1]}, 'NaN or infinity'),
     ({'d': [np.inf]}, 'NaN or infinity'),
@@ -121,9 +121,16 @@ def test_a_lens_has_region_of_interest_and_binning_worked_in() -> None:
     assert np.allclose(pixels_of(camera_of(info, 160, 200)), (by_k(info) - (100, 60)) / 2)
 
 
+def test_a_planner_s_size_has_its_own_focal_lengths_across_and_down() -> None:
+    info = camera_info_of_scaled(make_info(), Fit.make((480, 640), (240, 424), 'stretch'), HEADER)
+    assert (info.width, info.height) == (424, 240)
+    expected = (by_k(make_info()) + 0.5) * (424 / 640, 240 / 480) - 0.5
+    assert np.allclose(by_k(info), expected)
+
+
 def test_a_lens_of_a_label_image_of_the_network_s_size() -> None:
     fit = Fit.make((480, 640), (272, 480), 'letterbox')
-    info = camera_info_of_network(make_info(), fit, HEADER)
+    info = camera_info_of_scaled(make_info(), fit, HEADER)
     assert np.allclose(pixels_of(camera_of(info, 272, 480)), by_k(info))
 
 

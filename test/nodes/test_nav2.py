@@ -62,7 +62,7 @@ def frame(stamp: int) -> tuple[Image, CameraInfo]:
         p=[80.0, 0, 65, 0, 0, 80.0, 48, 0, 0, 0, 1, 0])
 
 
-@pytest.mark.parametrize('output_size', ['camera', 'network'])
+@pytest.mark.parametrize('output_size', ['camera', 'network', '84x40'])
 def test_mask_confidence_points_and_labels_are_as_the_layer_needs_them(graph, output_size) -> None:
     source = layer()
     segment = graph.start([sys.executable, '-c', SEGMENT], {
@@ -97,7 +97,7 @@ def test_mask_confidence_points_and_labels_are_as_the_layer_needs_them(graph, ou
     mask, confidence, points = (parts[name] for name in ('mask', 'confidence', 'points'))
 
     assert mask.encoding == confidence.encoding == 'mono8'
-    size = (HEIGHT, WIDTH) if output_size == 'camera' else (64, 128)
+    size = {'camera': (HEIGHT, WIDTH), 'network': (64, 128), '84x40': (40, 84)}[output_size]
     for message in (mask, confidence):
         assert (message.height, message.width) == size
         assert message.step == message.width  # it ignores padding

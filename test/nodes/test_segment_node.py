@@ -163,7 +163,7 @@ def make_info(width: int = 64, height: int = 48) -> CameraInfo:
         p=[50.0, 0, width / 2, 0, 0, 50.0, height / 2, 0, 0, 0, 1, 0])
 
 
-@pytest.mark.parametrize('output_size', ['camera', 'network'])
+@pytest.mark.parametrize('output_size', ['camera', 'network', '42x24'])
 def test_overlay_and_confidence_are_the_segmenter_s(graph, output_size) -> None:
     image = make_image(30, 64)
     config = SegmenterConfig(**SMALL, output_size=output_size)
@@ -171,7 +171,7 @@ def test_overlay_and_confidence_are_the_segmenter_s(graph, output_size) -> None:
         frame = pixels_of(image)
         expected = segmenter.segment([frame], confidence=True)[0]
         colors = segmenter.colorize(expected.labels)
-    size = (30, 64) if output_size == 'camera' else (64, 96)
+    size = {'camera': (30, 64), 'network': (64, 96), '42x24': (24, 42)}[output_size]
     start(graph, {'output_size': output_size, 'overlay_alpha': 1.0})
     outlet = graph.publisher('image', Image)
     inboxes = {name: graph.subscribe(f'/segment/{name}', Image)
@@ -190,6 +190,31 @@ def test_overlay_and_confidence_are_the_segmenter_s(graph, output_size) -> None:
     plain = pixels_of(graph.exchange(outlet, later, inboxes['overlay']))
     if output_size == 'camera':
         assert np.array_equal(plain, frame[..., ::-1])
+
+
+def test_the_output_size_changes_live_for_labels_and_camera_info_together(graph) -> None:
+    start(graph)
+    outlet = graph.publisher('image', Image)
+    info_outlet = graph.publisher('camera_info', CameraInfo)
+    inboxes = {name: graph.subscribe(f'/segment/{name}', type_) for name, type_ in (
+        ('label', Image), ('confidence', Image), ('overlay', Image), ('camera_info', CameraInfo))}
+    info_outlet.wait_matched()
+    stamp = 0
+    for output_size, size in (('32x12', (12, 32)), ('network', (64, 96)), ('camera', (48, 64))):
+        assert change(graph, 'output_size', output_size).successful
+        since, together = stamp, []
+        while not together:  # the first CameraInfo may come after its image
+            info_outlet.publish(make_info())
+            stamp += 1
+            graph.exchange(outlet, make_image(stamp=(stamp, 0)), inboxes['label'])
+            together = [[m for m in inbox.messages if m.header.stamp.sec > since]
+                        for inbox in inboxes.values()]
+            together = together if all(together) else []
+        for messages in together:
+            assert {(m.height, m.width) for m in messages} == {size}
+    refused = change(graph, 'output_size', '424 by 240')
+    assert not refused.successful
+    assert "output_size is '424 by 240': choose camera, network, or WIDTHxHEIGHT" in refused.reason
 
 
 def test_camera_info_goes_with_the_label_image_and_bad_ones_are_named(graph) -> None:

@@ -183,6 +183,9 @@ def test_what_is_not_a_frame_is_named(segmenter, frame) -> None:
     ({'fit': 'crop'}, "fit is 'crop': choose letterbox, stretch"),
     ({'input_height': 16}, 'input_height is 16: give 32 to 8192'),
     ({'input_width': 100000}, 'input_width is 100000: give 32 to 8192'),
+    ({'output_size': '424'}, "output_size is '424': choose camera, network, or WIDTHxHEIGHT"),
+    ({'output_size': '4x4'}, "output_size is '4x4': .*each side 8 to 8192 pixels"),
+    ({'output_size': '99999x240'}, "output_size is '99999x240'"),
     ({'min_confidence': 1.5}, 'min_confidence is 1.5: give one from 0 to 1'),
 ], ids=lambda v: next(iter(v)) if isinstance(v, dict) else '')
 def test_a_wrong_setting_is_refused_where_it_is_made(settings, words) -> None:
@@ -199,6 +202,28 @@ def test_fp16_on_the_cpu_is_an_error(segmenter) -> None:
 def test_a_gpu_that_is_not_there_is_named_with_the_remedy(segmenter) -> None:
     with pytest.raises(BackendUnavailable, match='device cuda:0: no CUDA GPU: choose'):
         Segmenter(segmenter.checkpoint, SegmenterConfig(device='cuda:0'))
+
+
+@pytest.mark.parametrize(('size', 'frame_size'), [
+    ((12, 20), (48, 64)), ((64, 64), (32, 96)), ((100, 200), (48, 64)), ((64, 96), (64, 96))],
+    ids=['smaller', 'letterboxed', 'larger', "the network's"])
+def test_label_images_of_a_given_size_have_the_nearest_pixel_s_label_and_no_other(
+    size, frame_size,
+) -> None:
+    frame, (height, width) = noise(*frame_size), size
+    config = SegmenterConfig(output_size=f'{width}x{height}')
+    checkpoint = make_checkpoint(builtin_label_set('camvid'))
+    with Segmenter(checkpoint, config) as segmenter:
+        result = segmenter.segment([frame], confidence=True)[0]
+        network = segmenter.segment([frame], confidence=True, output_size='network')[0]
+    assert result.labels.shape == result.confidence.shape == size
+    fit = result.fit
+    rows, columns = (
+        np.floor((np.arange(n) + 0.5) * inside / n).astype(int) + first
+        for n, inside, first in ((height, fit.height, fit.top), (width, fit.width, fit.left)))
+    assert len(np.unique(network.labels)) > 1
+    assert np.array_equal(result.labels, network.labels[rows[:, None], columns])
+    assert np.array_equal(result.confidence, network.confidence[rows[:, None], columns])
 
 
 def test_label_images_of_the_network_s_size_hold_the_frame_and_nothing_beside_it() -> None:

@@ -36,5 +36,5 @@ def make_images(
 def _picture(frame: Frame, seen: Segmentation) -> np.ndarray:
     """Give the camera's picture as RGB, uint8 (H, W, 3), of the labels' size."""
     if seen.labels.shape != frame.pixels.shape[:2]:
-        return seen.fit.picture(frame.pixels, frame.rgb)
+        return seen.place.picture(frame.pixels, frame.rgb)
     return frame.pixels if frame.rgb else cv2.cvtColor(frame.pixels, cv2.COLOR_BGR2RGB)

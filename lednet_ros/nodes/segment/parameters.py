@@ -11,8 +11,8 @@ from lednet_ros.segmentation.config import (
     BACKENDS,
     FITS,
     MAX_INPUT_SIZE,
-    OUTPUT_SIZES,
     PRECISIONS,
+    output_size_fault,
 )
 
 TRANSPORTS = ('raw', 'compressed')
@@ -44,8 +44,8 @@ PARAMETERS = (
           'Transport of the images. compressed subscribes to JPEG or PNG on <image '
           'topic>/compressed.', choices=TRANSPORTS),
     Param('output_size', 'camera',
-          "Size of the label images: the camera's, or the network input's.",
-          choices=OUTPUT_SIZES),
+          "Size of all outputs: camera for the camera's, network for the network input's, or "
+          'WIDTHxHEIGHT such as 424x240.', judge=output_size_fault, live=True),
     Param('min_confidence', 0.0,
           'A pixel whose class is less probable than this is published as 255, unlabelled.',
           between=(0.0, 1.0), live=True),

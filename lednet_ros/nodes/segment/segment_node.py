@@ -40,7 +40,7 @@ from lednet_ros.nodes.segment.reports import Reports, Snapshot
 from lednet_ros.nodes.shared.camera_info import (
     BadCameraInfo,
     camera_info_of_frame,
-    camera_info_of_network,
+    camera_info_of_scaled,
 )
 from lednet_ros.nodes.shared.image_messages import (
     BadImage,
@@ -241,7 +241,7 @@ class SegmentNode(LifecycleNode):
         config = SegmenterConfig(**{
             name: self.parameter(name) for name in (
                 'backend', 'device', 'precision', 'input_height', 'input_width', 'fit',
-                'output_size', 'engine_cache_dir')})
+                'engine_cache_dir')})
         path = self.parameter('checkpoint') or default_checkpoint()
         return self._load(load_checkpoint, path), config
 
@@ -430,7 +430,8 @@ class SegmentNode(LifecycleNode):
             [pending.frame.pixels for pending in batch.values()],
             rgb=[pending.frame.rgb for pending in batch.values()],
             confidence=any('confidence' in outputs for outputs in wanted.values()),
-            min_confidence=self.parameter('min_confidence'))
+            min_confidence=self.parameter('min_confidence'),
+            output_size=self.parameter('output_size'))
         labelled_s = time.monotonic()
         if len(segmentations) != len(batch):
             raise RuntimeError(f'{len(segmentations)} label images for {len(batch)} frames')
@@ -484,13 +485,12 @@ class SegmentNode(LifecycleNode):
 
     def _publish_camera_info(self, camera: Camera, header: Header, seen: Segmentation) -> None:
         """Publish where the label image's pixels look; nothing rather than what does not hold."""
-        make = (camera_info_of_network if self.parameter('output_size') == 'network'
-                else camera_info_of_frame)
+        make = camera_info_of_frame if seen.place.is_identity else camera_info_of_scaled
         info = camera.info  # the executor's thread may forget it
         try:
             if info is None:
                 raise BadCameraInfo('none has come: start its publisher or remap the topic')
-            camera.publish('camera_info', make(info, seen.fit, header))
+            camera.publish('camera_info', make(info, seen.place, header))
             camera.info_problem = ''
         except BadCameraInfo as error:
             camera.info_problem = f'{camera.info_topic}: {error}'

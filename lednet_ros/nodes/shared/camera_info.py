@@ -30,12 +30,12 @@ def camera_info_of_frame(info: CameraInfo, fit: Fit, header: Header) -> CameraIn
     return ours
 
 
-def camera_info_of_network(info: CameraInfo, fit: Fit, header: Header) -> CameraInfo:
-    """Give the CameraInfo of a label image of the network's size.
+def camera_info_of_scaled(info: CameraInfo, fit: Fit, header: Header) -> CameraInfo:
+    """Give the CameraInfo of a label image of another size, which `fit` places the frame in.
 
     K and P project onto its pixels directly: region of interest and binning are worked into
     them, as image_geometry's PinholeCameraModel does, then the frame's scale and place in the
-    network's input. Distortion is of the lens and stays. A pixel's centre is at whole numbers, as
+    label image. Distortion is of the lens and stays. A pixel's centre is at whole numbers, as
     OpenCV has it, so scaling by s takes u to (u + 1/2) s - 1/2.
     """
     _check(info, fit.camera_height, fit.camera_width)

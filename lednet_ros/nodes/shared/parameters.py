@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,7 @@ class Param:
     choices: tuple[str, ...] = ()
     between: tuple[float, float] | None = None  # both included
     live: bool = False                          # a change takes effect on the next frame
+    judge: Callable[[Any], str] | None = None   # what is wrong with a value, after its name
 
     def descriptor(self) -> ParameterDescriptor:
         """What `ros2 param describe` shows, and what rcl enforces."""
@@ -55,6 +56,8 @@ class Param:
         """Why a value is not allowed; empty if it is. rcl judges other types than float."""
         if self.choices and value not in self.choices:
             return f'{self.name} is {value!r}: choose {", ".join(self.choices)}'
+        if self.judge and (fault := self.judge(value)):
+            return f'{self.name} {fault}'
         if isinstance(self.default, float) and type(value) not in (int, float):
             return f'{self.name} is {value!r}: give a number'
         if self.between and not self.between[0] <= value <= self.between[1]:
