@@ -44,6 +44,7 @@ setup(
     extras_require={
         'test': ['pytest', 'pytest-timeout', 'hypothesis'],  # colcon test looks here
         'training': ['tensorboard>=2.10'],
+        'films': ['av>=12'],  # H.264; its wheels hold x264, which is GPL: so it is asked for
     },
     zip_safe=False,
     entry_points={

@@ -18,7 +18,8 @@ DISTRIBUTIONS = {'cv2': 'opencv-python-headless', 'yaml': 'PyYAML', 'PIL': 'pill
 NOT_OF_PIP = {
     'torch', 'torch_tensorrt', 'tensorrt', 'rclpy', 'cv_bridge', 'tf2_ros', 'ament_index_python',
     'rcl_interfaces', 'builtin_interfaces', 'cityscapesscripts', 'tensorboard', 'skvideo',
-    'lz4', 'zstandard', 'backports', 'compression'}
+    'lz4', 'zstandard', 'backports', 'compression',
+    'av', 'ray'}
 REQUIREMENTS = """
 import importlib.util, json, sys
 from distutils.core import run_setup

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from lednet_ros.common.errors import STOPPED, ConfigError, LednetRosError, print
 from lednet_ros.common.paths import expanded
 
 if TYPE_CHECKING:
+    from lednet_ros.offline.output_dir import Output
     from lednet_ros.offline.sources import Item
     from lednet_ros.offline.work import Work
 
@@ -44,9 +46,20 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
                         help='an image, a video, a bag (its directory or file), or a directory of '
                         'these')
     parser.add_argument('--output', type=expanded, required=True, metavar='DIR',
-                        help='gets label/ and overlay/, and NAME_labels for a bag')
+                        help='gets label/ and what else is asked for, NAME_labels for a bag, and '
+                        'labels.yaml, the classes')
     parser.add_argument('--overlay', action='store_true',
                         help='write the colours over the pictures too: PNG, MP4 or a topic')
+    parser.add_argument('--confidence', action='store_true',
+                        help='write 255 x softmax of the chosen class too: PNG or a topic')
+    parser.add_argument('--palette', action='store_true',
+                        help="give label PNGs the classes' colours as a palette; their values "
+                        'stay class ids')
+    parser.add_argument('--frames', choices=('png', 'jpg'), default='',
+                        help="write the pictures of videos and bags too, and bags' labels as PNG")
+    parser.add_argument('--node-name', default='segment', metavar='NAME',
+                        help='whose topics the results in bags have (default: %(default)s: '
+                        '/segment/label)')
     parser.add_argument('--topics', nargs='+', default=[], metavar='TOPIC',
                         help='of bags (default: each that shows pictures)')
     parser.add_argument('--overwrite', action='store_true', help='replace results of before')
@@ -70,12 +83,15 @@ def _run(args: argparse.Namespace) -> int:
     from lednet_ros.images.sources import quieten_opencv
     from lednet_ros.offline.output_dir import Output
     from lednet_ros.offline.sources import fault_of
-    from lednet_ros.offline.work import Work
+    from lednet_ros.offline.work import Extras, Work
     from lednet_ros.segmentation import Segmenter
     quieten_opencv()
     config = segmenter_config(args)
     if not 1 <= args.batch <= MAX_BATCH:
         raise ConfigError(f'--batch is {args.batch}: give 1 to {MAX_BATCH} frames')
+    if not re.fullmatch(r'[A-Za-z]\w*(/[A-Za-z]\w*)*', args.node_name, re.ASCII):
+        raise ConfigError(f'--node-name is {args.node_name!r}: give the name of a ROS node, as '
+                          'segment or robot1/segment')
     for source in args.sources:
         if fault := fault_of(source):
             raise ConfigError(f'{source}: {fault}')
@@ -85,13 +101,16 @@ def _run(args: argparse.Namespace) -> int:
             'checkpoint': segmenter.checkpoint.sha256, 'input': f'{width}x{height}',
             'fit': config.fit, 'min_confidence': config.min_confidence,
             'output_size': config.output_size}, args.sources,
-            args.overwrite)
+            args.overwrite, segmenter.labels.palette if args.palette else None)
+        output.write_classes(segmenter.labels)
+        extras = Extras(args.overlay, args.confidence, args.frames)
         with progress_bar() as progress:
-            work = Work(segmenter, output, progress, args.batch, args.overlay, args.topics)
+            work = Work(segmenter, output, progress, args.batch, extras, args.topics,
+                        args.node_name)
             names: dict[Path, Path] = {}
             try:
                 for source in args.sources:
-                    _segment(source, work, names)
+                    _segment(source, work, output, names)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(output.again) from None
     if args.json:
@@ -104,12 +123,12 @@ def _run(args: argparse.Namespace) -> int:
     return 1 if work.left_out.counts else 0
 
 
-def _segment(source: Path, work: Work, names: dict[Path, Path]) -> None:
+def _segment(source: Path, work: Work, output: Output, names: dict[Path, Path]) -> None:
     """Handle one source; what is wrong with a part of it is no reason to leave out the rest."""
     from lednet_ros.offline.images import label_of, segment_pictures, segment_video
     from lednet_ros.offline.sources import find
     with _going_on(work, 'sources'):
-        found = find(source, work.output)
+        found = find(source, output)
         for kind, path in found.skipped:
             work.skip(kind, str(path))
         for problem in found.unreadable:
@@ -118,19 +137,19 @@ def _segment(source: Path, work: Work, names: dict[Path, Path]) -> None:
             with _going_on(work, 'sources'):
                 for picture in found.pictures:
                     _claim(label_of(picture), picture.path, names)
-                work.output.begin(source, {
+                output.begin(source, {
                     label_of(p).parent: p.path.parent for p in found.pictures})
                 segment_pictures(found.pictures, work)
         for video in found.videos:
             with _going_on(work, 'videos'):
-                work.output.begin(source, {label_of(video): video.path})
+                output.begin(source, {label_of(video): video.path})
                 segment_video(video, work)
         for bag in found.bags:
             with _going_on(work, 'bags'):
-                _segment_bag(source, bag, work)
+                _segment_bag(source, bag, work, output)
 
 
-def _segment_bag(source: Path, bag: Item, work: Work) -> None:
+def _segment_bag(source: Path, bag: Item, work: Work, output: Output) -> None:
     from lednet_ros.bags.files import without_rosbags
     try:
         from lednet_ros.offline.bags import result_of, segment_bag
@@ -138,7 +157,7 @@ def _segment_bag(source: Path, bag: Item, work: Work) -> None:
     except ImportError as error:
         raise without_rosbags(bag.path, error) from error
     try:
-        work.output.begin(source, {result_of(bag): bag.path})
+        output.begin(source, {result_of(bag): bag.path})
         segment_bag(bag, work)
     except NoCamera:
         if bag.path == source:

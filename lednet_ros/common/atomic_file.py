@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from lednet_ros.common.errors import ConfigError
 
@@ -50,6 +52,22 @@ def write_png(path: Path, picture: np.ndarray) -> None:
 def png_of(picture: np.ndarray) -> bytes:
     """Return a PNG of uint8 (H, W, 3) RGB, or (H, W)."""
     written, data = cv2.imencode('.png', picture if picture.ndim == 2 else picture[..., ::-1])
+    assert written
+    return data.tobytes()
+
+
+def palette_png(labels: np.ndarray, palette: np.ndarray) -> bytes:
+    """Return a PNG of uint8 (H, W) labels that shows them in colours, uint8 (256, 3) RGB."""
+    image = Image.fromarray(labels)
+    image.putpalette(palette.tobytes())  # makes it one of palette indices, which are the labels
+    data = io.BytesIO()
+    image.save(data, 'PNG')
+    return data.getvalue()
+
+
+def jpeg_of(picture: np.ndarray) -> bytes:
+    """Return a JPEG of uint8 (H, W, 3) RGB that is hardly told from it."""
+    written, data = cv2.imencode('.jpg', picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
     assert written
     return data.tobytes()
 

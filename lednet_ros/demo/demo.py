@@ -29,6 +29,7 @@ from lednet_ros.common.paths import expanded
 from lednet_ros.demo.child_process import ChildProcess, stop_all
 from lednet_ros.demo.table import DemoTable, Figures
 from lednet_ros.images.annotate import Share, panel_size, shares, side_by_side
+from lednet_ros.images.film import lack_of_h264
 from lednet_ros.images.video_writer import Album
 from lednet_ros.nodes.shared.dds_profile import large_image_environment
 from lednet_ros.nodes.shared.ros_start import init, make_node
@@ -393,6 +394,8 @@ class Demo:
             print(f'lednet_demo: {self._album.problem}')
         else:
             print(f'lednet_demo: wrote {self._album.film_path} ({self._album.film_frames} {noun})')
+            if lack := lack_of_h264():
+                print(f'lednet_demo: {lack}')
 
 
 if __name__ == '__main__':

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from lednet_ros.common.atomic_file import write_png
-from lednet_ros.common.errors import ConfigError
-from lednet_ros.images.sources import named_for_opencv
+from lednet_ros.common.errors import ConfigError, first_line
+from lednet_ros.images.film import Film, open_film
 
 _HELD = 10  # frames whose stamps tell the film's rate before its file can be opened
 
@@ -29,7 +29,7 @@ class Album:
         self._wanted = pictures
         self._written: list[Path] = []
         self._held: list[tuple[np.ndarray, float]] = []
-        self._film: cv2.VideoWriter | None = None
+        self._film: Film | None = None
         self._film_size = (0, 0)
         self.film_frames = 0
         self.problem = ''  # why there is no film
@@ -72,7 +72,10 @@ class Album:
         if self._held:
             self._open_film()
         if self._film is not None:
-            self._film.release()
+            try:
+                self._film.close()
+            except OSError as error:
+                self._give_up(error)
             self._film = None
         return [*self._written, *([self.film_path] if self.film_frames else [])]
 
@@ -83,13 +86,11 @@ class Album:
         rate_hz = min(max((len(times_s) - 1) / took_s, 0.5), 60.0) if took_s > 0 else 10.0
         height, width = pictures[0].shape[:2]
         self._film_size = (width, height)
-        with named_for_opencv(self.film_path) as name:
-            film = cv2.VideoWriter(name, cv2.VideoWriter.fourcc(*'mp4v'), round(rate_hz, 2),
-                                   self._film_size)
-        if not film.isOpened():
-            self.problem = 'this OpenCV cannot write MP4 files, so there is no film'
+        try:
+            self._film = open_film(self.film_path, round(rate_hz, 2), height, width)
+        except (ConfigError, OSError) as error:
+            self._give_up(error)
             return
-        self._film = film
         for picture in pictures:
             self._write(picture)
 
@@ -98,5 +99,13 @@ class Album:
             return
         if (picture.shape[1], picture.shape[0]) != self._film_size:  # the camera's size changed
             picture = cv2.resize(picture, self._film_size, interpolation=cv2.INTER_AREA)
-        self._film.write(np.ascontiguousarray(picture[..., ::-1]))
+        try:
+            self._film.add(picture)
+        except OSError as error:
+            self._give_up(error)
+            return
         self.film_frames += 1
+
+    def _give_up(self, error: Exception) -> None:
+        self._film, self.film_frames = None, 0
+        self.problem = f'there is no film: {first_line(error)}'

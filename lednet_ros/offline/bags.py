@@ -26,10 +26,11 @@ from lednet_ros.common.errors import ConfigError, first_line, printable
 from lednet_ros.images.encodings import BadImage, Frame
 from lednet_ros.offline.cameras import EMPTY, IMAGE, Camera, NoCamera, choose, decode
 from lednet_ros.offline.sources import Item
-from lednet_ros.offline.work import Work
+from lednet_ros.offline.work import Seen, Stored, Work
 
 _UNKNOWN_HASH = f'RIHS01_{"0" * 64}'
-_NOTE = 'lednet_segment'  # in the new bag's custom_data: (kind, complaint) of what it lacks
+# In the new bag's custom_data: (kind, complaint) of what it lacks; which frames are beside it.
+_NOTE, _FRAMES = 'lednet_segment', 'lednet_segment_frames'
 
 
 def result_of(item: Item) -> Path:
@@ -49,7 +50,7 @@ def segment_bag(item: Item, work: Work) -> None:
     held = Path(f'.work-{name}')
     with Bag(item.path) as bag:
         try:
-            choice = choose(item.path, bag, work.topics, work.overlay)
+            choice = choose(item.path, bag, work.topics, work.extras.kinds, work.node)
         except NoCamera as error:
             if losses := bag.losses():
                 raise ConfigError(f'{error}; {"; ".join(losses)}') from error
@@ -94,8 +95,12 @@ def _check(target: Path, cameras: list[Camera], work: Work) -> None:
             topics = {c.topic for c in found.connections}
     except ConfigError:  # it is no bag, or a damaged one
         topics = set()
-    if lacking := set(_new_topics(cameras, work)) - topics:
-        raise ConfigError(f'{target}: lacks {", ".join(sorted(lacking))}: choose another '
+    lacking = sorted(set(_new_topics(cameras, work)) - topics)
+    if not lacking and work.extras.frames and (
+            files_of(target).custom.get(_FRAMES) != work.extras.frames):
+        lacking = [f'{work.extras.frames} files of its frames']
+    if lacking:
+        raise ConfigError(f'{target}: lacks {", ".join(lacking)}: choose another '
                           '--output, or --overwrite')
 
 
@@ -125,6 +130,8 @@ def _write(
             complain(f'{loss}: give a whole one, or take what there is', 'damaged files of bags')
         if problems:
             writer.set_custom_data(_NOTE, json.dumps(problems))
+        if work.extras.frames:
+            writer.set_custom_data(_FRAMES, work.extras.frames)
 
 
 def _copy(
@@ -146,23 +153,30 @@ def _copy(
         camera = by_id.get(connection.id)
         if camera is None:
             continue
-        name = held / str(connection.id) / f'{counts[connection.id]:06}.png'
+        number = counts[connection.id]
         counts[connection.id] += 1
         try:
             header, frame = decode(bag, connection, data)
             header = _header(header)
         except BadImage as error:
-            yield (f'image {counts[connection.id]} on {connection.topic}: {error}: left without '
-                   'labels')
+            yield f'image {number + 1} on {connection.topic}: {error}: left without labels'
             continue
-        labels = _labels(name, frame, work)
-        for topic, message in _messages(camera, header, frame, labels, work):
+        [seen] = work.seen([(_stored(item, camera, number, held, work), frame)])
+        for topic, message in _messages(camera, header, frame, seen, work):
             writer.write(outputs[topic], received_ns, TYPES.serialize_cdr(message, IMAGE))
 
 
+def _stored(item: Item, camera: Camera, number: int, held: Path, work: Work) -> Stored:
+    """Name a frame's files: they stay where frames are wanted, else they go with `held`."""
+    if work.extras.frames:
+        return Stored.make(item.name / _plain(camera.connection.topic.strip('/')),
+                           f'{number:06}', work.extras.frames)
+    directory = held / str(camera.connection.id)
+    return Stored(directory / f'{number:06}.png', directory / f'{number:06}_confidence.png')
+
+
 def _new_topics(cameras: list[Camera], work: Work) -> list[str]:
-    return [topic for camera in cameras for topic in (
-        camera.label_topic, *([camera.overlay_topic] if work.overlay else []))]
+    return [camera.topic(kind) for camera in cameras for kind in work.extras.kinds]
 
 
 def _copy_connection(c: Connection, writer: Writer) -> Connection:
@@ -189,17 +203,6 @@ def _definition(c: Connection) -> tuple[str, str]:
         return c.msgdef.data, _UNKNOWN_HASH
 
 
-def _labels(name: Path, frame: Frame, work: Work) -> np.ndarray:
-    """Take the labels that an interrupted run has left, or make and leave them."""
-    kept = work.output.kept_labels(name, *work.label_size(frame))
-    if kept is not None:
-        work.kept += 1
-        return kept
-    [labels] = work.segment([frame])
-    work.output.write_png(name, labels)
-    return labels
-
-
 def _header(header: Any) -> Any:
     """Return ROS 2's header of a message; ROS 1's has a number, and counts from 0 up."""
     if header.stamp.sec >= 2**31:
@@ -210,11 +213,13 @@ def _header(header: Any) -> Any:
 
 
 def _messages(
-    camera: Camera, header: Any, frame: Frame, labels: np.ndarray, work: Work
+    camera: Camera, header: Any, frame: Frame, seen: Seen, work: Work
 ) -> Iterator[tuple[str, Any]]:
-    yield camera.label_topic, _image(labels, 'mono8', header)
-    if work.overlay:
-        yield camera.overlay_topic, _image(work.picture(frame, labels), 'rgb8', header)
+    yield camera.topic('label'), _image(seen.labels, 'mono8', header)
+    if seen.confidence is not None:
+        yield camera.topic('confidence'), _image(seen.confidence, 'mono8', header)
+    if work.extras.overlay:
+        yield camera.topic('overlay'), _image(work.picture(frame, seen.labels), 'rgb8', header)
 
 
 def _image(pixels: np.ndarray, encoding: str, header: Any) -> Any:

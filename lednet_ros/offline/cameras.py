@@ -44,12 +44,11 @@ class Camera:
     """An image topic and what its labels are called."""
 
     connection: Connection
-    label_topic: str
+    topics: str  # of its results, as far as they share it: /segment/front
 
-    @property
-    def overlay_topic(self) -> str:
-        """What its overlays are called."""
-        return f'{self.label_topic.rpartition("/")[0]}/overlay'
+    def topic(self, kind: str) -> str:
+        """Return what one of NODE_OUTPUTS is called: /segment/front/label."""
+        return f'{self.topics}/{kind}'
 
 
 @dataclass
@@ -75,31 +74,36 @@ def base_topic(topic: str) -> str:
     return base if base and last in TRANSPORTS else f'{base}/{last}'
 
 
-def label_topic(image_topic: str) -> str:
-    """Return the node's topic for a camera's labels: /front/image_raw -> /segment/front/label."""
-    return f'/segment{base_topic(image_topic).rpartition("/")[0]}/label'
+def result_topics(
+    image_topics: Sequence[str], node: str = 'segment', is_alone: bool = False
+) -> list[str]:
+    """Return what the results of each camera have in common, as the node of this name has it.
 
-
-def label_topics(image_topics: Sequence[str]) -> list[str]:
-    """Return label_topic of each; cameras that would share one keep their whole names.
-
-    /stereo/left, /stereo/right -> /segment/stereo/left/label, /segment/stereo/right/label.
+    A camera that is alone: /segment. Several, as of its parameter `cameras`: /front/image_raw has
+    /segment/front. Those that would share one keep their whole names: /stereo/left and
+    /stereo/right have /segment/stereo/left and /segment/stereo/right.
     """
-    names = [label_topic(topic) for topic in image_topics]
+    if is_alone:
+        return [f'/{node}' for _ in image_topics]
+    names = [f'/{node}{base_topic(topic).rpartition("/")[0]}' for topic in image_topics]
     while clashing := {name for name, count in Counter(names).items() if count > 1}:
-        names = [f'/segment{base_topic(topic)}/label' if name in clashing else name
+        names = [f'/{node}{base_topic(topic)}' if name in clashing else name
                  for topic, name in zip(image_topics, names, strict=True)]
     return names
 
 
 def choose(
-    source: Path, bag: Bag, asked: Sequence[str] = (), with_overlays: bool = False
+    source: Path, bag: Bag, asked: Sequence[str] = (), kinds: Sequence[str] = ('label',),
+    node: str = 'segment',
 ) -> Choice:
-    """Find the cameras, or those asked for, each in one transport. Raises ConfigError."""
+    """Find the cameras, or those asked for, each in one transport. Raises ConfigError.
+
+    Their results, of these kinds, are to be written beside what the bag has.
+    """
     choice = Choice()
     shown: list[Connection] = []
     for transports in _by_camera(
-            _asked(source, bag, asked) if asked else _candidates(bag, choice)):
+            _asked(source, bag, asked) if asked else _candidates(bag, choice, node)):
         if asked and len(transports) > 1:
             raise ConfigError(f'{source}: {" and ".join(c.topic for c in transports)} are one '
                               'camera: choose one by --topics')
@@ -130,14 +134,16 @@ def choose(
         raise (ConfigError if choice.left_out else NoCamera)(
             f'{source}: has no pictures in colour or grey: '
             + ('; '.join(found[:NAMED]) or 'no topic carries images') + ': give a bag that has')
+    there = {c.topic for c in bag.connections}
+    # Recorded beside the live node, it has that one's labels: then the longer names.
+    is_alone = len(shown) + len(choice.left_out) == 1 and not (
+        there & {f'/{node}/{kind}' for kind in kinds})
     choice.cameras = [Camera(*pair) for pair in zip(
-        shown, label_topics([c.topic for c in shown]), strict=True)]
-    new = {c.label_topic for c in choice.cameras}
-    if with_overlays:
-        new |= {c.overlay_topic for c in choice.cameras}
-    if taken := new & {c.topic for c in bag.connections}:
-        raise ConfigError(f'{source}: has {", ".join(sorted(taken))} already: give a bag without, '
-                          'or choose other --topics')
+        shown, result_topics([c.topic for c in shown], node, is_alone), strict=True)]
+    new = {camera.topic(kind) for camera in choice.cameras for kind in kinds}
+    if taken := new & there:
+        raise ConfigError(f'{source}: has {", ".join(sorted(taken))} already: give another '
+                          '--node-name, whose topics the results are then')
     return choice
 
 
@@ -171,14 +177,14 @@ def _asked(source: Path, bag: Bag, asked: Sequence[str]) -> list[Connection]:
     return [c for c in images if c.topic in asked]
 
 
-def _candidates(bag: Bag, choice: Choice) -> list[Connection]:
+def _candidates(bag: Bag, choice: Choice, node: str) -> list[Connection]:
     """Return what carries images, but for what the node has made of some."""
     found = []
     for connection in bag.connections:
         *path, last = connection.topic.split('/')
         if connection.msgtype not in (IMAGE, COMPRESSED, *UNREAD):
             continue
-        if 'segment' in path and last in NODE_OUTPUTS:
+        if {'segment', node} & {*path} and last in NODE_OUTPUTS:
             choice.skipped.append(('outputs of segment_node', connection.topic))
         else:
             found.append(connection)

@@ -3,20 +3,19 @@
 
 from __future__ import annotations
 
-import errno
 import threading
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from lednet_ros.common.errors import ConfigError, printable
+from lednet_ros.common.errors import printable
 from lednet_ros.images.encodings import BadImage, Frame, read_image
-from lednet_ros.images.sources import Part, VideoFile, named_for_opencv
+from lednet_ros.images.film import Film, open_film
+from lednet_ros.images.sources import Part, VideoFile
 from lednet_ros.offline.sources import Item
-from lednet_ros.offline.work import Work, batches
+from lednet_ros.offline.work import Stored, Work, batches
 
 
 def label_of(item: Item) -> Path:
@@ -25,10 +24,9 @@ def label_of(item: Item) -> Path:
 
 
 def segment_pictures(pictures: Sequence[Item], work: Work) -> None:
-    """Write what is missing of the pictures' label images, and overlays if asked for."""
+    """Write what is missing of the pictures' label images, and of what is asked for beside."""
     def is_done(picture: Item) -> bool:
-        return work.output.is_done(_png('label', picture)) and (
-            not work.overlay or work.output.is_done(_png('overlay', picture)))
+        return all(work.output.is_done(_png(kind, picture)) for kind in work.extras.kinds)
 
     missing = [picture for picture in pictures if not is_done(picture)]
     work.kept += len(pictures) - len(missing)
@@ -41,11 +39,13 @@ def segment_pictures(pictures: Sequence[Item], work: Work) -> None:
                 read.append((picture, Frame(read_image(picture.path), rgb=False)))
             except BadImage as error:
                 work.complain(f'{picture.path}: {error}: left out', 'unreadable pictures')
-        for (picture, frame), labels in zip(
+        for (picture, frame), seen in zip(
                 read, work.segment([frame for _, frame in read]), strict=True):
-            if work.overlay:
-                work.output.write_png(_png('overlay', picture), work.picture(frame, labels))
-            work.output.write_png(_png('label', picture), labels)
+            if work.extras.overlay:
+                work.output.write_png(_png('overlay', picture), work.picture(frame, seen.labels))
+            if seen.confidence is not None:
+                work.output.write_png(_png('confidence', picture), seen.confidence)
+            work.output.write_labels(_png('label', picture), seen.labels)
         work.progress.advance(task, len(batch))
 
 
@@ -54,79 +54,48 @@ def _png(kind: str, item: Item) -> Path:
 
 
 def segment_video(item: Item, work: Work) -> None:
-    """Write a label PNG for each frame, and an MP4 of overlays if asked for.
+    """Write a label PNG for each frame, what is asked for beside, and an MP4 of overlays.
 
     A second run takes the label images that are there; an unfinished MP4 is made anew of them.
     """
     film_name = 'overlay' / item.name.with_name(f'{item.name.name}.mp4')
     video = VideoFile(item.path, Part(), threading.Event())
-    if not work.overlay or work.output.is_done(film_name):
-        _run_video(video, item, work, film=None)
+    if not work.extras.overlay or work.output.is_done(film_name):
+        _run_video(video, item, work, None)
         return
-    with work.output.making(film_name) as path:
-        with closing(_Film(path, video.rate_hz)) as film:
-            _run_video(video, item, work, film)
-        film.check()
+    work.say_of_films()
+    with work.output.making(film_name) as path, ExitStack() as films:
+        film: Film | None = None
+
+        def add(picture: np.ndarray) -> None:
+            nonlocal film
+            if film is None:
+                film = films.enter_context(closing(
+                    open_film(path, video.rate_hz, *picture.shape[:2])))
+            film.add(picture)
+
+        _run_video(video, item, work, add)
 
 
-def _run_video(video: VideoFile, item: Item, work: Work, film: _Film | None) -> None:
+def segment_part(item: Item, part: Part, work: Work) -> None:
+    """Write the label PNGs of some of a video's frames, and what is asked for beside each."""
+    _run_video(VideoFile(item.path, part, threading.Event()), item, work, None, part.first)
+
+
+def _run_video(
+    video: VideoFile, item: Item, work: Work, show: Callable[[np.ndarray], None] | None,
+    first: int = 0,
+) -> None:
+    """Go through the frames, from number `first` on; show the overlays where they are wanted."""
     task = work.progress.add_task(printable(item.path.name), total=video.count or None)
-    numbered = enumerate(video.frames())
-    for batch in batches(numbered, work.batch):
-        labels: dict[int, np.ndarray] = {}
-        names = {i: label_of(item) / f'{i:06}.png' for i, _ in batch}
-        for i, pixels in batch:
-            kept = work.output.kept_labels(
-                names[i], *work.label_size(Frame(pixels, rgb=False)))
-            if kept is not None:
-                labels[i] = kept
-                work.kept += 1
-        missing = [(i, pixels) for i, pixels in batch if i not in labels]
-        for (i, _), seen in zip(
-                missing, work.segment([Frame(p, rgb=False) for _, p in missing]), strict=True):
-            work.output.write_png(names[i], seen)
-            labels[i] = seen
-        if film:
-            for i, pixels in batch:
-                film.add(work.picture(Frame(pixels, rgb=False), labels[i]))
+    for batch in batches(enumerate(video.frames(), first), work.batch):
+        frames = [(Stored.make(item.name, f'{i:06}', work.extras.frames), Frame(pixels, rgb=False))
+                  for i, pixels in batch]
+        for (_, frame), seen in zip(frames, work.seen(frames), strict=True):
+            if show:
+                show(work.picture(frame, seen.labels))
         work.progress.advance(task, len(batch))
     if video.missing:
         work.complain(f'{item.path}: is cut or damaged: about {video.missing} of its '
                       f'{video.count} frames are missing: give a whole one, or take what there '
                       'is', 'frames of videos', video.missing)
-
-
-class _Film:
-    """An MP4 of RGB pictures of one size."""
-
-    def __init__(self, path: Path, rate_hz: float) -> None:
-        self._path, self._rate_hz = path, rate_hz
-        self._writer: cv2.VideoWriter | None = None
-        self._count = 0
-
-    def add(self, picture: np.ndarray) -> None:
-        """Append a picture, uint8 (H, W, 3) RGB. Raises ConfigError."""
-        if self._writer is None:
-            with named_for_opencv(self._path) as name:
-                self._writer = cv2.VideoWriter(
-                    name, cv2.VideoWriter.fourcc(*'mp4v'), self._rate_hz,
-                    (picture.shape[1], picture.shape[0]))
-            if not self._writer.isOpened():
-                raise ConfigError(f'{self._path}: this OpenCV cannot write MP4 files: leave '
-                                  '--overlay away for videos')
-        self._writer.write(np.ascontiguousarray(picture[..., ::-1]))
-        self._count += 1
-
-    def close(self) -> None:
-        """Finish the file."""
-        if self._writer is not None:
-            self._writer.release()
-
-    def check(self) -> None:
-        """Raise OSError where the file is not whole: of a full disk the writer says nothing."""
-        with named_for_opencv(self._path) as name:
-            film = cv2.VideoCapture(name)
-        count = max(0, int(film.get(cv2.CAP_PROP_FRAME_COUNT)))
-        film.release()
-        if count != self._count:
-            raise OSError(errno.EIO, f'{count} of its {self._count} frames arrived')

@@ -11,15 +11,76 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
-from lednet_ros.common.atomic_file import png_of, whole_file
+from lednet_ros.common.atomic_file import palette_png, png_of, whole_file
 from lednet_ros.common.errors import ConfigError
 from lednet_ros.images.encodings import BadImage, read_label_image
+from lednet_ros.model.labels import LabelSet
 
 RECORD = 'lednet_segment.json'  # what the directory's results were made with, and of
+CLASSES = 'labels.yaml'         # what the labels mean
+OWN = ('label', 'overlay', 'confidence', 'frame', RECORD, CLASSES)
 
 
-class Output:
+class Results:
+    """What is done of the source at hand: files that appear whole or not at all."""
+
+    def __init__(
+        self, directory: Path, again: str, since_ns: int = 0, palette: np.ndarray | None = None
+    ) -> None:
+        """Take what is at least as new as `since_ns` for results of before.
+
+        `again` says how to go on. `palette`, uint8 (256, 3) RGB, goes into label images.
+        """
+        self.directory, self.again, self.since_ns = directory, again, since_ns
+        self.palette = palette
+
+    def is_done(self, name: Path) -> bool:
+        """Whether this result of the source at hand is there from before and may stay."""
+        path = self.directory / name
+        return path.exists() and path.stat().st_mtime_ns >= self.since_ns
+
+    def write_png(self, name: Path, pixels: np.ndarray) -> None:
+        """Write uint8 (H, W), or (H, W, 3) RGB. Raises ConfigError."""
+        with self.making(name) as path:
+            path.write_bytes(png_of(pixels))
+
+    def write_labels(self, name: Path, labels: np.ndarray) -> None:
+        """Write a label image, uint8 (H, W), with the palette if there is one."""
+        with self.making(name) as path:
+            path.write_bytes(
+                png_of(labels) if self.palette is None else palette_png(labels, self.palette))
+
+    def kept_labels(self, name: Path, height: int, width: int) -> np.ndarray | None:
+        """Return a label image from before, uint8 (H, W), if it may stay and is of this size."""
+        if not self.is_done(name):
+            return None
+        try:
+            found = read_label_image(self.directory / name).values
+        except BadImage:
+            return None
+        return found if found.shape == (height, width) else None
+
+    @contextmanager
+    def making(self, name: Path) -> Iterator[Path]:
+        """Give a path to write to; it gets its name when the block ends well, else it is gone."""
+        path = self.directory / name
+        with self._explaining(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(path) as partial:
+                yield partial
+
+    @contextmanager
+    def _explaining(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ConfigError(f'{path}: cannot be written: {error.strerror}: make room or choose '
+                              f'another --output, then go on by {self.again}') from error
+
+
+class Output(Results):
     """A directory begun by this command with these settings, so that a second run goes on.
 
     Raises ConfigError where it holds something else, or results of other settings, unless
@@ -29,12 +90,14 @@ class Output:
 
     def __init__(
         self, directory: Path, settings: Mapping[str, Any], sources: Sequence[Path],
-        overwrite: bool,
+        overwrite: bool, palette: np.ndarray | None = None,
     ) -> None:
-        self.directory, self._place = directory, directory.resolve()
-        self.again = f'the same command{" without --overwrite" if overwrite else ""}'
+        super().__init__(
+            directory, f'the same command{" without --overwrite" if overwrite else ""}',
+            palette=palette)
+        self._place = directory.resolve()
+        settings = {**settings, 'palette': palette is not None}
         self._now_ns = 0    # --overwrite's beginning
-        self._since_ns = 0  # what is older is no result of the source at hand
         record = directory / RECORD
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -70,6 +133,14 @@ class Output:
         with whole_file(self.directory / RECORD) as path:
             path.write_text(json.dumps(self._record, indent=1) + '\n', encoding='utf-8')
 
+    def write_classes(self, labels: LabelSet) -> None:
+        """Write what the labels mean: a label set's YAML. Raises ConfigError."""
+        with self.making(Path(CLASSES)) as path:
+            path.write_text(
+                '# What the ids in the label images mean, in their order; 255 is unlabelled.\n'
+                + yaml.safe_dump(labels.to_dict(), sort_keys=False, default_flow_style=None,
+                                 allow_unicode=True), encoding='utf-8')
+
     def begin(self, source: Path, origins: Mapping[Path, Path]) -> None:
         """Turn to a source; each directory of its results is of one origin.
 
@@ -88,13 +159,8 @@ class Output:
             known |= ours
             with self._explaining(self.directory / RECORD):
                 self._save()
-        self._since_ns = max(self._record['since_ns'], *(
+        self.since_ns = max(self._record['since_ns'], *(
             dates.get(path, 0) for path in (str(source.resolve()), *ours.values())))
-
-    def is_done(self, name: Path) -> bool:
-        """Whether this result of the source at hand is there from before and may stay."""
-        path = self.directory / name
-        return path.exists() and path.stat().st_mtime_ns >= self._since_ns
 
     def holds(self, path: Path) -> bool:
         """Whether a path is, by its place, a result or kept for one."""
@@ -102,47 +168,15 @@ class Output:
         if self._place not in path.parents:
             return False
         name = path.relative_to(self._place)
-        return (name.parts[0] in ('label', 'overlay', RECORD)
+        return (name.parts[0] in OWN
                 or any(str(part) in self._record['origins'] for part in (name, *name.parents)))
-
-    def write_png(self, name: Path, pixels: np.ndarray) -> None:
-        """Write uint8 (H, W), or (H, W, 3) RGB. Raises ConfigError."""
-        with self.making(name) as path:
-            path.write_bytes(png_of(pixels))
-
-    def kept_labels(self, name: Path, height: int, width: int) -> np.ndarray | None:
-        """Return a label image from before, uint8 (H, W), if it may stay and is of this size."""
-        if not self.is_done(name):
-            return None
-        try:
-            found = read_label_image(self.directory / name).values
-        except BadImage:
-            return None
-        return found if found.shape == (height, width) else None
-
-    @contextmanager
-    def making(self, name: Path) -> Iterator[Path]:
-        """Give a path to write to; it gets its name when the block ends well, else it is gone."""
-        path = self.directory / name
-        with self._explaining(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(path) as partial:
-                yield partial
-
-    @contextmanager
-    def _explaining(self, path: Path) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise ConfigError(f'{path}: cannot be written: {error.strerror}: make room or choose '
-                              f'another --output, then go on by {self.again}') from error
 
 
 def results_in(directory: Path) -> set[Path]:
     """Return the results of a run that wrote to this directory; none where none did."""
     try:
         found = json.loads((directory / RECORD).read_text(encoding='utf-8'))
-        names = {'label', 'overlay', RECORD, *found.get('origins', {})}
+        names = {*OWN, *found.get('origins', {})}
     except (OSError, ValueError, AttributeError):
         return set()
     return {directory / name for name in names}
@@ -152,5 +186,5 @@ def _others(found: Any, settings: Mapping[str, Any]) -> list[str]:
     """Give the settings that a record does not share."""
     if not isinstance(found, dict):
         return list(settings)
-    found = {'output_size': 'camera', **found}  # as earlier records have it
+    found = {'output_size': 'camera', 'palette': False, **found}  # as earlier records have it
     return [k for k in settings if found.get(k) != settings[k]]

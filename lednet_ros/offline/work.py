@@ -7,15 +7,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from rich.progress import Progress
 
+from lednet_ros.common.atomic_file import jpeg_of, png_of
 from lednet_ros.common.errors import printable
 from lednet_ros.images.annotate import overlay
 from lednet_ros.images.encodings import Frame
-from lednet_ros.offline.output_dir import Output
+from lednet_ros.images.film import lack_of_h264
+from lednet_ros.offline.output_dir import Results
 from lednet_ros.segmentation import Segmenter
 
 T = TypeVar('T')
@@ -45,27 +48,96 @@ class Tally:
                 for kind, names in self._names.items()}
 
 
+@dataclass(frozen=True)
+class Extras:
+    """What is made beside label images."""
+
+    overlay: bool = False     # the colours over the pictures
+    confidence: bool = False  # 255 x softmax of the chosen class
+    frames: str = ''          # pictures of videos and bags: 'png', 'jpg' or none
+
+    @property
+    def kinds(self) -> list[str]:
+        """What an image topic, or a picture, gets."""
+        return ['label', *(['overlay'] if self.overlay else []),
+                *(['confidence'] if self.confidence else [])]
+
+
+class Stored(NamedTuple):
+    """The files of one frame, in the output."""
+
+    labels: Path
+    confidence: Path
+    frame: Path | None = None
+
+    @classmethod
+    def make(cls, directory: Path, name: str, frames: str) -> Stored:
+        """Name those of a frame of a video or a bag."""
+        return cls('label' / directory / f'{name}.png', 'confidence' / directory / f'{name}.png',
+                   'frame' / directory / f'{name}.{frames}' if frames else None)
+
+
+class Seen(NamedTuple):
+    """What the network says of one frame."""
+
+    labels: np.ndarray             # uint8 (H, W)
+    confidence: np.ndarray | None  # uint8 (H, W), where it is wanted
+
+
 @dataclass
 class Work:
     """One run of the command."""
 
     segmenter: Segmenter
-    output: Output
+    output: Results
     progress: Progress
     batch: int = 1
-    overlay: bool = False          # make overlays too
+    extras: Extras = field(default_factory=Extras)
     topics: Sequence[str] = ()     # of bags; empty: each that shows pictures
+    node: str = 'segment'          # whose topics a bag's results have
     segmented: int = 0
     kept: int = 0                  # found from before
     left_out: Tally = field(default_factory=Tally)  # what was asked for; the names are lines
     skipped: Tally = field(default_factory=Tally)   # what nobody misses
+    _said: set[str] = field(default_factory=set)
 
-    def segment(self, frames: Sequence[Frame]) -> list[np.ndarray]:
-        """Give the label images, uint8 (H, W)."""
+    def segment(self, frames: Sequence[Frame]) -> list[Seen]:
+        """Give labels and, where they are wanted, confidences."""
         results = self.segmenter.segment(
-            [frame.pixels for frame in frames], rgb=[frame.rgb for frame in frames])
+            [frame.pixels for frame in frames], rgb=[frame.rgb for frame in frames],
+            confidence=self.extras.confidence)
         self.segmented += len(frames)
-        return [result.labels for result in results]
+        return [Seen(result.labels, result.confidence) for result in results]
+
+    def seen(self, frames: Sequence[tuple[Stored, Frame]]) -> list[Seen]:
+        """Take what an earlier run has left of these frames, make and leave the rest."""
+        found = [self._kept(stored, frame) for stored, frame in frames]
+        missing = [pair for pair, kept in zip(frames, found, strict=True) if kept is None]
+        made = iter(self.segment([frame for _, frame in missing]))
+        self.kept += len(frames) - len(missing)
+        for place, (stored, frame) in enumerate(frames):
+            if found[place] is None:
+                found[place] = one = next(made)
+                if one.confidence is not None:
+                    self.output.write_png(stored.confidence, one.confidence)
+                self.output.write_labels(stored.labels, one.labels)
+            if stored.frame and not self.output.is_done(stored.frame):
+                self._write_frame(stored.frame, frame)
+        return [one for one in found if one]
+
+    def _kept(self, stored: Stored, frame: Frame) -> Seen | None:
+        size = self.label_size(frame)
+        labels = self.output.kept_labels(stored.labels, *size)
+        confidence = (self.output.kept_labels(stored.confidence, *size)
+                      if self.extras.confidence and labels is not None else None)
+        if labels is None or (self.extras.confidence and confidence is None):
+            return None
+        return Seen(labels, confidence)
+
+    def _write_frame(self, name: Path, frame: Frame) -> None:
+        pixels = _rgb(frame)
+        with self.output.making(name) as path:
+            path.write_bytes(png_of(pixels) if name.suffix == '.png' else jpeg_of(pixels))
 
     def picture(self, frame: Frame, labels: np.ndarray) -> np.ndarray:
         """Give the overlay, uint8 (H, W, 3) RGB."""
@@ -76,6 +148,12 @@ class Work:
         """Return the (height, width) of a frame's label image."""
         place = self.segmenter.place(frame.pixels.shape[:2])
         return place.input_height, place.input_width
+
+    def say_of_films(self) -> None:
+        """Say once where films will not be H.264."""
+        if (lack := lack_of_h264()) and lack not in self._said:
+            self._said.add(lack)
+            self._print(lack)
 
     def complain(self, problem: str, kind: str, count: int = 1) -> None:
         """Say what is left out; the run goes on and ends with exit code 1."""
@@ -95,6 +173,10 @@ class Work:
     def _print(self, line: str) -> None:
         self.progress.console.print(f'lednet_segment: {printable(line)}', highlight=False,
                                     markup=False, soft_wrap=True)
+
+
+def _rgb(frame: Frame) -> np.ndarray:
+    return frame.pixels if frame.rgb else frame.pixels[..., ::-1]
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

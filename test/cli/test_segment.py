@@ -21,6 +21,7 @@ import pytest
 
 pytest.importorskip('rosbags', reason='needs rosbags')
 
+from PIL import Image
 from recordings import (
     IMAGE,
     QOS,
@@ -41,6 +42,8 @@ from rosbags.rosbag2 import Reader, StoragePlugin
 
 from lednet_ros.bags.bag import Bag
 from lednet_ros.cli import segment as command
+from lednet_ros.images.encodings import read_label_image
+from lednet_ros.model.labels import LabelSet
 from lednet_ros.offline.work import Work
 from lednet_ros.segmentation import Segmenter, SegmenterConfig
 
@@ -305,6 +308,97 @@ def test_a_video_gives_a_label_per_frame_and_a_film_of_its_pace(tmp_path, segmen
     assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 7
 
 
+def test_beside_labels_is_what_they_mean(images, tmp_path, segmenter) -> None:
+    run(images, '--output', tmp_path / 'out')
+    assert LabelSet.from_yaml(tmp_path / 'out' / 'labels.yaml') == segmenter.labels
+
+
+def test_a_palette_shows_the_classes_colours_and_leaves_the_ids(
+    images, tmp_path, segmenter, capsys
+) -> None:
+    words = (images / '2.png', '--output', tmp_path / 'out', '--palette')
+    run(*words)
+    [expected] = segmenter.segment([street(2)])
+    found = read_label_image(tmp_path / 'out' / 'label' / '2.png')
+    assert np.array_equal(found.values, expected.labels)
+    with Image.open(tmp_path / 'out' / 'label' / '2.png') as shown:
+        assert np.array_equal(shown.convert('RGB'), segmenter.colorize(expected.labels))
+    run(*words)
+    assert tally(capsys) == (0, 1)
+    run(*words[:3], code=1)
+    assert 'was made with another palette: choose another --output' in capsys.readouterr().err
+
+
+def test_confidence_is_the_segmenter_s_of_pictures_and_of_videos(
+    images, tmp_path, segmenter, capsys
+) -> None:
+    make_video(images / 'street.mp4', 2)
+    out = tmp_path / 'out'
+    run(images, '--output', out)
+    run(images, '--output', out, '--confidence')  # what has none is made again
+    assert tally(capsys) == (5, 0)
+    run(images, '--output', out, '--confidence')
+    assert tally(capsys) == (0, 5)
+    [expected] = segmenter.segment([street(10)], confidence=True)
+    assert np.array_equal(read(out / 'confidence' / '10.png'), expected.confidence)
+    frame = cv2.VideoCapture(str(images / 'street.mp4')).read()[1]
+    [expected] = segmenter.segment([frame], confidence=True)
+    assert np.array_equal(read(out / 'confidence' / 'street' / '000000.png'), expected.confidence)
+    assert np.array_equal(read(out / 'label' / 'street' / '000000.png'), expected.labels)
+
+
+@pytest.mark.parametrize('form', ['png', 'jpg'])
+def test_the_frames_of_a_video_are_written_beside_their_labels(tmp_path, form) -> None:
+    make_video(tmp_path / 'street.mp4', 3)
+    run(tmp_path / 'street.mp4', '--output', tmp_path / 'out', '--frames', form)
+    frames = sorted((tmp_path / 'out' / 'frame' / 'street').iterdir())
+    assert [path.name for path in frames] == [f'00000{i}.{form}' for i in range(3)]
+    expected = cv2.VideoCapture(str(tmp_path / 'street.mp4')).read()[1]
+    apart = np.abs(cv2.imread(str(frames[0])).astype(int) - expected)
+    assert apart.max() == 0 if form == 'png' else 0 < apart.mean() < 10
+
+
+def test_a_bag_gets_confidence_beside_labels_and_frames_as_files(
+    tmp_path, segmenter, capsys
+) -> None:
+    write_bag(tmp_path / 'drive', {'/front/image': (IMAGE, [raw(street(i), i) for i in range(2)])})
+    words = (tmp_path / 'drive', '--output', tmp_path / 'out', '--confidence')
+    run(*words)
+    run(*words, '--frames', 'png', code=1)
+    assert 'lacks png files of its frames: choose another --output' in capsys.readouterr().err
+    run(*words, '--frames', 'png', '--overwrite', '--node-name', 'robot1/segment')
+    run(*words, '--frames', 'png', '--node-name', 'robot1/segment')
+    assert tally(capsys) == (0, 1)
+    [expected] = segmenter.segment([street(1)], confidence=True)
+    for kind, pixels in (('frame', street(1)), ('label', expected.labels),
+                         ('confidence', expected.confidence)):
+        name = tmp_path / 'out' / kind / 'drive' / 'front_image' / '000001.png'
+        assert np.array_equal(read(name), pixels)
+    with AnyReader([tmp_path / 'out' / 'drive_labels'], default_typestore=STORE) as reader:
+        found = {c.topic: reader.deserialize(data, c.msgtype)
+                 for c, _, data in reader.messages()}
+    assert set(found) == {'/front/image', '/robot1/segment/label', '/robot1/segment/confidence'}
+    message = found['/robot1/segment/confidence']
+    assert np.array_equal(message.data.reshape(48, 64), expected.confidence)
+
+
+def test_a_node_name_that_is_none_is_one_line(images, tmp_path, capsys) -> None:
+    run(images, '--output', tmp_path / 'out', '--node-name', '/segment/', code=1)
+    assert "--node-name is '/segment/': give the name of a ROS node" in capsys.readouterr().err
+
+
+def test_without_pyav_films_are_what_opencv_writes_and_that_is_said_once(
+    tmp_path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setitem(sys.modules, 'av', None)
+    for name in ('a.mp4', 'b.mp4'):
+        (tmp_path / 'films').mkdir(exist_ok=True)
+        make_video(tmp_path / 'films' / name, 2)
+    run(tmp_path / 'films', '--output', tmp_path / 'out', '--overlay')
+    assert capsys.readouterr().err.count('which browsers do not play, as PyAV ') == 1
+    assert (tmp_path / 'out' / 'overlay' / 'a.mp4').exists()
+
+
 def test_a_film_that_the_disk_had_no_room_for_is_not_kept(tmp_path, segmenter) -> None:
     make_video(tmp_path / 'street.mp4', 60)
     words = [sys.executable, '-m', 'lednet_ros.cli.segment', str(tmp_path / 'street.mp4'),
@@ -359,7 +453,7 @@ def test_a_bag_is_copied_with_labels_beside_its_images(tmp_path, segmenter, stor
     assert sorted(p.name for p in result.iterdir()) == [
         f'drive_labels.{suffix}', 'metadata.yaml']
     assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == [
-        'drive_labels', 'lednet_segment.json']
+        'drive_labels', 'labels.yaml', 'lednet_segment.json']
     with AnyReader([result], default_typestore=STORE) as reader, \
             Reader(tmp_path / 'drive') as original:
         assert set(reader.topics) == {
@@ -403,7 +497,7 @@ def test_a_damaged_message_costs_itself_only(tmp_path, capsys, storage) -> None:
                     in said.err)
         assert '2 (damaged images: 2) left out' in said.out
     assert count_messages(tmp_path / 'out' / 'drive_labels') == {
-        '/front/image': 4, '/odd': 4, '/segment/front/label': 2}
+        '/front/image': 4, '/odd': 4, '/segment/label': 2}
 
 
 def test_what_a_damaged_bag_lacks_is_said_each_time(tmp_path, capsys) -> None:
@@ -417,7 +511,7 @@ def test_what_a_damaged_bag_lacks_is_said_each_time(tmp_path, capsys) -> None:
                          'that is lost: give a whole one, or take what there is', said.err)
         assert '1 (damaged files of bags: 1) left out' in said.out
     assert count_messages(tmp_path / 'out' / 'drive_labels') == {
-        '/front/image_raw': 2, '/segment/front/label': 2}
+        '/front/image_raw': 2, '/segment/label': 2}
 
 
 def test_of_a_bag_of_ros_1_labels_are_written_for_ros_2(tmp_path, capsys, segmenter) -> None:
@@ -427,7 +521,7 @@ def test_of_a_bag_of_ros_1_labels_are_written_for_ros_2(tmp_path, capsys, segmen
         assert '2 (topics of ROS 1, not copied: 2) skipped' in capsys.readouterr().out
     with AnyReader([tmp_path / 'out' / 'drive_labels'], default_typestore=STORE) as reader:
         for i, (connection, at, data) in enumerate(reader.messages()):
-            assert connection.topic == '/segment/front/label'
+            assert connection.topic == '/segment/label'
             message = reader.deserialize(data, connection.msgtype)
             [expected] = segmenter.segment([street(i)])
             assert np.array_equal(message.data.reshape(48, 64), expected.labels)
@@ -448,7 +542,7 @@ def test_a_bag_of_before_definitions_were_kept_gets_those_that_are_known(tmp_pat
     (bag / 'metadata.yaml').unlink()
     run(bag, '--output', tmp_path / 'out')
     assert count_messages(tmp_path / 'out' / 'drive_labels') == {
-        '/front/image': 1, '/mine': 1, '/segment/front/label': 1}
+        '/front/image': 1, '/mine': 1, '/segment/label': 1}
     with AnyReader([tmp_path / 'out' / 'drive_labels']) as reader:
         [front] = [c for c in reader.connections if c.topic == '/front/image']
         [(_, _, data)] = reader.messages([front])
@@ -467,7 +561,7 @@ def test_a_bag_of_any_name_and_with_any_topic_stays_in_its_place(tmp_path, stora
     assert set(tmp_path.parent.iterdir()) == before
     assert {path.name for path in tmp_path.iterdir()} == {name, 'out'}
     assert {path.name for path in (tmp_path / 'out').iterdir()} == {
-        'lednet_segment.json', f'{name}_labels'}
+        'labels.yaml', 'lednet_segment.json', f'{name}_labels'}
     with Bag(tmp_path / 'out' / f'{name}_labels') as result:
         assert {c.topic: c.msgcount for c in result.connections} == {
             '/../../../up/image': 1, '/a b/\n/image': 1, '/segment/../../../up/label': 1,
@@ -487,7 +581,7 @@ def test_topics_of_a_bag_can_be_chosen_and_wrong_ones_are_named(tmp_path, capsys
     assert 'has no images on /rear/image' in capsys.readouterr().err
     run(tmp_path / 'drive', '--output', tmp_path / 'b', '--topics', '/left/image_raw/compressed')
     with Reader(tmp_path / 'b' / 'drive_labels') as reader:
-        assert {t for t in reader.topics if t.startswith('/segment')} == {'/segment/left/label'}
+        assert {t for t in reader.topics if t.startswith('/segment')} == {'/segment/label'}
 
 
 def test_a_bag_that_is_done_has_what_is_asked_for_or_is_refused(tmp_path, capsys) -> None:
@@ -496,8 +590,8 @@ def test_a_bag_that_is_done_has_what_is_asked_for_or_is_refused(tmp_path, capsys
     left = ('--topics', '/left/image_raw/compressed')
     run(*words, *left)
     for more, complaint in (
-            ((), 'out/drive_labels: lacks /segment/front/label: choose another --output, or'),
-            ((*left, '--overlay'), 'out/drive_labels: lacks /segment/left/overlay: choose'),
+            ((), 'out/drive_labels: lacks /segment/front/label, /segment/left/label: '),
+            ((*left, '--overlay'), 'out/drive_labels: lacks /segment/overlay: choose'),
             (('--topics', '/rear/image'), 'drive: has no images on /rear/image: choose'),
             (('--topics', '/depth/image/compressedDepth'), 'has no images on /depth/image/comp')):
         run(*words, *more, code=1)

@@ -9,7 +9,7 @@ from recordings import COMPRESSED, IMAGE, STORE, T, header, note, packed, raw, s
 
 from lednet_ros.bags.bag import Bag
 from lednet_ros.common.errors import ConfigError
-from lednet_ros.offline.cameras import NoCamera, choose, label_topic, label_topics
+from lednet_ros.offline.cameras import NoCamera, choose, result_topics
 
 COLOUR = (IMAGE, [raw(street(i), i) for i in range(2)])
 JPEGS = (COMPRESSED, [packed(street(i), i) for i in range(2)])
@@ -32,30 +32,42 @@ def chosen(tmp_path, topics, asked=()):
     write_bag(tmp_path / 'drive', {**topics, '/note': NOTE})
     with Bag(tmp_path / 'drive') as bag:
         choice = choose(tmp_path / 'drive', bag, asked)
-        return ({c.connection.topic: c.label_topic for c in choice.cameras}, choice.skipped,
+        return ({c.connection.topic: c.topic('label') for c in choice.cameras}, choice.skipped,
                 choice.left_out)
 
 
-@pytest.mark.parametrize(('image', 'label'), [
-    ('/image', '/segment/label'), ('/image_raw', '/segment/label'),
-    ('image', '/segment/label'), ('/image/compressed', '/segment/label'),
-    ('/compressed', '/segment/label'), ('/front/image_raw', '/segment/front/label'),
-    ('/camera/camera/color/image_raw/compressed', '/segment/camera/camera/color/label')])
-def test_label_topics_are_the_node_s(image, label) -> None:
-    assert label_topic(image) == label
+@pytest.mark.parametrize(('image', 'topics'), [
+    ('/image', '/segment'), ('/image_raw', '/segment'), ('image', '/segment'),
+    ('/image/compressed', '/segment'), ('/compressed', '/segment'),
+    ('/front/image_raw', '/segment/front'),
+    ('/camera/camera/color/image_raw/compressed', '/segment/camera/camera/color')])
+def test_several_cameras_topics_are_those_of_the_node_s_cameras(image, topics) -> None:
+    assert result_topics([image, '/other/image'])[0] == topics
+    assert result_topics([image], is_alone=True) == ['/segment']
+    assert result_topics([image, '/other/image'], 'mine')[1] == '/mine/other'
 
 
-@pytest.mark.parametrize(('images', 'labels'), [
+def test_a_camera_that_is_alone_has_the_topic_of_a_node_with_one_camera(tmp_path) -> None:
+    assert chosen(tmp_path, {'/front/image': COLOUR})[0] == {'/front/image': '/segment/label'}
+
+
+def test_a_damaged_camera_does_not_change_the_topics_of_another(tmp_path) -> None:
+    cameras, _, [left_out] = chosen(tmp_path, {'/front/image': COLOUR, '/rear/image': CUT})
+    assert cameras == {'/front/image': '/segment/front/label'}
+    assert left_out.startswith('/rear/image ')
+
+
+@pytest.mark.parametrize(('images', 'topics'), [
     (['/stereo/left_image', '/stereo/right_image'],
-     ['/segment/stereo/left_image/label', '/segment/stereo/right_image/label']),
+     ['/segment/stereo/left_image', '/segment/stereo/right_image']),
     (['/image_front', '/image_rear', '/side/image'],
-     ['/segment/image_front/label', '/segment/image_rear/label', '/segment/side/label']),
-    (['/a/left/compressed', '/a/right'], ['/segment/a/left/label', '/segment/a/right/label']),
+     ['/segment/image_front', '/segment/image_rear', '/segment/side']),
+    (['/a/left/compressed', '/a/right'], ['/segment/a/left', '/segment/a/right']),
     (['/a/b/image', '/a/b', '/a/c'],
-     ['/segment/a/b/image/label', '/segment/a/b/label', '/segment/a/c/label'])])
-def test_cameras_that_would_share_a_topic_are_named_apart(images, labels) -> None:
-    assert label_topics(images) == labels
-    assert label_topics(images[::-1]) == labels[::-1]
+     ['/segment/a/b/image', '/segment/a/b', '/segment/a/c'])])
+def test_cameras_that_would_share_a_topic_are_named_apart(images, topics) -> None:
+    assert result_topics(images) == topics
+    assert result_topics(images[::-1]) == topics[::-1]
 
 
 def test_every_camera_gets_labels_in_one_transport(tmp_path) -> None:
@@ -76,7 +88,7 @@ def test_every_camera_gets_labels_in_one_transport(tmp_path) -> None:
 def test_where_the_raw_images_show_nothing_the_compressed_ones_do(tmp_path, bad) -> None:
     cameras, skipped, left_out = chosen(tmp_path, {
         '/front/image': bad, '/front/image/compressed': JPEGS})
-    assert cameras == {'/front/image/compressed': '/segment/front/label'}
+    assert cameras == {'/front/image/compressed': '/segment/label'}
     assert skipped == [('other transports of a camera', '/front/image')]
     assert not left_out
 
@@ -94,7 +106,9 @@ def test_where_the_raw_images_show_nothing_the_compressed_ones_do(tmp_path, bad)
         ('outputs of segment_node', '/bot/segment/left/overlay')])])
 def test_what_is_no_camera_is_skipped_by_name(tmp_path, topic, shows, expected) -> None:
     cameras, skipped, left_out = chosen(tmp_path, {'/front/image': COLOUR, topic: shows})
-    assert cameras == {'/front/image': '/segment/front/label'}
+    # What the live node has left there keeps its topic.
+    assert cameras == {'/front/image': '/segment/front/label' if topic == '/segment/label' else
+                       '/segment/label'}
     assert skipped == expected
     assert not left_out
 
@@ -125,7 +139,7 @@ def test_damaged_images_at_the_beginning_exclude_no_camera(tmp_path, count) -> N
         (tmp_path / name).mkdir()
         images = (IMAGE, [*[bad] * min(count, 9 if bad is odd else count), good])
         cameras, _, left_out = chosen(tmp_path / name, {'/front/image': images})
-        assert cameras == {'/front/image': '/segment/front/label'}
+        assert cameras == {'/front/image': '/segment/label'}
         assert not left_out
 
 
@@ -138,7 +152,7 @@ def test_images_of_16_bits_are_shown_as_the_node_does_infrared_where_it_is_asked
     assert left_out.startswith('/ir/image ')
     with Bag(tmp_path / 'drive') as bag:
         [camera] = choose(tmp_path / 'drive', bag, ['/ir/image']).cameras
-        assert camera.label_topic == '/segment/ir/label'
+        assert camera.topic('label') == '/segment/label'
 
 
 @pytest.mark.parametrize(('asked', 'words'), [
@@ -176,13 +190,15 @@ def test_a_bag_without_a_camera_is_an_error_that_tells_what_is_there(
 
 
 def test_labels_that_are_there_already_are_not_written_over(tmp_path) -> None:
-    with pytest.raises(ConfigError, match='has /segment/label already: give a bag without'):
+    with pytest.raises(ConfigError, match='has /segment/label already: give another --node-name'):
         chosen(tmp_path, {'/image': COLOUR, '/segment/label': COLOUR})
 
 
 def test_an_overlay_that_is_there_already_hinders_labels_only_beside_overlays(tmp_path) -> None:
     write_bag(tmp_path / 'drive', {'/image': COLOUR, '/segment/overlay': COLOUR})
     with Bag(tmp_path / 'drive') as bag:
-        assert choose(tmp_path, bag).cameras[0].label_topic == '/segment/label'
-        with pytest.raises(ConfigError, match='has /segment/overlay already: give a bag without'):
-            choose(tmp_path, bag, with_overlays=True)
+        assert choose(tmp_path, bag).cameras[0].topic('label') == '/segment/label'
+        with pytest.raises(ConfigError, match='has /segment/overlay already'):
+            choose(tmp_path, bag, kinds=('label', 'overlay'))
+        [camera] = choose(tmp_path, bag, kinds=('label', 'overlay'), node='again').cameras
+        assert camera.topic('overlay') == '/again/overlay'
