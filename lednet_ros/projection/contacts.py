@@ -26,6 +26,7 @@ _MOST_COLUMNS, _MOST_GROUND_ROWS, _MOST_UPPER_ROWS = 2048, 1024, 512
 # are seen nearly edge-on.
 _BESIDE = (-2, -1, 1, 2)
 _FAR_BELOW = 24
+_LOWEST_ROWS = (0, 1, 2, 4)  # of an obstacle: which tell how certain it is
 _FULL_CIRCLE_GAP = np.radians(10)  # a wider gap in the bearings is outside the view
 
 
@@ -126,6 +127,23 @@ class Contacts:
         ranges, columns = ranges[known], columns[known]
         return np.column_stack([self._view.x + ranges * self._cos[columns],
                                 self._view.y + ranges * self._sin[columns]])
+
+    def certainty(self, confidence: np.ndarray) -> np.ndarray:
+        """Give how certain the obstacles of `points` are, uint8 (N,), of the image's confidences.
+
+        The largest of an obstacle's lowest pixels, as the very edge of a class is never certain.
+        """
+        rows, columns = self._begins
+        known = np.isfinite(self._range_of_entry[self._entries[rows, columns]])
+        rows, columns = rows[known], columns[known]
+        now = self._codes[1:]
+        found = np.zeros(len(rows), np.uint8)
+        for above in _LOWEST_ROWS:
+            there = np.minimum(rows + above, len(now) - 1)
+            u, v = self._map[there, columns].T.astype(int)
+            same = (now[there, columns] == now[rows, columns]) & (u >= 0) & (v >= 0)
+            found[same] = np.maximum(found[same], confidence[v[same], u[same]])
+        return found
 
     def map_of_pixels(self) -> np.ndarray:
         """Give where each pixel lies in columns and rows, int16 (H, W, 2), for `of_pixels`."""

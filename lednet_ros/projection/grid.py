@@ -3,17 +3,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import ceil, cos, sin
 
 import cv2
 import numpy as np
 
-from lednet_ros.projection.traversability import BLOCKED, FREE, OUT
+from lednet_ros.projection.evidence import (
+    FREE_CELL,
+    OCCUPIED_CELL,
+    UNKNOWN_CELL,
+    Belief,
+    Evidence,
+)
+from lednet_ros.projection.traversability import BLOCKED, FREE, OUT, UNKNOWN
 from lednet_ros.projection.view import View, resample
 
-FREE_CELL, OCCUPIED_CELL, UNKNOWN_CELL = 0, 100, -1  # as in nav_msgs/OccupancyGrid
+__all__ = ['FREE_CELL', 'OCCUPIED_CELL', 'UNKNOWN_CELL', 'Belief', 'Grid', 'Sampled', 'Sighting']
 
-_FREE_STEP = np.float32(0.34)  # of evidence: an obstacle is gone when three frames see free ground
 _NODES_APART_M = 0.05  # at most, so that nothing lies between them unseen
 
 
@@ -33,44 +41,85 @@ class Sampled:
         k = nodes_per_cell(resolution)
         line = ((np.arange(k * cells + 1) - k * cells // 2) * resolution / k).astype(np.float32)
         self._map = view.map_of_ground(*np.meshgrid(line, line))
-        self._codes = np.empty((len(line), len(line)), np.uint8)
+        self._codes, self._certainty = np.empty((2, len(line), len(line)), np.uint8)
 
     def look(self, codes: np.ndarray) -> np.ndarray:
         """Give the lattice's codes, uint8, to be used again; OUT where the image does not see."""
         resample(codes, self._map, self._codes, OUT)
         return self._codes
 
+    def certainty(self, confidence: np.ndarray) -> np.ndarray:
+        """Give the lattice's confidences, uint8, to be used again, of the image's."""
+        resample(confidence, self._map, self._certainty, 0)
+        return self._certainty
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What one view shows, and where the robot was at that moment in the grid's frame."""
+
+    codes: np.ndarray     # of the lattice, in the robot's frame
+    contacts: np.ndarray  # float64 (N, 2): where obstacles stand, in the robot's frame
+    x: float = 0.0
+    y: float = 0.0
+    yaw: float = 0.0
+    certainty: np.ndarray | None = None           # uint8, of the lattice's nodes; None: all 255
+    contact_certainty: np.ndarray | None = None   # uint8 (N,)
+
+
+# Of what several views show of a node the one that says most holds: what blocks the way, free
+# ground, then what is hidden or unknown.
+_RANK = np.full(256, 1, np.uint16)
+_RANK[[OUT, FREE, BLOCKED]] = 0, 2, 3
+_CODE_OF_RANK = np.array([OUT, UNKNOWN, FREE, BLOCKED], np.uint8)
+
 
 class Grid:
     """Cells around the robot in a frame that stays, or in the robot's own.
 
-    A cell is occupied as soon as an obstacle stands in it or a part of it is blocked ground;
-    free when all of it is seen to be free, and no longer when a part of it is hidden or unknown
-    again. Evidence lasts `decay_s` after it was last seen, at most; 0: none is kept from one
-    frame to the next. The grid rolls along with the robot. A cell has `per_cell` lattice steps.
+    A cell is seen to be occupied where an obstacle stands in it or a part of it is blocked
+    ground, and to be free where all of it is; Evidence says what becomes of that from frame to
+    frame. The grid rolls along with the robot. A cell has `per_cell` lattice steps.
     """
 
-    def __init__(self, resolution: float, cells: int, decay_s: float, per_cell: int = 0) -> None:
+    def __init__(
+        self, resolution: float, cells: int, decay_s: float, per_cell: int = 0,
+        belief: Belief | None = None,
+    ) -> None:
         self.resolution = resolution
         self.cells = cells
         self._per_cell = per_cell or nodes_per_cell(resolution)
         self._window = np.ones((self._per_cell + 1,) * 2, np.uint8)
-        self._decay_s = decay_s
-        self._evidence = np.zeros((cells, cells), np.float32)  # -1 free, 0 unknown, 1 occupied
-        self._spare = np.zeros_like(self._evidence)
-        self._free, self._occupied = np.empty((2, cells, cells), bool)
+        self._evidence = Evidence(cells, decay_s, belief)
         self._corner = np.zeros(2, int)  # of the grid, in cells from the frame's origin
-        self._stamp_s: float | None = None
-        self._lattice, self._dilated, self._blocked = np.empty(
-            (3, self._per_cell * cells + 1, self._per_cell * cells + 1), np.uint8)
-        self.values = np.full((cells, cells), UNKNOWN_CELL, np.int8)
-        """What the last `add` made of it: row by row from the corner, as OccupancyGrid has it."""
+        self._flags = np.empty((3, cells, cells), bool)
+        nodes = self._per_cell * cells + 1
+        self._lattice, self._certainty, self._dilated, self._blocked = np.empty(
+            (4, nodes, nodes), np.uint8)
+
+    @property
+    def values(self) -> np.ndarray:
+        """Return what is known: int8, row by row from the corner, as OccupancyGrid has it."""
+        return self._evidence.values
 
     @property
     def origin(self) -> tuple[float, float]:
         """Where the first cell's outer corner is in the frame, in m."""
         x, y = self._corner * self.resolution
         return float(x), float(y)
+
+    @property
+    def apart_s(self) -> float:
+        """Return how far apart the last two frames were, where that is too far to remember; 0."""
+        return self._evidence.apart_s
+
+    def probability(self) -> np.ndarray:
+        """Return how probably each cell is occupied, float32; 0.5 where nothing is remembered."""
+        return self._evidence.probability()
+
+    def forget(self) -> None:
+        """Take nothing for known any more."""
+        self._evidence.forget()
 
     def add(
         self, sampled: np.ndarray, contacts: np.ndarray, stamp_s: float,
@@ -81,68 +130,94 @@ class Grid:
         `sampled` are the lattice's codes and `contacts` (N, 2) where obstacles stand, in the
         robot's frame.
         """
-        self._roll(np.round(np.array([x, y]) / self.resolution).astype(int) - self.cells // 2)
-        self._fade(stamp_s)
-        sampled = self._placed(sampled, x, y, yaw)
+        return self.add_all([Sighting(sampled, contacts, x, y, yaw)], stamp_s)
+
+    def add_all(self, sightings: Sequence[Sighting], stamp_s: float) -> np.ndarray:
+        """Take what several views show, the newest last, as one frame; give `values`."""
+        self._move(sightings[-1].x, sightings[-1].y)
+        self._evidence.age(stamp_s, may_repeat=len(sightings) > 1)
+        codes, certainty = self._together(sightings)
         # Of a cell's nodes the largest code; FREE is the least of all.
-        cv2.dilate(sampled, self._window, self._dilated)
-        middles = slice(self._per_cell // 2, None, self._per_cell)
-        largest = self._dilated[middles, middles]
-        free = np.equal(largest, FREE, out=self._free)
-        # What is in view and hidden or unknown now is not free any more.
-        not_known = np.greater(largest, OUT, out=self._occupied)
-        np.copyto(self._evidence, np.maximum(self._evidence, 0, out=self._spare), where=not_known)
-        np.equal(sampled, BLOCKED, out=self._blocked.view(bool))
-        cv2.dilate(self._blocked, self._window, self._dilated)
-        occupied = np.not_equal(self._dilated[middles, middles], 0, out=self._occupied)
-        turned = contacts @ np.array([[cos(yaw), sin(yaw)], [-sin(yaw), cos(yaw)]]) + (x, y)
-        column, row = (np.floor(turned / self.resolution).astype(int) - self._corner).T
-        inside = (column >= 0) & (row >= 0) & (column < self.cells) & (row < self.cells)
-        occupied[row[inside], column[inside]] = True
+        largest, (free, hidden, occupied) = self._of_cells(cv2.dilate, codes), self._flags
+        np.equal(largest, FREE, out=free)
+        np.greater(largest, OUT, out=hidden)
+        np.equal(codes, BLOCKED, out=self._blocked.view(bool))
+        np.not_equal(self._of_cells(cv2.dilate, self._blocked), 0, out=occupied)
+        sure = None
+        if certainty is not None:
+            sure = self._of_cells(cv2.erode, certainty).copy()
+            self._blocked *= certainty
+            np.copyto(sure, self._of_cells(cv2.dilate, self._blocked), where=occupied)
+        self._take_contacts(sightings, occupied, sure)
+        return self._evidence.take(
+            free, occupied, hidden, None if sure is None else sure * np.float32(1 / 255))
 
-        evidence = self._evidence
-        np.subtract(evidence, _FREE_STEP, out=self._spare)
-        np.maximum(self._spare, -1, out=self._spare)
-        np.copyto(evidence, self._spare, where=free)
-        np.copyto(evidence, 1, where=occupied)
-        self.values[:] = UNKNOWN_CELL
-        np.copyto(self.values, FREE_CELL, where=np.less(evidence, 0, out=free))
-        np.copyto(self.values, OCCUPIED_CELL, where=np.greater(evidence, 0, out=occupied))
-        return self.values
+    def add_cells(
+        self, cells: np.ndarray, stamp_s: float, x: float = 0.0, y: float = 0.0,
+        in_view: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Take a frame that is judged by cells already, in the grid's frame; give `values`.
 
-    def _roll(self, corner: np.ndarray) -> None:
-        """Move the grid to a corner; what comes in is unknown."""
-        (dx, dy), n = corner - self._corner, self.cells
+        `cells` are codes, uint8 (cells, cells), with OUT for what nobody sees: hidden, where it is
+        `in_view`, bool of that shape. The robot is at x and y.
+        """
+        self._move(x, y)
+        self._evidence.age(stamp_s)
+        hidden = cells > OUT
+        if in_view is not None:
+            hidden |= in_view & (cells == OUT)
+        return self._evidence.take(cells == FREE, cells == BLOCKED, hidden)
+
+    def _move(self, x: float, y: float) -> None:
+        corner = np.round(np.array([x, y]) / self.resolution).astype(int) - self.cells // 2
+        self._evidence.roll(*(corner - self._corner))
         self._corner = corner
-        if not (dx or dy):
-            return
-        self._spare[:] = 0
-        if abs(dx) < n and abs(dy) < n:
-            to, from_ = (tuple(slice(max(0, s * d), n + min(0, s * d)) for d in (dy, dx))
-                         for s in (-1, 1))
-            self._spare[to] = self._evidence[from_]
-        self._evidence, self._spare = self._spare, self._evidence
 
-    def forget(self) -> None:
-        """Take nothing for known any more."""
-        self._stamp_s = None
-        self._evidence[:] = 0
+    def _of_cells(self, pick: Callable[..., object], lattice: np.ndarray) -> np.ndarray:
+        """Return the most or the least of each cell's nodes, uint8 (cells, cells); reused."""
+        pick(lattice, self._window, self._dilated)
+        middles = slice(self._per_cell // 2, None, self._per_cell)
+        return self._dilated[middles, middles]
 
-    def _fade(self, stamp_s: float) -> None:
-        """Let evidence fade; all of it when time stands still, as without stamps, or jumped."""
-        elapsed_s = stamp_s - self._stamp_s if self._stamp_s is not None else 0.0
-        self._stamp_s = stamp_s
-        if not 0 < elapsed_s < self._decay_s:
-            self._evidence[:] = 0
-            return
-        faded = np.float32(elapsed_s / self._decay_s)
-        np.abs(self._evidence, out=self._spare)
-        self._spare -= faded
-        np.maximum(self._spare, 0, out=self._spare)
-        np.copysign(self._spare, self._evidence, out=self._evidence)
+    def _together(
+        self, sightings: Sequence[Sighting],
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the codes and certainties of all views in the grid's frame, by node."""
+        weighed = any(one.certainty is not None for one in sightings)
+        if len(sightings) == 1:
+            [one] = sightings
+            return self._placed(one.codes, one, self._lattice), (
+                self._placed(one.certainty, one, self._certainty, 0)
+                if one.certainty is not None else None)
+        best = np.zeros(self._lattice.shape, np.uint16)  # the rank, then the certainty
+        for one in sightings:
+            keys = _RANK[self._placed(one.codes, one, self._lattice)] << 8
+            keys |= (self._placed(one.certainty, one, self._certainty, 0)
+                     if one.certainty is not None else np.uint16(255))
+            np.maximum(best, keys, out=best)
+        return _CODE_OF_RANK[best >> 8], best.astype(np.uint8) if weighed else None
 
-    def _placed(self, sampled: np.ndarray, x: float, y: float, yaw: float) -> np.ndarray:
+    def _take_contacts(
+        self, sightings: Sequence[Sighting], occupied: np.ndarray, sure: np.ndarray | None,
+    ) -> None:
+        """Mark the cells where obstacles stand, and how certain that is."""
+        for one in sightings:
+            c, s = cos(one.yaw), sin(one.yaw)
+            turned = one.contacts @ np.array([[c, s], [-s, c]]) + (one.x, one.y)
+            column, row = (np.floor(turned / self.resolution).astype(int) - self._corner).T
+            inside = (column >= 0) & (row >= 0) & (column < self.cells) & (row < self.cells)
+            row, column = row[inside], column[inside]
+            if sure is not None:
+                sure[row, column] *= occupied[row, column]  # of free ground until now
+                np.maximum.at(sure, (row, column), np.uint8(255) if one.contact_certainty is None
+                              else one.contact_certainty[inside])
+            occupied[row, column] = True
+
+    def _placed(
+        self, sampled: np.ndarray, one: Sighting, out: np.ndarray, outside: int = OUT,
+    ) -> np.ndarray:
         """Turn and move a lattice from the robot's frame to this grid's; nodes to the nearest."""
+        x, y, yaw = one.x, one.y, one.yaw
         step = self.resolution / self._per_cell
         left, bottom = self._corner * self.resolution
         c, s, middle = cos(yaw), sin(yaw), self.cells * self._per_cell // 2
@@ -153,5 +228,5 @@ class Grid:
             [c, s, (c * (left - x) + s * (bottom - y)) / step + middle],
             [-s, c, (c * (bottom - y) - s * (left - x)) / step + middle]])
         return cv2.warpAffine(
-            sampled, to_robot, sampled.shape[::-1], self._lattice,
-            cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, cv2.BORDER_CONSTANT, OUT)
+            sampled, to_robot, sampled.shape[::-1], out,
+            cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, cv2.BORDER_CONSTANT, outside)

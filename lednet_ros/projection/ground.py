@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from lednet_ros.common.errors import ConfigError
 from lednet_ros.projection.camera import Camera
 from lednet_ros.projection.contacts import Contacts
 from lednet_ros.projection.free_space import FreeSpace
-from lednet_ros.projection.grid import Grid, Sampled, nodes_per_cell
+from lednet_ros.projection.grid import Belief, Grid, Sampled, Sighting, nodes_per_cell
 from lednet_ros.projection.pixel_codes import PixelCodes
 from lednet_ros.projection.points import GroundPoints
 from lednet_ros.projection.pose import Pose
@@ -31,6 +31,8 @@ class GroundConfig:
     grid_resolution: float = 0.1
     grid_size: float = 20.0         # of a side; the robot is in the middle
     grid_decay_s: float = 0.0       # 0: each frame's grid is of that frame alone
+    grid_belief: Belief = field(default_factory=Belief)  # of a grid that remembers
+    grid_weighs: bool = False       # sightings by their confidence
     angle_increment: float = np.pi / 360
 
     def __post_init__(self) -> None:
@@ -73,7 +75,8 @@ class Ground:
         self._sampled: Sampled | None = None
         self._free_space: FreeSpace | None = None
         self._grid = Grid(self.config.grid_resolution, self.config.grid_cells,
-                          self.config.grid_decay_s)
+                          self.config.grid_decay_s, belief=self.config.grid_belief)
+        self._confidence: np.ndarray | None = None
         self._labels = self._codes = np.empty((0, 0), np.uint8)
 
     def set_camera(self, camera: Camera, pose: Pose) -> View:
@@ -102,7 +105,7 @@ class Ground:
         and so is 255. Tells whether any pixel says anything of the ground.
         """
         assert self._codes_of is not None
-        self._labels = labels
+        self._labels, self._confidence = labels, confidence
         self._codes = self._codes_of.make(labels, confidence, min_confidence)
         self._contacts_are_new = False
         return self._codes_of.say_something()
@@ -119,8 +122,12 @@ class Ground:
         if self._sampled is None:
             self._sampled = Sampled(self._the_view(), self.config.grid_resolution,
                                     self.config.grid_cells)
-        self._grid.add(self._sampled.look(self._codes), self._looked_contacts().points(), stamp_s,
-                       x, y, yaw)
+        sampled, contacts = self._sampled.look(self._codes), self._looked_contacts()
+        certainty = self._confidence if self.config.grid_weighs else None
+        sighting = Sighting(sampled, contacts.points(), x, y, yaw) if certainty is None else (
+            Sighting(sampled, contacts.points(), x, y, yaw, self._sampled.certainty(certainty),
+                     contacts.certainty(certainty)))
+        self._grid.add_all([sighting], stamp_s)
         return self._grid
 
     def forget(self) -> None:

@@ -149,6 +149,24 @@ def test_pixels_of_low_confidence_are_unknown() -> None:
     assert beam(look(street(), confidence=confidence, min_confidence=0.498)) == np.inf
 
 
+def test_confidence_weighs_in_a_grid_that_remembers() -> None:
+    confidence = np.full((HEIGHT, WIDTH), 250, np.uint8)
+    confidence[:, 85:] = 100       # the right, from the car's right side on
+    confidence[70:80, 60:70] = 30  # the foot of its left
+    ground = Ground(TRAVERSABILITY, GroundConfig(grid_decay_s=10.0, grid_weighs=True))
+    ground.set_camera(CAMERA, LEVEL)
+    for stamp_s in (0.0, 0.1):
+        ground.look(street(box=(30, 80)), confidence)
+        values = ground.grid(stamp_s).values
+    near = values[:, 100 + 25]  # cells at 2.5 m, the car behind them; from the right to the left
+    assert set(near[92:99].tolist()) == {-1}
+    assert set(near[101:108].tolist()) == {0}
+    foot = values[:, 100 + round(range_at(79.5) * 10) - 1:100 + round(range_at(79.5) * 10) + 2]
+    assert (foot[99:102] == 100).any()  # its middle, sure
+    assert not (foot[106:109] == 100).any()
+    assert ((foot[90:97] == 100).any(1)).all()  # less sure, twice
+
+
 def test_ground_that_may_not_be_driven_on_is_occupied_where_it_lies_and_hides_nothing() -> None:
     labels = street()
     labels[75:80] = VERGE

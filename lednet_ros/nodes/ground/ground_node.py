@@ -40,7 +40,7 @@ from lednet_ros.nodes.shared.stamps import age_of
 from lednet_ros.nodes.shared.tf import Buffer, NoPose, Transforms
 from lednet_ros.nodes.shared.time_jump import call_on_jump_back
 from lednet_ros.nodes.shared.waiting import WaitingLine
-from lednet_ros.projection import Ground, GroundConfig, Pose, Traversability
+from lednet_ros.projection import Belief, Ground, GroundConfig, Pose, Traversability
 
 OUTPUTS = {'points': PointCloud2, 'grid': OccupancyGrid, 'free_space': LaserScan}
 INPUTS = {'label': Image, 'camera_info': CameraInfo, 'confidence': Image}
@@ -126,7 +126,14 @@ class GroundNode(Node):
             # In the robot's own frame what was seen moves as the robot does, nobody knows where.
             grid_decay_s=(self._parameter('grid.decay_s') if self._parameter('grid.frame')
                           else 0.0),
+            grid_belief=Belief(**{name: self._parameter(f'grid.{name}') for name in (
+                'hit', 'miss', 'occupied_above', 'free_below')}),
+            grid_weighs=self._weighs(),
             angle_increment=self._parameter('free_space.angle_increment'))
+
+    def _weighs(self) -> bool:
+        """Whether confidences weigh in a grid: only one that remembers has use for them."""
+        return bool(self._parameter('grid.frame') and self._parameter('grid.weigh_confidence'))
 
     def _make_transforms(self) -> Transforms | None:
         source = self._parameter('pose_source')
@@ -160,8 +167,8 @@ class GroundNode(Node):
                 if publisher.get_subscription_count()]
 
     def _inputs(self) -> list[str]:
-        return ['label', 'camera_info',
-                *(['confidence'] if self._parameter('min_confidence') > 0 else [])]
+        needs_confidence = self._parameter('min_confidence') > 0 or self._weighs()
+        return ['label', 'camera_info', *(['confidence'] if needs_confidence else [])]
 
     def _watch(self) -> None:
         """Listen to the inputs while someone listens to an output."""
@@ -268,6 +275,7 @@ class GroundNode(Node):
         says_something = self._ground.look(labels, confidence, self._parameter('min_confidence'))
 
         header = Header(stamp=message.header.stamp, frame_id=self._parameter('robot_frame'))
+        forgets = ''
         if 'points' in wanted:
             self._outputs['points'].publish(self._make_points(header, height, width))
         if poses.robot is not None:
@@ -276,12 +284,16 @@ class GroundNode(Node):
             grid_header = Header(stamp=header.stamp, frame_id=(
                 self._parameter('grid.frame') or header.frame_id))
             self._outputs['grid'].publish(self._grid.fill(grid_header, grid))
+            if grid.apart_s:
+                forgets = (f'label images come {grid.apart_s:.1f} s apart: what the grid has seen '
+                           'is forgotten before it is seen again, and no ground becomes free: '
+                           'make grid.decay_s larger')
         if 'free_space' in wanted:
             self._outputs['free_space'].publish(
                 make_scan(header, *self._ground.free_space()))
         self._projected_s = ended_s = time.monotonic()
         self._problem = ''
-        self._remark = poses.no_grid if says_something else (
+        self._remark = poses.no_grid or forgets if says_something else (
             'the label image says nothing of the ground: all of it is unlabelled, unsure or sky')
         self._figures = {
             'camera_height_m': view.height, 'nearest_ground_m': view.nearest,

@@ -64,6 +64,21 @@ PARAMETERS = (
     Param('grid.decay_s', 2.0,
           'Time in seconds after which a cell that is no longer seen becomes unknown.',
           between=(0.0, 3600.0)),
+    Param('grid.hit', 0.9,
+          'Probability that a cell of a grid that remembers (grid.frame) is occupied after one '
+          'fully certain sighting of an obstacle or of blocked ground.', between=(0.5, 0.97)),
+    Param('grid.miss', 0.3,
+          'The same probability after one fully certain sighting of free ground.',
+          between=(0.01, 0.49)),
+    Param('grid.occupied_above', 0.7,
+          'A cell that remembers becomes occupied above this probability, and stays so until it '
+          'is below one half.', between=(0.5, 0.97)),
+    Param('grid.free_below', 0.25,
+          'A cell that remembers is free below this probability of being occupied.',
+          between=(0.03, 0.49)),
+    Param('grid.weigh_confidence', False,
+          'Weigh what a grid that remembers sees by the confidence of its pixels. The topic '
+          'confidence is subscribed to then.'),
     Param('free_space.angle_increment', 0.0087,
           'Angle between two beams of the scan in radians.', between=(0.001, 0.2)),
     Param('diagnostics.period_s', 1.0,
