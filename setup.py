@@ -62,6 +62,7 @@ setup(
             'lednet_compile = lednet_ros.cli.console_scripts:lednet_compile',
             'lednet_doctor = lednet_ros.cli.console_scripts:lednet_doctor',
             'lednet_export = lednet_ros.cli.console_scripts:lednet_export',
+            'lednet_select = lednet_ros.cli.console_scripts:lednet_select',
         ],
     },
 )

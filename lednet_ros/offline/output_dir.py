@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,16 @@ from lednet_ros.common.errors import ConfigError
 from lednet_ros.images.encodings import BadImage, read_label_image
 from lednet_ros.model.labels import LabelSet
 
-RECORD = 'lednet_segment.json'  # what the directory's results were made with, and of
-CLASSES = 'labels.yaml'         # what the labels mean
-OWN = ('label', 'overlay', 'confidence', 'frame', RECORD, CLASSES)
+CLASSES = 'labels.yaml'  # what the labels mean
+# What each command writes beside what has a source's name. The first says what the directory's
+# results were made with, and of.
+OWN = {
+    'lednet_segment': (
+        'lednet_segment.json', CLASSES, 'label', 'overlay', 'confidence', 'frame'),
+    'lednet_select': (
+        'lednet_select.json', CLASSES, 'label', 'images', 'scores', 'cvat.zip',
+        'cvat_labels.json', 'labels.txt', 'selection.json'),
+}
 
 
 class Results:
@@ -52,7 +59,9 @@ class Results:
             path.write_bytes(
                 png_of(labels) if self.palette is None else palette_png(labels, self.palette))
 
-    def kept_labels(self, name: Path, height: int, width: int) -> np.ndarray | None:
+    def kept_labels(
+        self, name: Path, size: tuple[int, int] | None = None
+    ) -> np.ndarray | None:
         """Return a label image from before, uint8 (H, W), if it may stay and is of this size."""
         if not self.is_done(name):
             return None
@@ -60,7 +69,7 @@ class Results:
             found = read_label_image(self.directory / name).values
         except BadImage:
             return None
-        return found if found.shape == (height, width) else None
+        return found if size in (None, found.shape) else None
 
     @contextmanager
     def making(self, name: Path) -> Iterator[Path]:
@@ -90,7 +99,7 @@ class Output(Results):
 
     def __init__(
         self, directory: Path, settings: Mapping[str, Any], sources: Sequence[Path],
-        overwrite: bool, palette: np.ndarray | None = None,
+        overwrite: bool, palette: np.ndarray | None = None, command: str = 'lednet_segment',
     ) -> None:
         super().__init__(
             directory, f'the same command{" without --overwrite" if overwrite else ""}',
@@ -98,7 +107,8 @@ class Output(Results):
         self._place = directory.resolve()
         settings = {**settings, 'palette': palette is not None}
         self._now_ns = 0    # --overwrite's beginning
-        record = directory / RECORD
+        self._command, self._own = command, OWN[command]
+        record = directory / self._own[0]
         try:
             directory.mkdir(parents=True, exist_ok=True)
             found = json.loads(record.read_text(encoding='utf-8')) if record.exists() else None
@@ -123,14 +133,14 @@ class Output(Results):
 
     def _check(self, found: Any, settings: Mapping[str, Any]) -> None:
         if found is None and any(self.directory.iterdir()):
-            raise ConfigError(f'{self.directory}: is not empty and not of lednet_segment: choose '
-                              'another --output, or --overwrite')
+            raise ConfigError(f'{self.directory}: is not empty and not of {self._command}: '
+                              'choose another --output, or --overwrite')
         if found is not None and (others := _others(found, settings)):
             raise ConfigError(f'{self.directory}: was made with another {", ".join(others)}: '
                               'choose another --output, or --overwrite')
 
     def _save(self) -> None:
-        with whole_file(self.directory / RECORD) as path:
+        with whole_file(self.directory / self._own[0]) as path:
             path.write_text(json.dumps(self._record, indent=1) + '\n', encoding='utf-8')
 
     def write_classes(self, labels: LabelSet) -> None:
@@ -157,7 +167,7 @@ class Output(Results):
             # --overwrite: nothing that is there is of the new origin.
             dates |= {o: self._now_ns for name, o in ours.items() if known.get(name, o) != o}
             known |= ours
-            with self._explaining(self.directory / RECORD):
+            with self._explaining(self.directory / self._own[0]):
                 self._save()
         self.since_ns = max(self._record['since_ns'], *(
             dates.get(path, 0) for path in (str(source.resolve()), *ours.values())))
@@ -168,17 +178,17 @@ class Output(Results):
         if self._place not in path.parents:
             return False
         name = path.relative_to(self._place)
-        return (name.parts[0] in OWN
+        return (name.parts[0] in self._own
                 or any(str(part) in self._record['origins'] for part in (name, *name.parents)))
 
 
 def results_in(directory: Path) -> set[Path]:
-    """Return the results of a run that wrote to this directory; none where none did."""
-    try:
-        found = json.loads((directory / RECORD).read_text(encoding='utf-8'))
-        names = {*OWN, *found.get('origins', {})}
-    except (OSError, ValueError, AttributeError):
-        return set()
+    """Return the results of runs that wrote to this directory; none where none did."""
+    names: set[str] = set()
+    for own in OWN.values():
+        with suppress(OSError, ValueError, AttributeError):
+            found = json.loads((directory / own[0]).read_text(encoding='utf-8'))
+            names |= {*own, *found.get('origins', {})}
     return {directory / name for name in names}
 
 

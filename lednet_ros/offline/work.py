@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from rich.console import Console
 from rich.progress import Progress
 
 from lednet_ros.common.atomic_file import jpeg_of, png_of
@@ -84,6 +86,14 @@ class Seen(NamedTuple):
     confidence: np.ndarray | None  # uint8 (H, W), where it is wanted
 
 
+class Complaint(NamedTuple):
+    """What is left out."""
+
+    problem: str
+    kind: str
+    times: int
+
+
 @dataclass
 class Work:
     """One run of the command."""
@@ -95,10 +105,12 @@ class Work:
     extras: Extras = field(default_factory=Extras)
     topics: Sequence[str] = ()     # of bags; empty: each that shows pictures
     node: str = 'segment'          # whose topics a bag's results have
+    command: str = 'lednet_segment'
     segmented: int = 0
     kept: int = 0                  # found from before
     left_out: Tally = field(default_factory=Tally)  # what was asked for; the names are lines
     skipped: Tally = field(default_factory=Tally)   # what nobody misses
+    complaints: list[Complaint] = field(default_factory=list)  # those of left_out, in order
     _said: set[str] = field(default_factory=set)
 
     def segment(self, frames: Sequence[Frame]) -> list[Seen]:
@@ -127,15 +139,15 @@ class Work:
 
     def _kept(self, stored: Stored, frame: Frame) -> Seen | None:
         size = self.label_size(frame)
-        labels = self.output.kept_labels(stored.labels, *size)
-        confidence = (self.output.kept_labels(stored.confidence, *size)
+        labels = self.output.kept_labels(stored.labels, size)
+        confidence = (self.output.kept_labels(stored.confidence, size)
                       if self.extras.confidence and labels is not None else None)
         if labels is None or (self.extras.confidence and confidence is None):
             return None
         return Seen(labels, confidence)
 
     def _write_frame(self, name: Path, frame: Frame) -> None:
-        pixels = _rgb(frame)
+        pixels = rgb_of(frame)
         with self.output.making(name) as path:
             path.write_bytes(png_of(pixels) if name.suffix == '.png' else jpeg_of(pixels))
 
@@ -157,6 +169,7 @@ class Work:
 
     def complain(self, problem: str, kind: str, count: int = 1) -> None:
         """Say what is left out; the run goes on and ends with exit code 1."""
+        self.complaints.append(Complaint(problem, kind, count))
         self.left_out.add(kind, problem, count)
         said = len(self.left_out.to_dict()[kind]['names'])
         if said <= SAID:
@@ -170,12 +183,20 @@ class Work:
         if is_said:
             self._print(f'{name}: skipped ({kind})')
 
+    def silent(self) -> Work:
+        """Return one with the same network and output that says and shows nothing."""
+        console = Console(file=io.StringIO(), quiet=True)
+        return replace(
+            self, progress=Progress(console=console, disable=True), left_out=Tally(),
+            skipped=Tally(), complaints=[], segmented=0, kept=0, _said=set())
+
     def _print(self, line: str) -> None:
-        self.progress.console.print(f'lednet_segment: {printable(line)}', highlight=False,
+        self.progress.console.print(f'{self.command}: {printable(line)}', highlight=False,
                                     markup=False, soft_wrap=True)
 
 
-def _rgb(frame: Frame) -> np.ndarray:
+def rgb_of(frame: Frame) -> np.ndarray:
+    """Return a frame's pixels, uint8 (H, W, 3) RGB."""
     return frame.pixels if frame.rgb else frame.pixels[..., ::-1]
 
 
