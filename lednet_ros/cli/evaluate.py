@@ -49,6 +49,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
                         '--robustness also robustness.png and changes.png')
     parser.add_argument('--pictures', type=int, default=4, metavar='N',
                         help='of the best and of the worst frames (default: %(default)s)')
+    parser.add_argument('--calibrate', type=expanded, metavar='FILE',
+                        help='fit the temperature that makes confidence true to these images, '
+                        'which the network has not learnt from, and write the checkpoint with it '
+                        'as FILE; no label changes')
     parser.add_argument('--json', type=expanded, metavar='FILE')
     add_segmenter_arguments(parser)
     return parser.parse_args(argv)
@@ -64,6 +68,8 @@ def _run(args: argparse.Namespace) -> int:
         raise ConfigError(f'--every {args.every}: give 1 or more')
     data = open_data_set(args.data, args.split)
     data = replace(data, pairs=data.pairs[::args.every])
+    if args.calibrate:
+        return _calibrate(args, data)
     with Segmenter(args.checkpoint or None, segmenter_config(args)) as segmenter:
         with progress_bar() as progress:
             task = progress.add_task(f'{args.split} of {args.data.name}', total=len(data))
@@ -87,6 +93,25 @@ def _run(args: argparse.Namespace) -> int:
             if robustness:
                 for path in write_robustness(robustness, segmenter, data, args.output):
                     print(path)
+    return 0
+
+
+def _calibrate(args: argparse.Namespace, data: DataSet) -> int:
+    from lednet_ros.common.progress_bar import progress_bar
+    from lednet_ros.model.checkpoint import default_checkpoint, load_checkpoint
+    from lednet_ros.segmentation.backends.torch import choose_device
+    from lednet_ros.segmentation.config import check_device
+    from lednet_ros.training.calibration import calibrate, write_calibrated
+    check_device(args.device)
+    checkpoint = load_checkpoint(args.checkpoint or default_checkpoint())
+    with progress_bar() as progress:
+        task = progress.add_task(f'{args.split} of {args.data.name}', total=len(data))
+        found = calibrate(
+            checkpoint, data, choose_device(args.device), lambda: progress.advance(task))
+    write_calibrated(checkpoint, found, args.calibrate)
+    if args.json:
+        write_json(args.json, found.to_dict())
+    print(f'{args.calibrate}: {found}')
     return 0
 
 

@@ -100,7 +100,8 @@ def _run(args: argparse.Namespace) -> int:
         output = Output(args.output, {
             'checkpoint': segmenter.checkpoint.sha256, 'input': f'{width}x{height}',
             'fit': config.fit, 'min_confidence': config.min_confidence,
-            'output_size': config.output_size}, args.sources,
+            'output_size': config.output_size,
+            'temperature': segmenter.checkpoint.metadata.temperature}, args.sources,
             args.overwrite, segmenter.labels.palette if args.palette else None)
         output.write_classes(segmenter.labels)
         extras = Extras(args.overlay, args.confidence, args.frames)

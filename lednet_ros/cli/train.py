@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -210,10 +211,36 @@ def _train_on(
                 recipe, report, val, output, init, device, processes, listener))
             with _stopped_by_signals(training, listener):
                 is_done = training.run()
+        if is_done:
+            processes.share(lambda: _calibrate(directory, train, val, device))
     finally:
         if output:
             output.close()
     return training.position, is_done
+
+
+def _calibrate(directory: Path, train: DataSet, val: DataSet, device: torch.device) -> None:
+    """Give the checkpoints of a training that is done a temperature, once."""
+    from lednet_ros.common.progress_bar import progress_bar
+    from lednet_ros.datasets.drives import drive_of
+    from lednet_ros.model.checkpoint import load_checkpoint
+    from lednet_ros.training.calibration import calibrate, write_calibrated
+    for name in ('last', 'best'):
+        path = directory / f'{name}.safetensors'
+        checkpoint = load_checkpoint(path)
+        if 'calibration' in checkpoint.metadata.training:
+            continue
+        with progress_bar() as progress:
+            task = progress.add_task(f'confidence of {path.name}', total=len(val))
+            found = calibrate(checkpoint, val, device, partial(progress.advance, task))
+        write_calibrated(checkpoint, found, path)
+        if name == 'best':
+            print(f'confidence: {found}')
+            shared = set(found.drives) & {drive_of(pair.image) for pair in train.pairs}
+            if shared:
+                say('lednet_train', f'warning: {", ".join(sorted(shared))} is in train and in val '
+                    'too, so on another street confidence is still too high: lednet_evaluate '
+                    '--calibrate with a drive that train has not')
 
 
 @contextmanager

@@ -59,8 +59,11 @@ class Metadata:
     input_width: int
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
+    temperature: float = 1.0  # scores are divided by it before softmax, so that confidence is true
 
     def __post_init__(self) -> None:
+        if not (_is_number(self.temperature) and self.temperature > 0):
+            raise ConfigError(f'temperature is {self.temperature!r}: give a number above 0')
         for name, value in (('height', self.input_height), ('width', self.input_width)):
             if type(value) is not int or value < MIN_INPUT_SIZE:
                 raise ConfigError(
@@ -129,6 +132,7 @@ def save_checkpoint(
     input_width: int,
     training: Mapping[str, Any] | None = None,
     scores: Mapping[str, Any] | None = None,
+    temperature: float = 1.0,
 ) -> None:
     """Write our format. The file appears whole or not at all."""
     if len(labels) != network.num_classes:
@@ -136,13 +140,14 @@ def save_checkpoint(
             f'label set {labels.name!r} has {len(labels)} classes but the network '
             f'{network.num_classes}: choose the labels it was trained with')
     preprocessing = preprocessing or Preprocessing()
-    Metadata(input_height, input_width)  # refuses what load_checkpoint would
+    Metadata(input_height, input_width, temperature=temperature)  # refuses what loading would
     record = {
         'format': FORMAT,
         'labels': labels.to_dict(),
         'preprocessing': {'mean': list(preprocessing.mean), 'std': list(preprocessing.std)},
         'input_height': input_height,
         'input_width': input_width,
+        'temperature': temperature,
         'training': dict(training or {}),
         'scores': dict(scores or {}),
     }
@@ -186,7 +191,8 @@ def _load_ours(path: Path) -> Checkpoint:
             tuple(record['preprocessing']['mean']), tuple(record['preprocessing']['std']))
         metadata = Metadata(
             record['input_height'], record['input_width'],
-            dict(record.get('training', {})), dict(record.get('scores', {})))
+            dict(record.get('training', {})), dict(record.get('scores', {})),
+            record.get('temperature', 1.0))
     except (ConfigError, KeyError, TypeError, ValueError, AttributeError,
             RecursionError) as error:
         problem = f'lacks {error}' if isinstance(error, KeyError) else first_line(error)

@@ -82,6 +82,7 @@ def _metadata(checkpoint: Checkpoint, config: ExportConfig) -> dict[str, str]:
         'input': f'uint8 (N, {config.height}, {config.width}, 3) RGB, 0 to 255: nothing else is '
                  'to be done to it',
         'output': config.outputs,
+        'temperature': str(checkpoint.metadata.temperature),  # divide scores by it, then softmax
         'checkpoint': checkpoint.name,
         'checkpoint_sha256': checkpoint.sha256,
     }

@@ -31,7 +31,7 @@ class Segmentation:
     """
 
     labels: np.ndarray             # uint8 (H, W): class id, 255 unlabelled
-    confidence: np.ndarray | None  # uint8 (H, W): 255 x softmax of the chosen class
+    confidence: np.ndarray | None  # uint8 (H, W): 255 x probability of the chosen class
     timings: dict[str, float]      # prepare, run, finish in ms, of the batch it was part of
     fit: Fit                       # where the frame lay in the network's input
     place: Fit                     # where it lies in the label image

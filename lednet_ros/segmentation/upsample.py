@@ -106,8 +106,13 @@ class Upsampling:
                 np.maximum(best[:, :, :n], value, out=best[:, :, :n])
             labels.reshape(-1)[pixel_y[:, None] * self._size[1] + pixel_x] = winner
 
-    def confidence(self, scores: np.ndarray) -> np.ndarray:
-        """255 x softmax of the best class at each pixel, uint8 (H, W)."""
+    def confidence(self, scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        """255 x softmax of the best class at each pixel, uint8 (H, W).
+
+        Scores are divided by the temperature: before the upsampling, which is linear.
+        """
+        if temperature != 1:
+            scores = scores * np.float32(1 / temperature)
         left = scores[:, :, self._x.cell]
         wide = left + (scores[:, :, self._x.cell + 1] - left) * self._x.fraction  # (C, h, W)
         out = np.empty(self._size, np.uint8)

@@ -106,11 +106,16 @@ def test_a_checkpoint_comes_back_as_it_was_saved(ours) -> None:
     assert checkpoint.metadata.scores == {'val': {'mIoU': 0.5}}
 
 
+def test_a_file_without_a_temperature_has_one_of_1(ours) -> None:
+    rewrite(ours, lambda weights, record: record.pop('temperature'))
+    assert load_checkpoint(ours).metadata.temperature == 1
+
+
 def test_the_record_is_where_the_format_says(ours) -> None:
     with safetensors.safe_open(ours, framework='pt') as file:
         record = json.loads(file.metadata()['lednet_ros'])
     assert set(record) == {'format', 'labels', 'preprocessing', 'input_height', 'input_width',
-                           'training', 'scores'}
+                           'temperature', 'training', 'scores'}
     assert record['format'] == 1
 
 
@@ -167,11 +172,13 @@ def rewrite(path: Path, change) -> None:
     (lambda w, r: r.pop('labels'), "record is not usable: lacks 'labels'"),
     (lambda w, r: r.update(input_height=3), 'input_height is 3: give at least 32'),
     (lambda w, r: r.update(preprocessing={'mean': [0, 0, 0], 'std': [1, 0, 1]}), 'above 0'),
+    (lambda w, r: r.update(temperature=0), 'temperature is 0: give a number above 0'),
+    (lambda w, r: r.update(temperature='hot'), "temperature is 'hot': give a number above 0"),
     (lambda w, r: r.update(labels={'classes': 7}), "give 'name' and a list 'classes'"),
     (lambda w, r: r.update(labels=builtin_label_set('cityscapes').to_dict()),
      r"'encoder.output_conv.weight' has shape \(11, 128, 1, 1\), expected \(20"),
-], ids=['missing', 'foreign', 'shape', 'nan', 'format', 'no labels', 'size', 'std', 'bad labels',
-        'other labels'])
+], ids=['missing', 'foreign', 'shape', 'nan', 'format', 'no labels', 'size', 'std', 'cold', 'hot',
+        'bad labels', 'other labels'])
 def test_our_file_with_something_wrong_is_refused_naming_it(ours, change, words) -> None:
     rewrite(ours, change)
     with pytest.raises(CheckpointError, match=words) as error:

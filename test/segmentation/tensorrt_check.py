@@ -70,7 +70,8 @@ def make_checkpoint(classes: int) -> Checkpoint:
     torch.manual_seed(0)
     labels = builtin_label_set({20: 'cityscapes', 11: 'camvid'}[classes])
     return Checkpoint(LEDNet(classes).eval().requires_grad_(False), labels,
-                      Preprocessing((0.3, 0.4, 0.5), (0.2, 0.3, 0.4)), Metadata(512, 1024))
+                      Preprocessing((0.3, 0.4, 0.5), (0.2, 0.3, 0.4)),
+                      Metadata(512, 1024, temperature=1.7))
 
 
 def check_graph(

@@ -9,6 +9,7 @@ import logging
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -408,6 +409,16 @@ def test_an_integrated_gpu_s_memory_is_not_all_the_builder_s(
     monkeypatch.setattr(tensorrt, 'build_engine', lambda *args: told.append(args[-1]) or b'vtrt')
     make_backend(checkpoint, tmp_path)
     assert told[0]['workspace_size'] == 1 << 30
+
+
+def test_the_key_knows_the_temperature_where_the_engine_gives_confidence(
+    checkpoint: Checkpoint, gpu: Gpu
+) -> None:
+    warm = replace(checkpoint, metadata=replace(checkpoint.metadata, temperature=2.0))
+    for confidence, is_another in ((False, False), (True, True)):
+        names = {tensorrt.engine_key(c, SegmenterConfig(), confidence).file_name
+                 for c in (checkpoint, warm)}
+        assert (len(names) == 2) == is_another
 
 
 def test_the_key_tells_gpus_of_one_name_apart(

@@ -88,6 +88,21 @@ def test_a_checkpoint_says_where_it_comes_from(orchard, recipe_file, tmp_path) -
     assert written['epochs'] == 1
 
 
+def test_at_the_end_both_checkpoints_are_calibrated_once(
+    orchard, recipe_file, tmp_path, capsys
+) -> None:
+    command = words(recipe_file(), orchard, tmp_path / 'out', '--set', 'epochs=1')
+    assert main(command) == 0
+    assert 'confidence: temperature ' in capsys.readouterr().out
+    for name in ('last', 'best'):
+        metadata = load_checkpoint(tmp_path / 'out' / f'{name}.safetensors').metadata
+        assert metadata.temperature == pytest.approx(
+            metadata.training['calibration']['temperature'], abs=1e-4)
+        assert metadata.training['calibration']['split'] == 'val'
+    assert main(command) == 0
+    assert 'confidence' not in capsys.readouterr().out
+
+
 def test_it_learns(orchard, recipe_file, tmp_path) -> None:
     """Twenty steps; the running statistics of batch normalisation lag behind, so no mIoU."""
     recipe = recipe_file(epochs=10, crops=[], scale=[1.0, 1.0], color=0.0, dropout=[0.0, 0.0],

@@ -48,6 +48,7 @@ class EngineKey:
     confidence: bool     # whether the program gives it too
     device: str          # which GPU, or 'cpu'
     versions: tuple[tuple[str, str], ...]  # (library, version), and whatever else must match
+    temperature: float = 1.0  # that it divides scores by; 1 where it gives no confidence
 
     @property
     def file_name(self) -> str:

@@ -42,21 +42,26 @@ class LabelGraph(nn.Module):
     """Pixels to labels: the ScoreGraph, x8 upsampling, argmax.
 
     Input: uint8 (N, H, W, 3) RGB. Output: int32 (N, H, W) class ids, and with `confidence` also
-    int32 (N, H, W), 255 x softmax of the chosen class. Both fit a byte; casting to uint8 inside
-    would split the TensorRT engine.
+    int32 (N, H, W), 255 x softmax of the chosen class, of scores divided by `temperature`. Both
+    fit a byte; casting to uint8 inside would split the TensorRT engine.
     """
 
     def __init__(
-        self, network: LEDNet, preprocessing: Preprocessing, confidence: bool = False
+        self, network: LEDNet, preprocessing: Preprocessing, confidence: bool = False,
+        temperature: float = 1.0,
     ) -> None:
         super().__init__()
         self.score_graph = ScoreGraph(network, preprocessing)
         self.confidence = confidence
+        self.temperature = temperature
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         scores = resize(self.score_graph(frames), frames.shape[1:3])
         labels = scores.argmax(1).to(torch.int32)
         if not self.confidence:
             return (labels,)
-        softmax = 1 / (scores - scores.amax(1, keepdim=True)).exp().sum(1)
+        behind = scores - scores.amax(1, keepdim=True)  # the best class; labels are made already
+        if self.temperature != 1:
+            behind = behind * (1 / self.temperature)
+        softmax = 1 / behind.exp().sum(1)
         return labels, (255 * softmax).round().to(torch.int32)

@@ -53,6 +53,7 @@ class OnnxRuntimeBackend:
         self._binding.bind_output('scores', 'cpu', 0, np.float32, self._scores.shape,
                                   self._scores.ctypes.data)
         self._upsampling = Upsampling(tuple(scores_shape[1:]), size)
+        self._temperature = checkpoint.metadata.temperature  # after the model, which gives scores
         self.name = 'onnxruntime cpu fp32'
         self.reason = reason
         self.build_s = cached.build_s
@@ -82,7 +83,8 @@ class OnnxRuntimeBackend:
             run_s += perf_counter() - started_s
             labels[i] = self._upsampling.labels(self._scores[0])
             if certainty is not None:
-                certainty[i] = self._upsampling.confidence(self._scores[0])
+                certainty[i] = self._upsampling.confidence(
+                    self._scores[0], self._temperature)
         return BackendResult(labels, certainty, run_s * 1e3)
 
     def close(self) -> None:

@@ -197,7 +197,8 @@ def engine_key(checkpoint: Checkpoint, config: SegmenterConfig, confidence: bool
         device=f'{gpu.name} sm{gpu.major}{gpu.minor} of {gpu.multi_processor_count} {device}',
         versions=(('torch', torch.__version__), ('torch_tensorrt', torch_tensorrt.__version__),
                   ('tensorrt', tensorrt.__version__),
-                  ('preprocessing', f'{preprocessing.mean} {preprocessing.std}')))
+                  ('preprocessing', f'{preprocessing.mean} {preprocessing.std}')),
+        temperature=checkpoint.metadata.temperature if confidence else 1.0)
 
 
 def _choose_gpu(config: SegmenterConfig) -> torch.device:

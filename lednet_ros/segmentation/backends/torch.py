@@ -93,7 +93,8 @@ def make_graph(
 ) -> LabelGraph:
     """Make a graph ready to run or to compile, with weights of its own."""
     network = copy.deepcopy(checkpoint.network)  # the caller's stays as it is
-    graph = LabelGraph(network, checkpoint.preprocessing, confidence)
+    graph = LabelGraph(network, checkpoint.preprocessing, confidence,
+                       checkpoint.metadata.temperature)
     return graph.to(device, torch.float16 if precision == 'fp16' else torch.float32).eval()
 
 
