@@ -49,6 +49,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
                         '--robustness also robustness.png and changes.png')
     parser.add_argument('--pictures', type=int, default=4, metavar='N',
                         help='of the best and of the worst frames (default: %(default)s)')
+    parser.add_argument('--traversability', default='', metavar='NAME',
+                        help='what each class is to a planner, for the table of min_confidence: '
+                        'camvid, cityscapes or a YAML file (default: that of the labels, if any)')
     parser.add_argument('--calibrate', type=expanded, metavar='FILE',
                         help='fit the temperature that makes confidence true to these images, '
                         'which the network has not learnt from, and write the checkpoint with it '
@@ -64,10 +67,17 @@ def _run(args: argparse.Namespace) -> int:
     from lednet_ros.datasets.layouts import open_data_set
     from lednet_ros.segmentation import Segmenter
     from lednet_ros.training.evaluate import evaluate, left_out, table
+    from lednet_ros.training.reliability import (
+        Reliability,
+        find_traversability,
+        ground_rows,
+        ground_table,
+    )
     if args.every < 1:
         raise ConfigError(f'--every {args.every}: give 1 or more')
     data = open_data_set(args.data, args.split)
     data = replace(data, pairs=data.pairs[::args.every])
+    ground = find_traversability(args.traversability, data.labels)
     if args.calibrate:
         return _calibrate(args, data)
     with Segmenter(args.checkpoint or None, segmenter_config(args)) as segmenter:
@@ -75,20 +85,33 @@ def _run(args: argparse.Namespace) -> int:
             task = progress.add_task(f'{args.split} of {args.data.name}', total=len(data))
             result = evaluate(segmenter, data, lambda: progress.advance(task))
         robustness = _robustness(segmenter, data) if args.robustness else None
+        reliability = Reliability.of(result.confidence)
+        rows = ground_rows(result.confidence, ground) if ground else []
         if args.json:  # first: whoever reads the table may close the pipe
-            _write_json(args.json, result, robustness, segmenter, data)
+            _write_json(args.json, result, robustness, segmenter, data, {
+                'reliability': reliability.to_dict(),
+                'min_confidence': [row.to_dict() for row in rows]})
         print(f'{segmenter.checkpoint.name}, {args.split} of {args.data.name} ({len(data)} '
               f'images; label set {data.labels.name!r}: {data.labels_from}), by '
               f'{result.backend}\n')
         print('\n'.join([*table(result.scores), *left_out(result, data.labels)]))
+        print(f'expected calibration error {100 * reliability.error:.2f} % '
+              f'(temperature {segmenter.checkpoint.metadata.temperature:g})')
+        print('\n' + '\n'.join(ground_table(rows) if rows else [
+            'no table of min_confidence: give --traversability, a YAML file that says which '
+            'classes are free ground']))
         if robustness:
             print('\n' + '\n'.join(robustness.table()))
         if args.output:
             from lednet_ros.training.evaluation_pictures import (
                 write_pictures,
+                write_reliability,
                 write_robustness,
             )
             for path in write_pictures(result, segmenter, data, args.output, args.pictures):
+                print(path)
+            for path in write_reliability(
+                    reliability, rows, segmenter.checkpoint.name, args.output):
                 print(path)
             if robustness:
                 for path in write_robustness(robustness, segmenter, data, args.output):
@@ -126,7 +149,7 @@ def _robustness(segmenter: Segmenter, data: DataSet) -> Robustness:
 
 def _write_json(
     path: Path, result: Evaluation, robustness: Robustness | None, segmenter: Segmenter,
-    data: DataSet,
+    data: DataSet, more: dict[str, Any],
 ) -> None:
     from lednet_ros.datasets.checks import classes_without_pixels
     height, width = segmenter.input_size
@@ -139,6 +162,7 @@ def _write_json(
         'classes_without_pixels': absent, 'left_out': data.left_out,
         'frames': {frame.name: None if math.isnan(frame.miou) else round(frame.miou, 6)
                    for frame in result.frames},
+        **more,
         **({'robustness': robustness.to_dict()} if robustness else {})}
     write_json(path, record)
 

@@ -18,6 +18,7 @@ from lednet_ros.datasets.layouts import DataSet
 from lednet_ros.model.labels import LabelSet
 from lednet_ros.segmentation import Segmenter
 from lednet_ros.training.metrics import Confusion, Scores
+from lednet_ros.training.reliability import ConfidenceCounts
 
 WRAP = 21  # classes in a row of the table: the paper's width
 
@@ -39,6 +40,7 @@ class Evaluation:
     confusion: np.ndarray  # int64 (classes, classes + 1): true, seen; the last: left unlabelled
     frames: tuple[FrameScore, ...]
     backend: str
+    confidence: np.ndarray  # int64 (classes, classes, 256): true, seen, 255 x confidence
 
 
 def evaluate(
@@ -50,16 +52,18 @@ def evaluate(
         raise ConfigError(
             f'{segmenter.checkpoint.name} knows {len(ours)} classes ({ours.name}) but the data '
             f'has {len(theirs)} ({theirs.name}): choose a checkpoint trained on {theirs.name}')
-    total = Confusion(len(data.labels))
+    total, sure = Confusion(len(data.labels)), ConfidenceCounts(len(data.labels))
     values = np.zeros(256, np.int64)
     frames = []
     for index in range(len(data)):
         image, found = data.read_values(index)
         values += np.bincount(found.ravel(), minlength=256)
         truth = data.to_id[found]
-        seen = segmenter.segment([image], rgb=True)[0].labels
+        seen = segmenter.segment([image], rgb=True, confidence=True)[0]
         one = Confusion(len(data.labels))
-        one.add(truth, seen)
+        one.add(truth, seen.labels)
+        assert seen.confidence is not None
+        sure.add(truth, seen.labels, seen.confidence)
         total.counts += one.counts
         present = one.counts.sum(1) > 0
         iou = [v for v, there in zip(one.scores(data.labels).class_iou.values(),
@@ -68,7 +72,8 @@ def evaluate(
                                  float(np.mean(iou)) if iou else float('nan')))
         on_frame()
     refuse_binary_masks(data, values)
-    return Evaluation(total.scores(data.labels), total.counts, tuple(frames), segmenter.backend)
+    return Evaluation(total.scores(data.labels), total.counts, tuple(frames), segmenter.backend,
+                      sure.counts)
 
 
 def left_out(result: Evaluation, labels: LabelSet) -> Iterator[str]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,12 @@ from lednet_ros.images.annotate import captioned_grid
 from lednet_ros.model.labels import UNLABELLED, LabelSet
 from lednet_ros.segmentation import Segmenter
 from lednet_ros.training.evaluate import Evaluation
+from lednet_ros.training.reliability import (
+    GroundRow,
+    Reliability,
+    draw_ground,
+    draw_reliability,
+)
 from lednet_ros.training.robustness import FAMILY, JUDGED, STRENGTHS, Robustness, change
 
 _WRONG = (235, 60, 50)  # RGB of a pixel seen as another class
@@ -60,6 +66,22 @@ def frame_picture(
     return captioned_grid([
         (image, title), (labels.palette[truth], 'labelled'), (labels.palette[seen], 'seen'),
         (mistakes, f'wrong: {100 * wrong.sum() / max((truth != UNLABELLED).sum(), 1):.1f} %')])
+
+
+def write_reliability(
+    reliability: Reliability, rows: Sequence[GroundRow], name: str, directory: Path
+) -> Iterator[Path]:
+    """Write reliability.png and, where there are rows, min_confidence.png; give their paths.
+
+    Raises ConfigError.
+    """
+    path = directory / 'reliability.png'
+    draw_reliability(reliability, name, path)
+    yield path
+    if rows:
+        path = directory / 'min_confidence.png'
+        draw_ground(rows, path)
+        yield path
 
 
 def write_robustness(

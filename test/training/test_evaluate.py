@@ -52,6 +52,30 @@ def test_it_scores_what_training_scored(trained, tmp_path, capsys) -> None:
     assert 'by torch cpu fp32' in out
 
 
+def test_what_min_confidence_does_to_the_ground_is_told(trained, tmp_path, capsys) -> None:
+    file = tmp_path / 'ground.yaml'
+    file.write_text(f'labels: {trained[0]}/labels.yaml\n'
+                    'classes: {grass: obstacle, trunk: free, rest: unknown}\n')
+    facts = tmp_path / 'scores.json'
+    assert run(trained, '--traversability', str(file), '--json', str(facts),
+               '--output', str(tmp_path / 'out'), '--pictures', '0') == 0
+    record = json.loads(facts.read_text())
+    assert 0 <= record['reliability']['expected_calibration_error'] < 0.5
+    rows = record['min_confidence']
+    assert [row['min_confidence'] for row in rows][:2] == [0.0, 0.5]
+    lost = [row['ground_lost'] for row in rows]
+    assert lost == sorted(lost)
+    assert lost[-1] > lost[0]
+    assert set(rows[0]['seen_as_free']) == {'grass'}
+    assert 'min_confidence  ground lost' in capsys.readouterr().out
+    assert cv2.imread(str(tmp_path / 'out' / 'min_confidence.png')) is not None
+
+
+def test_without_a_traversability_the_table_s_absence_is_said(trained, capsys) -> None:
+    assert run(trained) == 0
+    assert 'no table of min_confidence: give --traversability' in capsys.readouterr().out
+
+
 def test_scores_that_cannot_be_written_are_one_line(trained, tmp_path, capsys) -> None:
     assert run(trained, '--json', str(tmp_path / 'no' / 'scores.json')) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
@@ -74,7 +98,8 @@ def test_backends_can_be_compared(trained, tmp_path) -> None:
 def test_it_draws_the_confusion_and_the_extremes(trained, tmp_path) -> None:
     assert run(trained, '--output', str(tmp_path / 'out'), '--pictures', '2') == 0
     names = sorted(p.name for p in (tmp_path / 'out').iterdir())
-    assert names == ['best_1.png', 'best_2.png', 'confusion.png', 'worst_1.png', 'worst_2.png']
+    assert names == ['best_1.png', 'best_2.png', 'confusion.png', 'reliability.png',
+                     'worst_1.png', 'worst_2.png']
     for name in names:
         assert cv2.imread(str(tmp_path / 'out' / name)) is not None
 
@@ -145,7 +170,8 @@ def test_what_a_class_without_pixels_does_to_the_mean_is_said(orchard, counts, s
     labels = LabelSet.from_yaml(orchard / 'labels.yaml')
     confusion = Confusion(3)
     confusion.counts += np.array(counts)
-    result = Evaluation(confusion.scores(labels), confusion.counts, (), 'none')
+    result = Evaluation(confusion.scores(labels), confusion.counts, (), 'none',
+                        np.zeros((len(labels), len(labels), 256), np.int64))
     assert list(left_out(result, labels)) == said
 
 
