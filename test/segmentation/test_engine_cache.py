@@ -169,7 +169,7 @@ def test_a_full_disk_costs_only_the_cache(
 def test_two_processes_at_once_build_once(tmp_path: Path) -> None:
     script = (
         'import os, sys, time\n'
-        'from test_cache import KEY, EngineCache, load\n'
+        'from test_engine_cache import KEY, EngineCache, load\n'
         'def build():\n'
         '    print("built", flush=True)\n'
         '    time.sleep(1.0)\n'
@@ -186,7 +186,7 @@ def test_two_processes_at_once_build_once(tmp_path: Path) -> None:
 def test_a_builder_that_is_killed_does_not_lock_out_the_next(tmp_path: Path) -> None:
     script = (
         'import sys, time\n'
-        'from test_cache import KEY, EngineCache, load\n'
+        'from test_engine_cache import KEY, EngineCache, load\n'
         'EngineCache(sys.argv[1]).fetch(KEY, lambda: print("go", flush=True) or time.sleep(99), '
         'load)\n')
     env = {**os.environ, 'PYTHONPATH': os.path.dirname(__file__)}
