@@ -24,7 +24,7 @@ KEY = EngineKey('onnx', 'a' * 64, 1, 512, 1024, 'fp32', False, 'cpu', (('onnxrun
 OTHER = {
     'kind': 'tensorrt', 'weights_sha256': 'b' * 64, 'graph_version': 2, 'height': 256,
     'width': 512, 'precision': 'fp16', 'confidence': True, 'device': 'Orin sm87',
-    'versions': (('onnxruntime', '2'),),
+    'versions': (('onnxruntime', '2'),), 'temperature': 1.5,
 }
 
 
