@@ -38,8 +38,8 @@ class FreeSpace:
         ) * angle_increment / self._lines
         ranges = _some_ranges(view, self.range_max)
         self._kept = np.flatnonzero(_may_be_in_view(view, len(bearings)))
-        map_ = _map(view, bearings[self._kept], ranges)
-        enters = _enters_from_below(view, bearings[self._kept], ranges, map_)
+        map_ = map_of_beams(view, bearings[self._kept], ranges)
+        enters = enters_from_below(view, bearings[self._kept], ranges, map_)
         self._kept, self._map = self._kept[enters], map_[enters]
         in_view = self._map[..., 0] != NOWHERE
         self.range_min = float(ranges[in_view.any(0).argmax()]) if in_view.any() else 0.0
@@ -101,12 +101,13 @@ def _may_be_in_view(view: View, lines: int) -> np.ndarray:
     return tried[(np.arange(lines) * _SECTORS // lines) % _SECTORS]
 
 
-def _map(view: View, bearings: np.ndarray, ranges: np.ndarray) -> np.ndarray:
+def map_of_beams(view: View, bearings: np.ndarray, ranges: np.ndarray) -> np.ndarray:
+    """Give the pixels that see beams' ground, as View.map_of does: int16 (beams, ranges, 2)."""
     return view.map_of_ground(*(np.multiply.outer(side, ranges).astype(np.float32)
                                 for side in (np.cos(bearings), np.sin(bearings))))
 
 
-def _enters_from_below(
+def enters_from_below(
     view: View, bearings: np.ndarray, ranges: np.ndarray, map_: np.ndarray,
 ) -> np.ndarray:
     """Tell which lines come into view, where ground is too near to be seen, not from the side.

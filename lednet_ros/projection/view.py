@@ -41,7 +41,7 @@ class View:
                            'above 0')
         self._rays = rays
         border = np.concatenate([rays[0], rays[-1], rays[:, 0], rays[:, -1]])
-        self._reach = _reach(border if np.isfinite(border).any() else rays.reshape(-1, 3),
+        self._reach = reach_of(border if np.isfinite(border).any() else rays.reshape(-1, 3),
                              camera.model)
         self.pixel_rad = 2.0 / (camera.fx + camera.fy)  # of one pixel, at the image's middle
         ranges = self._some_ranges()
@@ -117,7 +117,7 @@ def resample(image: np.ndarray, map_: np.ndarray, out: np.ndarray, outside: int)
     cv2.remap(image, map_, _NO_FRACTIONS, cv2.INTER_NEAREST, out, cv2.BORDER_CONSTANT, outside)
 
 
-def _reach(rays: np.ndarray, model: str) -> float:
+def reach_of(rays: np.ndarray, model: str) -> float:
     """Give the largest angle between a ray and the optical axis, a thousandth more."""
     angle = float(np.arccos(np.clip(np.nanmin(rays[:, 2]), -1.0, 1.0))) * 1.001
     return angle if model == EQUIDISTANT else min(angle, np.pi / 2 - 1e-3)

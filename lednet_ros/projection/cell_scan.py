@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far cells are free, by bearing: what a laser scanner would say of them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lednet_ros.projection.free_space import enters_from_below, map_of_beams
+from lednet_ros.projection.heights import Place
+from lednet_ros.projection.traversability import FREE, OUT
+from lednet_ros.projection.view import NOWHERE, View
+
+_STEPS = 2            # of a beam, to a cell
+_MARGIN_M = 0.5       # within which of the nearest ground in view a beam has to begin
+
+
+class CellScan:
+    """Makes scans of cells around the robot.
+
+    A beam goes from the robot's origin. Its range is that of the first cell that is not free:
+    blocked, unknown, or unseen though something farther off was seen, as a hole is. Infinite: free
+    up to `range_max`. NaN, no claim: nothing is seen where the beam comes into view, or it comes
+    into it from the side, or nothing is seen from where the free ground ends. Ground too near to
+    be in view is not judged, as by any scanner.
+    """
+
+    def __init__(self, resolution: float, range_max: float, angle_increment: float) -> None:
+        self.angle_increment = angle_increment
+        self.beams = max(1, round(2 * np.pi / angle_increment))
+        self.angle_min = -np.pi
+        self.range_max = range_max
+        self.range_min = 0.0
+        step = resolution / _STEPS
+        self._ranges = np.arange(step, range_max, step)
+        self._bearings = self.angle_min + np.arange(self.beams) * angle_increment
+        self._x, self._y = (np.outer(side, self._ranges).astype(np.float32)
+                            for side in (np.cos(self._bearings), np.sin(self._bearings)))
+        self._place: Place | None = None
+        self._index = np.empty(0, np.intp)
+
+    def begins_in(self, view: View) -> np.ndarray:
+        """Return where each beam comes into a camera's view of flat ground, in m, (beams,).
+
+        NaN where it never does, or does so from the side.
+        """
+        map_ = map_of_beams(view, self._bearings, self._ranges)
+        first = (map_[..., 0] != NOWHERE).argmax(1)
+        enters = enters_from_below(view, self._bearings, self._ranges, map_)
+        return np.where(enters, self._ranges[first], np.nan)
+
+    def make(self, cells: np.ndarray, place: Place, begins: np.ndarray | None = None,
+             ) -> np.ndarray:
+        """Return the beams' ranges in m, float32 (beams,), counter-clockwise from angle_min.
+
+        `begins` as `begins_in` gives it, of all cameras the least; None: of what looks around, as
+        a LiDAR does, whose nearest ground is as far away on all sides.
+        """
+        codes = np.append(cells.ravel(), np.uint8(OUT))[self._indices(place)]
+        is_seen = codes != OUT
+        first, some = is_seen.argmax(1), is_seen.any(1)
+        ranges = np.full(self.beams, np.nan, np.float32)
+        if begins is None:
+            begins = np.full(self.beams, self._ranges[first[some]].min() if some.any() else np.nan)
+        known = np.isfinite(begins)
+        self.range_min = float(begins[known].min()) if known.any() else 0.0
+        begun = some & known
+        begun[begun] = self._ranges[first[begun]] <= begins[begun] + _MARGIN_M
+        stops = (codes != FREE) & (np.arange(codes.shape[1]) >= first[:, None])
+        stop, is_stopped = stops.argmax(1), stops.any(1)
+        last = codes.shape[1] - 1 - is_seen[:, ::-1].argmax(1)
+        ranges[begun & ~is_stopped] = np.inf
+        claims = begun & is_stopped & (stop <= last)
+        ranges[claims] = self._ranges[stop[claims]]
+        return ranges
+
+    def _indices(self, place: Place) -> np.ndarray:
+        """Return each sample's flat cell; the one after the last beside all cells."""
+        if place != self._place:
+            n = place.cells
+            column, row = place.columns_and_rows(self._x, self._y)
+            inside = (column >= 0) & (row >= 0) & (column < n) & (row < n)
+            self._index = np.full(inside.shape, n * n)
+            self._index[inside] = (row[inside].astype(np.intp) * n
+                                   + column[inside].astype(np.intp))
+            self._place = place
+        return self._index

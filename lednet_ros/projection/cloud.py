@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The door to labels in space: depth or points and labels in; a cloud, a grid and a scan out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lednet_ros.common.cpu import limit_opencv
+from lednet_ros.common.errors import ConfigError
+from lednet_ros.projection.camera import Camera
+from lednet_ros.projection.cell_scan import CellScan
+from lednet_ros.projection.depth import DepthCamera, leave_out_edges, metres
+from lednet_ros.projection.grid import Grid
+from lednet_ros.projection.heights import Heights, HeightsConfig, Place
+from lednet_ros.projection.labelled_points import LabelledPoints
+from lednet_ros.projection.lidar import Painter
+from lednet_ros.projection.pose import Pose
+from lednet_ros.projection.traversability import UNKNOWN, Traversability
+from lednet_ros.projection.view import NOWHERE, View
+
+_MOST_CELLS = 2000  # along a side
+
+
+@dataclass(frozen=True)
+class CloudConfig:
+    """What is made of labels and depth, in m, s and rad. Checked when made."""
+
+    min_range: float = 0.1          # nearer is left out
+    max_range: float = 20.0         # and farther
+    edge_jump: float = 0.05         # of the distance; 0: jumps of depth are no edges
+    label_border: int = 2           # pixels beside which a LiDAR's points stay unlabelled
+    grid_resolution: float = 0.1
+    grid_size: float = 20.0         # of a side; the robot is in the middle
+    grid_decay_s: float = 0.0       # 0: each frame's grid is of that frame alone
+    angle_increment: float = np.pi / 360
+    heights: HeightsConfig = field(default_factory=HeightsConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_range < self.max_range:
+            raise ConfigError(f'min_range is {self.min_range:g} m and max_range '
+                              f'{self.max_range:g} m: give 0 <= min_range < max_range')
+        if not 2 <= self.grid_cells <= _MOST_CELLS:
+            raise ConfigError(f'a grid of {self.grid_size:g} m by {self.grid_resolution:g} m has '
+                              f'{self.grid_cells} cells a side: make it 2 to {_MOST_CELLS}')
+
+    @property
+    def grid_cells(self) -> int:
+        """How many cells a side of the grid has: an even number."""
+        return 2 * round(self.grid_size / self.grid_resolution / 2)
+
+    @property
+    def scan_range(self) -> float:
+        """How far the scan reaches, in m: all around within the grid."""
+        return min(self.max_range, (self.grid_cells / 2 - 1) * self.grid_resolution)
+
+
+class LabelCloud:
+    """Labels where depth or points say they are. Used by one thread.
+
+    `look_at_depth` or `look_at_points` makes points of a frame, `cells` what they mean to a
+    planner, of any number of sensors; `grid` and `free_space` say so as planners want it. Planes
+    of points are overwritten by the next frame of the same camera.
+    """
+
+    def __init__(self, traversability: Traversability, config: CloudConfig | None = None) -> None:
+        limit_opencv()
+        self.traversability = traversability
+        self.config = config or CloudConfig()
+        """May be replaced between frames, as long as grid and scan keep their sizes."""
+        self.ground_z = float('nan')
+        """How high the nearest ground of the last `cells` lies, in m; 0 if the poses are right."""
+        self._depth_camera: DepthCamera | None = None
+        self._painter: Painter | None = None
+        self._view: View | None = None
+        self._begins = np.empty(0)
+        self._scan: CellScan | None = None
+        self._grid = Grid(self.config.grid_resolution, self.config.grid_cells,
+                          self.config.grid_decay_s)
+
+    def look_at_depth(
+        self, camera: Camera, pose: Pose, depth: np.ndarray, labels: np.ndarray,
+        confidence: np.ndarray | None = None, min_confidence: float = 0.0, between: bool = True,
+    ) -> LabelledPoints:
+        """Return the points of a depth image, registered to `camera`, in the robot's frame.
+
+        `depth` is uint16 in mm or float32 in m, labels uint8 (H, W), `pose` the camera's.
+        `between`: with what cells need besides. Raise BadDepth.
+        """
+        if self._depth_camera is None or self._depth_camera.camera != camera:
+            self._depth_camera = DepthCamera(camera, self.traversability)
+        height, width = labels.shape
+        found = metres(depth, height, width, self.config.min_range, self.config.max_range)
+        leave_out_edges(found, self.config.edge_jump)
+        return self._depth_camera.look(found, labels, confidence, pose, min_confidence,
+                                       self.config.grid_resolution if between else 0.0)
+
+    def look_at_points(
+        self, camera: Camera, pose: Pose, points: np.ndarray, origin: np.ndarray,
+        labels: np.ndarray, confidence: np.ndarray | None = None, min_confidence: float = 0.0,
+    ) -> LabelledPoints:
+        """Return points, float32 (3, N) in the robot's frame, with the labels that see them.
+
+        `pose` is the camera's there, `origin` where the points were seen from. All points stay.
+        """
+        if self._painter is None or self._painter.camera != camera:
+            self._painter = Painter(camera)
+        painted, sure = self._painter.paint(points, pose, labels, confidence,
+                                            border=self.config.label_border)
+        codes = self.traversability.codes[painted]
+        if sure is not None:
+            codes[sure < np.ceil(255 * min_confidence)] = UNKNOWN
+        x, y, z = points.reshape(3, 1, -1)
+        distance = np.sqrt(sum((plane - np.float32(o)) ** 2
+                               for plane, o in zip((x, y, z), origin, strict=True)))
+        with np.errstate(invalid='ignore'):
+            near = (distance >= self.config.min_range) & (distance <= self.config.max_range)
+        z = np.where(near, z, np.float32(np.nan))
+        return LabelledPoints(x, y, z, painted[None], codes[None], origin,
+                              None if sure is None else sure[None])
+
+    def place(self, x: float = 0.0, y: float = 0.0, yaw: float = 0.0) -> Place:
+        """Return where the cells lie around a robot that is there in the grid's frame."""
+        return Place.around(self.config.grid_resolution, self.config.grid_cells, x, y, yaw)
+
+    def cells(self, seen: Sequence[LabelledPoints], place: Place) -> np.ndarray:
+        """Return the cells' codes of one moment's points, uint8: see Heights.judge."""
+        heights = Heights(place, self.config.heights)
+        for points in seen:
+            heights.add(points)
+        cells = heights.judge()
+        self.ground_z = heights.ground_z
+        return cells
+
+    def grid(self, cells: np.ndarray, place: Place, stamp_s: float,
+             in_view: np.ndarray | None = None) -> Grid:
+        """Return the grid with these cells in it; `in_view` as `Grid.add_cells` has it."""
+        self._grid.add_cells(cells, stamp_s, place.x, place.y, in_view)
+        return self._grid
+
+    def forget(self) -> None:
+        """Empty the grid: what was seen until now is not where it was taken to be."""
+        self._grid.forget()
+
+    def free_space(
+        self, cells: np.ndarray, place: Place, view: View | None = None,
+    ) -> tuple[CellScan, np.ndarray]:
+        """Return the scan's geometry and its ranges, of a camera's view or from all around."""
+        if self._scan is None:
+            self._scan = CellScan(self.config.grid_resolution, self.config.scan_range,
+                                  self.config.angle_increment)
+        begins = None
+        if view is not None:
+            if view is not self._view or not self._begins.size:
+                self._begins = self._scan.begins_in(view)
+            self._view, begins = view, self._begins
+        return self._scan, self._scan.make(cells, place, begins)
+
+    def view(self, camera: Camera, pose: Pose) -> View:
+        """Return what a camera sees of flat ground; the same one while nothing changes.
+
+        Raise NoGround where that is nothing.
+        """
+        view = self._view
+        if view is not None and (view.camera, view.pose) == (camera, pose):
+            return view
+        assert self._depth_camera is not None
+        self._begins = np.empty(0)
+        self._view = None
+        self._view = View(camera, self._depth_camera.rays, pose, 0.0, self.config.max_range)
+        return self._view
+
+    def in_view(self, view: View, place: Place) -> np.ndarray:
+        """Tell which cells a camera would see, were the ground flat, bool (cells, cells)."""
+        x, y = place.middles()
+        return view.map_of_ground(x, y)[..., 0] != NOWHERE

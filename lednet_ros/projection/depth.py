@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depth images (REP 118) to points: metres along the optical axis, edges left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+
+from lednet_ros.common.errors import DataError
+from lednet_ros.projection.camera import Camera
+from lednet_ros.projection.labelled_points import LabelledPoints
+from lednet_ros.projection.pixel_codes import PixelCodes
+from lednet_ros.projection.pose import Pose
+from lednet_ros.projection.traversability import FREE, Traversability
+
+_MOST_BETWEEN = 16       # points put between two rows of free ground
+_MOST_APART = 2.5        # two rows of free ground, to what a pixel is of level ground there
+_FAR_M = 100.0           # a median beyond is in millimetres: no depth camera sees so far
+_NEAR_MM = 30            # and one below it in metres: none sees so near
+_CONTINUES = 1.5         # a surface's slope over five pixels against that over three
+
+
+class BadDepth(DataError):
+    """A depth image that says nothing of use about the label image; its text names the cause."""
+
+
+def metres(depth: np.ndarray, height: int, width: int, nearest: float, farthest: float,
+           ) -> np.ndarray:
+    """Return depth as float32 (height, width) in m, NaN where there is none.
+
+    `depth` is uint16 in mm or float32 in m, of any size of the same shape: pixels to the nearest,
+    never mixed. Zero, negative, NaN, infinite and what is not from `nearest` to `farthest` is no
+    depth. Raise BadDepth.
+    """
+    _judge_size(depth, height, width)
+    if depth.shape != (height, width):
+        rows, columns = (((np.arange(n) + 0.5) * m / n).astype(np.intp)
+                         for n, m in zip((height, width), depth.shape, strict=True))
+        depth = depth[rows[:, None], columns]
+    _judge_units(depth)
+    if depth.dtype == np.uint16:
+        found = np.multiply(depth, np.float32(1e-3), dtype=np.float32)
+    else:
+        found = depth.astype(np.float32)
+    with np.errstate(invalid='ignore'):
+        found[~((found >= max(nearest, 1e-6)) & (found <= farthest))] = np.nan
+    return found
+
+
+def leave_out_edges(depth: np.ndarray, edge_jump: float) -> None:
+    """Make NaN of what lies on the farther side of a jump, or in the air between the two sides.
+
+    A jump is larger than `edge_jump` times the distance. On a plane, however steeply it is seen,
+    1 / distance goes in even steps, so that slopes are none. 0: all stays.
+    """
+    if not edge_jump:
+        return
+    with np.errstate(divide='ignore', invalid='ignore'):
+        inverse = 1 / depth
+    missing = np.isnan(inverse)
+    inverse[missing] = 0.0
+    nearest, nearest5 = (_window(cv2.dilate, inverse, n) for n in (3, 5))
+    beyond = inverse.copy()
+    beyond[missing] = np.inf
+    farthest, farthest5 = (_window(cv2.erode, beyond, n) for n in (3, 5))
+    jump = inverse * np.float32(edge_jump)
+    with np.errstate(invalid='ignore', over='ignore'):  # where nothing is to be seen
+        before, behind = nearest - inverse, inverse - farthest
+        is_far_side = before - behind > jump
+        in_the_air = (before > jump) & (behind > jump)
+        in_the_air &= nearest5 - farthest5 < _CONTINUES * (nearest - farthest)
+    depth[is_far_side | in_the_air] = np.nan
+
+
+class DepthCamera:
+    """Makes points of depth and label images of one lens. What it gives it uses again."""
+
+    def __init__(self, camera: Camera, traversability: Traversability) -> None:
+        self.camera = camera
+        self.rays = camera.rays()
+        self._codes = PixelCodes(traversability, camera.height, camera.width)
+        with np.errstate(divide='ignore', invalid='ignore'):
+            # Of length 1 along the optical axis, as depth counts; beside and behind it, none.
+            self._ratios = np.where(self.rays[..., 2:] > 1e-3, self.rays / self.rays[..., 2:],
+                                    np.float32(np.nan))
+        self._pose: Pose | None = None
+        self._directions: Sequence[np.ndarray] = ()
+        self._planes = np.empty((3, camera.height, camera.width), np.float32)
+
+    def look(
+        self, depth: np.ndarray, labels: np.ndarray, confidence: np.ndarray | None, pose: Pose,
+        min_confidence: float = 0.0, apart: float = 0.0,
+    ) -> LabelledPoints:
+        """Return the points of a frame: depth as `metres` gives it, uint8 labels of its size.
+
+        Where neighbouring rows of free ground lie farther apart than `apart`, in m, but on one
+        surface, `between` holds points of it; 0: none.
+        """
+        if pose != self._pose:
+            turned = cv2.transform(self._ratios, pose.rotation.astype(np.float32))
+            self._directions = [np.asarray(plane) for plane in cv2.split(turned)]
+            self._pose = pose
+        for plane, direction, start in zip(
+                self._planes, self._directions, pose.origin, strict=True):
+            np.multiply(direction, depth, out=plane)
+            plane += np.float32(start)
+        codes = self._codes.make(labels, confidence, min_confidence)
+        between = self._between(codes, pose.origin, apart) if apart else None
+        x, y, z = self._planes
+        return LabelledPoints(x, y, z, labels, codes, pose.origin, confidence, between)
+
+    def _between(self, codes: np.ndarray, origin: np.ndarray, apart: float) -> np.ndarray | None:
+        """Return points between pixels of free ground that are neighbours in a column, (3, M).
+
+        Not where more than a pixel's ground is between them, as before a hole.
+        """
+        planes = self._planes
+        with np.errstate(invalid='ignore'):
+            step_x, step_y = planes[:2, 1:] - planes[:2, :-1]
+            distance2 = step_x * step_x + step_y * step_y
+            is_gap = distance2 > apart * apart
+        is_gap &= np.maximum(codes[1:], codes[:-1]) == FREE
+        place = np.flatnonzero(is_gap)
+        flat, width = planes.reshape(3, -1), codes.shape[1]
+        first, last = flat[:, place], flat[:, place + width]
+        distance = np.sqrt(distance2.ravel()[place])
+        to_ground = last - origin[:, None].astype(np.float32)
+        of_pixel = ((to_ground ** 2).sum(0) * (1 / self.camera.fy)
+                    / np.maximum(-to_ground[2], np.float32(0.01)))
+        kept = distance < _MOST_APART * of_pixel
+        if not kept.any():
+            return None
+        first, last = first[:, kept], last[:, kept]
+        counts = np.minimum(distance[kept] / apart, _MOST_BETWEEN).astype(int)
+        which = np.repeat(np.arange(counts.size), counts)
+        nth = np.arange(which.size) - np.repeat(np.cumsum(counts) - counts, counts)
+        part = ((nth + 1) / (counts[which] + 1)).astype(np.float32)
+        return first[:, which] + part * (last - first)[:, which]
+
+
+def _window(operation: Callable[..., np.ndarray], image: np.ndarray, size: int) -> np.ndarray:
+    return operation(image, np.ones((size, size), np.uint8))
+
+
+def _judge_size(depth: np.ndarray, height: int, width: int) -> None:
+    """Refuse a depth image of another shape: its pixels are of other directions."""
+    h, w = depth.shape
+    # One size is the other, scaled and rounded to whole pixels.
+    if abs(w * height - h * width) > max(w, h, width, height):
+        raise BadDepth(f'depth is {w}x{h} and label {width}x{height}, of another shape: publish '
+                       'depth that is registered to the camera')
+
+
+def _judge_units(depth: np.ndarray) -> None:
+    """Refuse numbers that can only be of the other unit, by some thousand of them."""
+    some = depth[::max(1, depth.shape[0] // 64), ::max(1, depth.shape[1] // 64)]
+    some = some[some > 0] if depth.dtype == np.uint16 else some[np.isfinite(some) & (some > 0)]
+    if not some.size:
+        return
+    median = float(np.median(some))
+    if depth.dtype == np.uint16 and median < _NEAR_MM:
+        raise BadDepth(f'depth is 16UC1 with a median of {median:g} mm: these are no millimetres: '
+                       'publish 32FC1 for metres')
+    if depth.dtype != np.uint16 and median > _FAR_M:
+        raise BadDepth(f'depth is 32FC1 with a median of {median:g} m: these look like '
+                       'millimetres: publish metres, or 16UC1 for millimetres (REP 118)')

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Points to cells by height and class: free ground, what is not, what nobody has seen.
+
+No flat ground is assumed. Each cell's ground is the mean of what is labelled as ground in it;
+between cells that have some, the nearest one's holds. From where the robot stands, ground goes on
+as long as no step between neighbours is larger than `max_step`: what lies beyond a larger one, as
+a hole's bottom does, is never free.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import cos, sin, tan
+
+import cv2
+import numpy as np
+
+from lednet_ros.common.errors import ConfigError
+from lednet_ros.projection.labelled_points import LabelledPoints
+from lednet_ros.projection.traversability import BLOCKED, FREE, OBSTACLE, OUT, UNKNOWN
+
+_NEAR_GROUND_M = 1.0   # within which ground tells how high an unlabelled thing stands
+_SLOPE_OVER_M = 0.5    # nearly: the length over which a slope is measured
+_BEHIND_M = 0.5        # what stands: ground seen there may have something above it
+_SURE = 2              # points that stand in a cell: one may be a sensor's whim, and is unknown
+_IN_THE_WAY = 2        # of cv2.floodFill's mask: any but 0 and 1
+_DEEPEST_M = 50.0      # below the robot: farther down is no place
+
+
+@dataclass(frozen=True)
+class HeightsConfig:
+    """What a robot gets over, and under, in m and rad. Checked when made."""
+
+    obstacle_height: float = 0.2  # above the ground beside it
+    max_step: float = 0.15        # between two neighbouring cells
+    max_slope: float = 0.44       # of the ground: 25 degrees
+    max_clearance: float = 2.0    # what hangs higher is no obstacle
+
+    def __post_init__(self) -> None:
+        if not 0 < self.obstacle_height < self.max_clearance:
+            raise ConfigError(f'obstacle_height is {self.obstacle_height:g} m and max_clearance '
+                              f'{self.max_clearance:g} m: give 0 < obstacle_height < '
+                              'max_clearance')
+        if self.max_step <= 0 or not 0 < self.max_slope < 1.5:
+            raise ConfigError(f'max_step is {self.max_step:g} m and max_slope '
+                              f'{self.max_slope:g} rad: give max_step above 0 and max_slope '
+                              'between 0 and 1.5')
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where cells lie: the robot in their frame, and the first cell's corner, in cells."""
+
+    resolution: float
+    cells: int
+    corner: tuple[int, int]
+    x: float = 0.0
+    y: float = 0.0
+    yaw: float = 0.0
+
+    @classmethod
+    def around(cls, resolution: float, cells: int, x: float = 0.0, y: float = 0.0,
+               yaw: float = 0.0) -> Place:
+        """Make a place with the robot in its middle, its cells at whole steps of its frame."""
+        corner = (round(x / resolution) - cells // 2, round(y / resolution) - cells // 2)
+        return cls(resolution, cells, corner, x, y, yaw)
+
+    def columns_and_rows(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return where points of the robot's frame lie, float32, in cells from the corner."""
+        c, s = (np.float32(f(self.yaw) / self.resolution) for f in (cos, sin))
+        left, bottom = (np.float32(here / self.resolution - corner) for here, corner in zip(
+            (self.x, self.y), self.corner, strict=True))
+        if s == 0:
+            return x * c + left, y * c + bottom
+        return x * c - y * s + left, x * s + y * c + bottom
+
+    def middles(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the cells' middles in the robot's frame, float32 (cells, cells)."""
+        line = np.arange(self.cells) + 0.5
+        x, y = np.meshgrid(*((line + corner) * self.resolution - here for corner, here in zip(
+            self.corner, (self.x, self.y), strict=True)))
+        c, s = cos(self.yaw), sin(self.yaw)
+        return (x * c + y * s).astype(np.float32), (y * c - x * s).astype(np.float32)
+
+    @property
+    def robot_cell(self) -> tuple[int, int]:
+        """Return the row and the column that the robot is in."""
+        column, row = self.columns_and_rows(*np.zeros((2, 1), np.float32))
+        return int(row[0]), int(column[0])
+
+
+@dataclass
+class Seen:
+    """Points by cell: their flat index, height and code, of all sensors so far."""
+
+    index: list[np.ndarray] = field(default_factory=list)
+    z: list[np.ndarray] = field(default_factory=list)
+    codes: list[np.ndarray] = field(default_factory=list)
+
+
+class Heights:
+    """Takes one moment's points, of any number of sensors, and judges the cells."""
+
+    def __init__(self, place: Place, config: HeightsConfig) -> None:
+        self.place = place
+        self.config = config
+        self.ground_z = np.nan  # of the nearest ground that was seen, in m; NaN: none
+        self._seen = Seen()
+        self._origins: list[np.ndarray] = []
+
+    def add(self, points: LabelledPoints) -> None:
+        """Take points in the robot's frame. NaN and what lies beside the cells is left out."""
+        self._origins.append(points.origin)
+        self._put(points.x, points.y, points.z, points.codes)
+        if points.between is not None:
+            x, y, z = points.between
+            self._put(x, y, z, np.full(x.shape, FREE, np.uint8))
+
+    def _put(self, x: np.ndarray, y: np.ndarray, z: np.ndarray, codes: np.ndarray) -> None:
+        n = self.place.cells
+        with np.errstate(invalid='ignore'):
+            column, row = self.place.columns_and_rows(x, y)
+            inside = (column >= 0) & (column < n) & (row >= 0) & (row < n)
+            inside &= z > -_DEEPEST_M
+            inside &= codes != OUT
+        kept = np.flatnonzero(inside)
+        index = row.ravel()[kept].astype(np.intp) * n + column.ravel()[kept].astype(np.intp)
+        self._seen.index.append(index)
+        self._seen.z.append(z.ravel()[kept])
+        self._seen.codes.append(codes.ravel()[kept])
+
+    def judge(self) -> np.ndarray:
+        """Return a code for each cell, uint8 (cells, cells): rows along y.
+
+        FREE, BLOCKED for all that is no way, UNKNOWN for what was seen and says too little, OUT
+        for what nobody has seen.
+        """
+        index, z, codes = self._all()
+        ground, has_ground = self._ground(index, z, codes)
+        height = z - self._base(index, z, codes, ground, has_ground)[index]
+        in_the_way = height < self.config.max_clearance
+        standing = in_the_way & (height > self.config.obstacle_height)
+        stands = self._count(index[standing])
+        blocked = stands >= _SURE
+        of_class = ((codes >= OBSTACLE) | (codes == BLOCKED)) & in_the_way
+        blocked |= self._count(index[of_class]) > 0
+        blocked |= has_ground & self._is_rough(ground, has_ground)
+        unsure = ((codes == UNKNOWN) & in_the_way) | (height < -self.config.max_step)
+        free = has_ground & ~blocked & (stands == 0) & (self._count(index[unsure]) == 0)
+        free &= self._is_reached(ground, blocked) & ~self._behind(stands > 0)
+        cells = np.full(free.shape, OUT, np.uint8)
+        cells[has_ground | (self._count(index[in_the_way]) > 0)] = UNKNOWN
+        cells[free] = FREE
+        cells[blocked] = BLOCKED
+        return cells
+
+    def _all(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        seen = self._seen
+        if len(seen.index) == 1:
+            return seen.index[0], seen.z[0], seen.codes[0]
+        return (np.concatenate([np.empty(0, np.intp), *seen.index]),
+                np.concatenate([np.empty(0, np.float32), *seen.z]),
+                np.concatenate([np.empty(0, np.uint8), *seen.codes]))
+
+    def _count(self, index: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        n = self.place.cells
+        return np.bincount(index, weights, minlength=n * n).reshape(n, n)
+
+    def _ground(self, index: np.ndarray, z: np.ndarray, codes: np.ndarray,
+                ) -> tuple[np.ndarray, np.ndarray]:
+        """Return each cell's ground, float32, the nearest one's where none is, and where is."""
+        of_ground = np.flatnonzero(codes < OUT)
+        there, z = index[of_ground], z[of_ground]
+        lowest = np.full(self.place.cells ** 2, np.inf, np.float32)
+        np.minimum.at(lowest, there, z)
+        # What is higher in the same cell is no ground, whatever its label; nor is a cell that
+        # hangs above all those around it.
+        lowest[_hangs(lowest.reshape(self.place.cells, -1), self._reach(_NEAR_GROUND_M),
+                      self.config.max_clearance).ravel()] = -np.inf
+        low = z < lowest[there] + self.config.max_step
+        there, z = there[low], z[low]
+        count = self._count(there)
+        has_ground = count > 0
+        mean = (self._count(there, z) / np.maximum(count, 1)).astype(np.float32)
+        known = has_ground.copy()
+        robot = self.place.robot_cell
+        if not known[robot]:
+            known[robot] = True  # it stands there
+            mean[robot] = 0.0
+        self.ground_z = self._nearest_ground(mean, has_ground, robot)
+        return _spread(mean, known)[0], has_ground
+
+    def _nearest_ground(
+        self, mean: np.ndarray, has_ground: np.ndarray, robot: tuple[int, int],
+    ) -> float:
+        rows, columns = np.nonzero(has_ground)
+        if not rows.size:
+            return float('nan')
+        distance = np.hypot(rows - robot[0], columns - robot[1])
+        near = distance <= distance.min() + 1.0 / self.place.resolution
+        return float(np.median(mean[rows[near], columns[near]]))
+
+    def _base(self, index: np.ndarray, z: np.ndarray, codes: np.ndarray, ground: np.ndarray,
+              has_ground: np.ndarray) -> np.ndarray:
+        """Return from where heights count: ground near by, or else the lowest point, (cells^2,).
+
+        No ground is near behind a LiDAR's camera, where nothing has a label.
+        """
+        lowest = np.full(ground.size, np.inf, np.float32)
+        np.minimum.at(lowest, index, z)
+        far = _distance(has_ground) * self.place.resolution > _NEAR_GROUND_M
+        return np.where(far.ravel() & np.isfinite(lowest), lowest, ground.ravel())
+
+    def _is_rough(self, ground: np.ndarray, has_ground: np.ndarray) -> np.ndarray:
+        """Tell where ground has a step to a neighbour that has ground, or is too steep."""
+        rough = np.zeros_like(has_ground)
+        for axis in (0, 1):
+            z, known, out = (np.moveaxis(a, axis, 0) for a in (ground, has_ground, rough))
+            self._mark_steps(z, known, out)
+            self._mark_slopes(z, known, out)
+        return rough
+
+    def _mark_steps(self, z: np.ndarray, known: np.ndarray, out: np.ndarray) -> None:
+        """Mark both ends of a step along the first axis, or the cell that it goes through."""
+        step = np.abs(z[1:] - z[:-1]) > self.config.max_step
+        step &= known[1:] & known[:-1]
+        out[1:] |= step
+        out[:-1] |= step
+        step = np.abs(z[2:] - z[:-2]) > self.config.max_step
+        out[1:-1] |= step & known[2:] & known[:-2]
+
+    def _mark_slopes(self, z: np.ndarray, known: np.ndarray, out: np.ndarray) -> None:
+        """Mark what is too steep along the first axis, and no step."""
+        reach = self._reach(_SLOPE_OVER_M / 2)
+        apart = 2 * reach
+        if len(z) <= apart:
+            return
+        steps = np.abs(z[1:] - z[:-1])
+        largest = np.max([steps[i:len(steps) - apart + 1 + i] for i in range(apart)], axis=0)
+        rise = tan(self.config.max_slope) * apart * self.place.resolution
+        steep = (np.abs(z[apart:] - z[:-apart]) > rise) & (largest <= self.config.max_step)
+        out[reach:-reach] |= steep & known[apart:] & known[:-apart]
+
+    def _behind(self, stands: np.ndarray) -> np.ndarray:
+        """Tell what is just behind things that stand, or hang, for each sensor.
+
+        Ground may be seen below a thing whose lower side nobody sees.
+        """
+        behind = np.zeros_like(stands)
+        rows, columns = np.nonzero(stands)
+        for origin in self._origins:
+            column, row = self.place.columns_and_rows(*origin[:2, None].astype(np.float32))
+            away = np.stack([rows + 0.5 - row, columns + 0.5 - column])
+            away /= np.maximum(np.hypot(*away), 1.0)
+            for step in np.arange(1, self._reach(_BEHIND_M) + 0.5, 0.5):
+                there = np.stack([rows, columns]) + np.round(step * away).astype(np.intp)
+                there = np.clip(there, 0, self.place.cells - 1)
+                behind[there[0], there[1]] = True
+        return behind
+
+    def _reach(self, length: float) -> int:
+        """Return how many cells, at least one, make a length in m."""
+        return max(1, round(length / self.place.resolution))
+
+    def _is_reached(self, ground: np.ndarray, blocked: np.ndarray) -> np.ndarray:
+        """Tell where ground goes on to from the robot, without a step, around what is blocked."""
+        row, column = self.place.robot_cell
+        mask = np.zeros((ground.shape[0] + 2, ground.shape[1] + 2), np.uint8)
+        mask[1:-1, 1:-1] = blocked * _IN_THE_WAY
+        mask[row + 1, column + 1] = 0
+        cv2.floodFill(ground, mask, (column, row), 0, self.config.max_step, self.config.max_step,
+                      4 | cv2.FLOODFILL_MASK_ONLY | 1 << 8)
+        return mask[1:-1, 1:-1] == 1
+
+
+def _hangs(lowest: np.ndarray, reach: int, clearance: float) -> np.ndarray:
+    """Tell which cells' lowest points are higher above those around than a robot is."""
+    around = cv2.erode(lowest, np.ones((2 * reach + 1,) * 2, np.uint8),
+                       borderType=cv2.BORDER_CONSTANT, borderValue=float('inf'))
+    return np.isfinite(lowest) & (lowest > around + np.float32(clearance))
+
+
+def _spread(values: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return values where all cells that are not known have the nearest known one's."""
+    distance, label = cv2.distanceTransformWithLabels(
+        (~known).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    of_label = np.zeros(int(label.max()) + 1, np.float32)
+    of_label[label[known]] = values[known]
+    return of_label[label], distance
+
+
+def _distance(known: np.ndarray) -> np.ndarray:
+    """Return how far the nearest known cell is, float32, in cells; very far where none is."""
+    return cv2.distanceTransform((~known).astype(np.uint8), cv2.DIST_L2, 5)

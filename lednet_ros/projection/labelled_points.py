@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Points in space with the label, the confidence and the code of the pixel that sees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from lednet_ros.model.labels import LabelSet
+from lednet_ros.projection.points import packed_colors
+
+POINT_FLOATS = 5  # x, y, z, rgb, and one of bytes: label, confidence and two of padding
+
+
+@dataclass(frozen=True)
+class LabelledPoints:
+    """What one sensor has seen at one moment, in the output's frame; planes of one shape.
+
+    An image's (H, W) where the points are organised, else (1, N). NaN in x, y and z: no point.
+    """
+
+    x: np.ndarray           # float32, in m, as y and z
+    y: np.ndarray
+    z: np.ndarray
+    labels: np.ndarray      # uint8, 255: unlabelled
+    codes: np.ndarray       # uint8, of traversability
+    origin: np.ndarray      # float64 (3,): where the sensor is
+    confidence: np.ndarray | None = None  # uint8
+    between: np.ndarray | None = None     # float32 (3, M): free ground between two points
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the planes' shape."""
+        return self.x.shape
+
+    def fill(self, labels: LabelSet, out: np.ndarray) -> None:
+        """Fill `out`, float32 (..., 5): x, y, z, the class's colour, and bytes.
+
+        The bytes are label, confidence (0 where it is not known) and two that are 0.
+        """
+        colors = cv2.LUT(self.labels, packed_colors(labels))
+        tail = self.labels.astype(np.uint32)
+        if self.confidence is not None:
+            tail |= self.confidence.astype(np.uint32) << 8
+        cv2.merge((self.x, self.y, self.z, colors, tail.view(np.float32)), out)
