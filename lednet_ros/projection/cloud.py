@@ -94,8 +94,9 @@ class LabelCloud:
         height, width = labels.shape
         found = metres(depth, height, width, self.config.min_range, self.config.max_range)
         leave_out_edges(found, self.config.edge_jump)
-        return self._depth_camera.look(found, labels, confidence, pose, min_confidence,
-                                       self.config.grid_resolution if between else 0.0)
+        apart = self.config.grid_resolution if between else 0.0
+        return self._depth_camera.look(found, labels, confidence, pose, min_confidence, apart,
+                                       min(self.config.max_range, self.config.grid_size * 0.71))
 
     def look_at_points(
         self, camera: Camera, pose: Pose, points: np.ndarray, origin: np.ndarray,

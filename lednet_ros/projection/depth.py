@@ -15,10 +15,12 @@ from lednet_ros.projection.pixel_codes import PixelCodes
 from lednet_ros.projection.pose import Pose
 from lednet_ros.projection.traversability import FREE, Traversability
 
+_NO_GAPS_BEFORE = 0.6    # of the distance at which two pixels of level ground are as far apart
 _MOST_BETWEEN = 16       # points put between two rows of free ground
 _MOST_APART = 2.5        # two rows of free ground, to what a pixel is of level ground there
 _FAR_M = 100.0           # a median beyond is in millimetres: no depth camera sees so far
 _NEAR_MM = 30            # and one below it in metres: none sees so near
+_NEAREST_INVERSE = 1e6  # more than any pixel's
 _CONTINUES = 1.5         # a surface's slope over five pixels against that over three
 
 
@@ -59,19 +61,20 @@ def leave_out_edges(depth: np.ndarray, edge_jump: float) -> None:
         return
     with np.errstate(divide='ignore', invalid='ignore'):
         inverse = 1 / depth
-    missing = np.isnan(inverse)
+    missing = np.isnan(depth)
     inverse[missing] = 0.0
-    nearest, nearest5 = (_window(cv2.dilate, inverse, n) for n in (3, 5))
-    beyond = inverse.copy()
-    beyond[missing] = np.inf
-    farthest, farthest5 = (_window(cv2.erode, beyond, n) for n in (3, 5))
+    nearest = _window(cv2.dilate, inverse, 3)
+    beyond = inverse + missing * np.float32(_NEAREST_INVERSE)
+    farthest = _window(cv2.erode, beyond, 3)
     jump = inverse * np.float32(edge_jump)
-    with np.errstate(invalid='ignore', over='ignore'):  # where nothing is to be seen
-        before, behind = nearest - inverse, inverse - farthest
-        is_far_side = before - behind > jump
-        in_the_air = (before > jump) & (behind > jump)
-        in_the_air &= nearest5 - farthest5 < _CONTINUES * (nearest - farthest)
-    depth[is_far_side | in_the_air] = np.nan
+    before, behind = np.subtract(nearest, inverse, out=nearest), inverse - farthest
+    is_edge = before - behind > jump  # on the farther side
+    in_the_air = np.flatnonzero((before > jump) & (behind > jump))
+    if in_the_air.size:  # or on a slope, which goes on
+        wider = _window(cv2.dilate, inverse, 5) - _window(cv2.erode, beyond, 5)
+        over = (before.ravel()[in_the_air] + behind.ravel()[in_the_air]) * _CONTINUES
+        is_edge.ravel()[in_the_air] |= wider.ravel()[in_the_air] < over
+    depth[is_edge] = np.nan
 
 
 class DepthCamera:
@@ -91,12 +94,12 @@ class DepthCamera:
 
     def look(
         self, depth: np.ndarray, labels: np.ndarray, confidence: np.ndarray | None, pose: Pose,
-        min_confidence: float = 0.0, apart: float = 0.0,
+        min_confidence: float = 0.0, apart: float = 0.0, reach: float = 0.0,
     ) -> LabelledPoints:
         """Return the points of a frame: depth as `metres` gives it, uint8 labels of its size.
 
-        Where neighbouring rows of free ground lie farther apart than `apart`, in m, but on one
-        surface, `between` holds points of it; 0: none.
+        Where neighbouring rows of free ground, up to `reach` away, lie farther apart than
+        `apart`, in m, but on one surface, `between` holds points of it; 0: none.
         """
         if pose != self._pose:
             turned = cv2.transform(self._ratios, pose.rotation.astype(np.float32))
@@ -107,30 +110,35 @@ class DepthCamera:
             np.multiply(direction, depth, out=plane)
             plane += np.float32(start)
         codes = self._codes.make(labels, confidence, min_confidence)
-        between = self._between(codes, pose.origin, apart) if apart else None
+        between = self._between(depth, codes, pose.origin, apart, reach) if apart else None
         x, y, z = self._planes
         return LabelledPoints(x, y, z, labels, codes, pose.origin, confidence, between)
 
-    def _between(self, codes: np.ndarray, origin: np.ndarray, apart: float) -> np.ndarray | None:
+    def _between(
+        self, depth: np.ndarray, codes: np.ndarray, origin: np.ndarray, apart: float, reach: float,
+    ) -> np.ndarray | None:
         """Return points between pixels of free ground that are neighbours in a column, (3, M).
 
         Not where more than a pixel's ground is between them, as before a hole.
         """
-        planes = self._planes
+        # Nearer, pixels of level ground lie closer; farther, nobody asks. Of columns, enough.
+        near = _NO_GAPS_BEFORE * np.sqrt(apart * max(origin[2], 0.0) * self.camera.fy)
+        columns = slice(None, None, max(1, int(apart / 2 * self.camera.fx / reach)))
+        depth, codes = depth[:, columns], codes[:, columns]
         with np.errstate(invalid='ignore'):
-            step_x, step_y = planes[:2, 1:] - planes[:2, :-1]
-            distance2 = step_x * step_x + step_y * step_y
-            is_gap = distance2 > apart * apart
-        is_gap &= np.maximum(codes[1:], codes[:-1]) == FREE
-        place = np.flatnonzero(is_gap)
-        flat, width = planes.reshape(3, -1), codes.shape[1]
-        first, last = flat[:, place], flat[:, place + width]
-        distance = np.sqrt(distance2.ravel()[place])
+            may_be = (depth[1:] > near) & (depth[1:] < reach)
+        may_be &= np.maximum(codes[1:], codes[:-1]) == FREE
+        rows, places = np.nonzero(may_be)
+        x, y, z = (plane[:, columns] for plane in self._planes)
+        first, last = (np.stack([plane[at, places] for plane in (x, y, z)])
+                       for at in (rows, rows + 1))
+        distance = np.hypot(*(last - first)[:2])
         to_ground = last - origin[:, None].astype(np.float32)
         of_pixel = ((to_ground ** 2).sum(0) * (1 / self.camera.fy)
                     / np.maximum(-to_ground[2], np.float32(0.01)))
-        kept = distance < _MOST_APART * of_pixel
-        if not kept.any():
+        with np.errstate(invalid='ignore'):
+            kept = np.flatnonzero((distance > apart) & (distance < _MOST_APART * of_pixel))
+        if not kept.size:
             return None
         first, last = first[:, kept], last[:, kept]
         counts = np.minimum(distance[kept] / apart, _MOST_BETWEEN).astype(int)

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cells and scans by height and class, against rendered scenes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from relief import ROAD, VERGE, Box, Hole, Ramp, Relief, bar, pole
+from scene import TRAVERSABILITY, make_camera
+
+from lednet_ros.common.errors import ConfigError
+from lednet_ros.projection import Pose
+from lednet_ros.projection.cloud import CloudConfig, LabelCloud
+from lednet_ros.projection.heights import HeightsConfig
+from lednet_ros.projection.labelled_points import LabelledPoints
+from lednet_ros.projection.traversability import BLOCKED, FREE, OBSTACLE, OUT, UNKNOWN
+
+CAMERA = make_camera()
+POSES = {'pitch 12': Pose.of_camera(1.3, pitch=np.radians(12)),
+         'pitch 20, roll 20': Pose.of_camera(1.3, roll=np.radians(20), pitch=np.radians(20)),
+         'pitch 20, roll -20': Pose.of_camera(1.3, roll=np.radians(-20), pitch=np.radians(20))}
+HOLE = Hole(3.5, 0.3)
+CELL = 0.1
+
+
+class Judged:
+    """A scene's cells, and where they lie."""
+
+    def __init__(self, *things, holes=(), pose=POSES['pitch 12'], noisy=False, **config) -> None:
+        self.scene = Relief(CAMERA, pose, things, holes)
+        self.cloud = LabelCloud(TRAVERSABILITY, CloudConfig(**config))
+        self.place = self.cloud.place()
+        points = self.cloud.look_at_depth(
+            CAMERA, pose, self.scene.noisy() if noisy else self.scene.depth, self.scene.labels)
+        self.cells = self.cloud.cells([points], self.place)
+        self.x, self.y = self.place.middles()
+
+    def ranges(self) -> np.ndarray:
+        view = self.cloud.view(CAMERA, self.scene.pose)
+        return self.cloud.free_space(self.cells, self.place, view)[1]
+
+    def at(self, x: float, y: float) -> int:
+        column, row = self.place.columns_and_rows(np.float32([x]), np.float32([y]))
+        return int(self.cells[int(row[0]), int(column[0])])
+
+
+def ahead(ranges: np.ndarray, degrees: float = 0.0) -> float:
+    return float(ranges[round(len(ranges) * (degrees + 180) / 360) % len(ranges)])
+
+
+@pytest.mark.parametrize('pose', POSES)
+@pytest.mark.parametrize('noisy', [False, True], ids=['exact', 'noisy'])
+def test_obstacles_are_within_a_cell_of_the_truth_and_free_ground_is_free(pose, noisy) -> None:
+    """None of them is labelled as what it is: heights alone tell."""
+    boxes = (Box(4.5, 0.8, label=ROAD), pole(3.5, -0.6, label=ROAD))
+    judged = Judged(*boxes, pose=POSES[pose], noisy=noisy)
+    near = np.hypot(judged.x, judged.y) < 5.5
+    distance = np.minimum(*(box.distance(judged.x, judged.y) for box in boxes))
+    blocked = (judged.cells == BLOCKED) & near
+    # A cell beside the one that holds the outline: its middle is 1.5 cells off at most.
+    assert distance[blocked].max() <= 1.5 * CELL * 1.001 + (0.15 if noisy else 0)
+    for box in boxes:  # its front
+        assert (blocked & (box.distance(judged.x, judged.y) < 1.5 * CELL)).any()
+    inside = distance < 1e-6
+    assert not (judged.cells[inside & near] == FREE).any()
+    seen = near & (judged.cells != OUT)
+    assert (judged.cells[seen & (distance > 0.7)] == FREE).mean() > 0.97
+
+
+@pytest.mark.parametrize('pose', POSES)
+@pytest.mark.parametrize('noisy', [False, True], ids=['exact', 'noisy'])
+def test_no_cell_of_a_hole_is_free(pose, noisy) -> None:
+    judged = Judged(holes=(HOLE,), pose=POSES[pose], noisy=noisy)
+    inside = HOLE.contains(judged.x, judged.y)
+    assert (judged.cells[inside] == BLOCKED).any()  # the far wall
+    # The outermost cells hold ground too, or the upper edge of a wall; noise is of 3 cm.
+    less = (4 if noisy else 2) * CELL
+    inner = replace(HOLE, length=HOLE.length - less, width=HOLE.width - less)
+    assert (judged.cells[inner.contains(judged.x, judged.y)] != FREE).all()
+    assert ahead(judged.ranges(), 5) == pytest.approx(3.0, abs=1.5 * CELL)
+
+
+@pytest.mark.parametrize('height', [0.25, 0.5])
+def test_a_step_up_is_blocked_and_what_is_beyond_is_not_free(height) -> None:
+    judged = Judged(Box(5.0, 0, 3.0, 20.0, height, label=ROAD))
+    assert judged.at(3.0, 0) == FREE
+    assert {judged.at(3.45, 0), judged.at(3.55, 0)} & {BLOCKED}
+    assert judged.at(4.5, 0) != FREE
+
+
+def test_a_step_that_the_robot_takes_is_free() -> None:
+    judged = Judged(Box(5.0, 0, 3.0, 20.0, 0.08, label=ROAD))
+    assert (judged.cells[(np.abs(judged.y) < 1) & (judged.x > 2.5) & (judged.x < 6)]
+            == FREE).all()
+
+
+def test_a_ramp_is_free_and_a_bank_is_not() -> None:
+    ramp, bank = (Judged(Ramp(3.5, 0, 3.0, 20.0, height)) for height in (0.5, 2.5))
+    on_it = (np.abs(ramp.y) < 1) & (ramp.x > 3.6) & (ramp.x < 6.2)
+    assert (ramp.cells[on_it] == FREE).all()
+    assert not (bank.cells[on_it] == FREE).any()
+
+
+def test_the_way_under_a_low_bar_is_blocked_and_under_a_high_one_free() -> None:
+    high, low = bar(4.5, 0, 2.1), bar(4.5, 0, 1.2)
+    pose = Pose.of_camera(1.3)
+    judged = Judged(low, pose=pose)
+    under = low.distance(judged.x, judged.y) < 1e-6
+    assert not (judged.cells[under] == FREE).any()
+    judged = Judged(high, pose=pose)
+    assert (judged.cells[high.distance(judged.x, judged.y) < 1e-6] == FREE).all()
+
+
+def test_ground_that_may_not_be_driven_on_is_blocked_however_flat() -> None:
+    judged = Judged(Box(5.0, 0, 2.0, 2.0, 0.01, label=VERGE))
+    assert judged.at(5.0, 0) == BLOCKED
+    assert judged.at(3.0, 0) == FREE
+
+
+def test_what_nobody_sees_is_unseen_and_never_free() -> None:
+    judged = Judged(Box(4.0, 0))
+    assert judged.at(-3.0, 0) == OUT
+    assert judged.at(6.5, 0) == OUT  # behind the box
+
+
+def test_a_beam_ends_at_a_box_and_makes_no_claim_beside_the_view() -> None:
+    ranges = Judged(Box(4.5, 0)).ranges()
+    assert ahead(ranges) == pytest.approx(4.0, abs=1.5 * CELL)
+    assert ahead(ranges, 20) == np.inf
+    assert np.isnan(ahead(ranges, 180))
+    assert np.isnan(ahead(ranges, 60))
+
+
+def test_without_depth_nothing_is_claimed() -> None:
+    judged = Judged()
+    cloud, place = judged.cloud, judged.place
+    points = cloud.look_at_depth(CAMERA, judged.scene.pose, np.zeros_like(judged.scene.depth),
+                                 judged.scene.labels)
+    judged.cells = cloud.cells([points], place)
+    assert (judged.cells == OUT).all()
+    assert np.isnan(judged.ranges()).all()
+    assert np.isnan(cloud.ground_z)
+
+
+def test_unlabelled_ground_is_unknown_and_ends_a_beam() -> None:
+    judged = Judged()
+    labels = judged.scene.labels.copy()
+    hits = judged.scene.hits
+    labels[(np.abs(hits[..., 0] - 5) < 0.5) & (hits[..., 2] < 0.1)] = 255
+    points = judged.cloud.look_at_depth(CAMERA, judged.scene.pose, judged.scene.depth, labels)
+    judged.cells = judged.cloud.cells([points], judged.place)
+    assert judged.at(5.0, 0.0) == UNKNOWN
+    assert ahead(judged.ranges()) == pytest.approx(4.5, abs=1.5 * CELL)
+
+
+def test_ground_far_from_where_the_robot_stands_is_not_free() -> None:
+    """As when millimetres are taken for something else, or the camera's pose is wrong."""
+    judged = Judged()
+    points = judged.cloud.look_at_depth(
+        CAMERA, judged.scene.pose, judged.scene.depth / 3, judged.scene.labels)
+    cells = judged.cloud.cells([points], judged.place)
+    assert not (cells == FREE).any()
+    assert judged.cloud.ground_z == pytest.approx(1.3 * 2 / 3, abs=0.05)
+
+
+def points_at(*xyzc: tuple[float, float, float, int]) -> LabelledPoints:
+    x, y, z, codes = np.array(xyzc, np.float32).T[:, None]
+    codes = codes.astype(np.uint8)
+    return LabelledPoints(x, y, z, codes, codes, np.zeros(3))
+
+
+def test_points_of_several_sensors_are_judged_together() -> None:
+    cloud = LabelCloud(TRAVERSABILITY)
+    ground = points_at(*((x / 20, 0.05, 0.0, FREE) for x in range(80)))
+    thing = points_at((2.05, 0.05, 0.5, UNKNOWN), (2.05, 0.05, 0.6, UNKNOWN))
+    cells = cloud.cells([ground, thing], cloud.place())
+    assert cells[100, 120] == BLOCKED
+    assert cells[100, 118] == FREE
+
+
+def test_one_point_in_the_air_makes_a_cell_unknown_and_two_block_it() -> None:
+    cloud = LabelCloud(TRAVERSABILITY)
+    ground = [(x / 20, 0.05, 0.0, FREE) for x in range(80)]
+    for count, code in ((1, UNKNOWN), (2, BLOCKED)):
+        whim = [(2.05, 0.05, 0.5, FREE)] * count
+        assert cloud.cells([points_at(*ground, *whim)], cloud.place())[100, 120] == code
+
+
+def test_an_obstacle_of_a_class_needs_no_height() -> None:
+    cloud = LabelCloud(TRAVERSABILITY)
+    ground = [(x / 20, 0.05, 0.0, FREE) for x in range(80)]
+    cells = cloud.cells([points_at(*ground, (2.05, 0.05, 0.02, OBSTACLE))], cloud.place())
+    assert cells[100, 120] == BLOCKED
+
+
+def test_cells_turn_with_the_robot_in_a_frame_that_stays() -> None:
+    cloud = LabelCloud(TRAVERSABILITY)
+    place = cloud.place(x=5.0, y=-3.0, yaw=np.pi / 2)
+    cells = cloud.cells([points_at(*((x / 20, 0.02, 0.0, FREE) for x in range(80)))], place)
+    rows, columns = np.nonzero(cells == FREE)
+    assert set(columns + place.corner[0]) == {49}  # 0.02 m to the left of 5 m is 4.98 m
+    assert rows.min() + place.corner[1] == -30
+    assert rows.max() + place.corner[1] == pytest.approx(9, abs=1)
+
+
+def test_what_is_hidden_now_is_forgotten() -> None:
+    cloud = LabelCloud(TRAVERSABILITY, CloudConfig(grid_decay_s=5.0))
+    place, cells = cloud.place(), np.full((200, 200), FREE, np.uint8)
+    cloud.grid(cells, place, 1.0)
+    unseen = np.full((200, 200), OUT, np.uint8)
+    in_view = np.zeros((200, 200), bool)
+    in_view[100] = True
+    values = cloud.grid(unseen, place, 1.1, in_view).values
+    assert (values[100] == -1).all()
+    assert (values[99] == 0).all()
+
+
+@pytest.mark.parametrize('given', [
+    {'obstacle_height': 0.0}, {'obstacle_height': 3.0}, {'max_step': 0.0}, {'max_slope': 1.6}])
+def test_heights_that_cannot_be_are_refused(given) -> None:
+    with pytest.raises(ConfigError, match=next(iter(given))):
+        HeightsConfig(**given)
+
+
+def test_ranges_and_grids_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ConfigError, match='min_range'):
+        CloudConfig(min_range=5, max_range=4)
+    with pytest.raises(ConfigError, match='cells a side'):
+        CloudConfig(grid_size=1000, grid_resolution=0.1)
