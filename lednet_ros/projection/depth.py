@@ -69,12 +69,23 @@ def leave_out_edges(depth: np.ndarray, edge_jump: float) -> None:
     jump = inverse * np.float32(edge_jump)
     before, behind = np.subtract(nearest, inverse, out=nearest), inverse - farthest
     is_edge = before - behind > jump  # on the farther side
-    in_the_air = np.flatnonzero((before > jump) & (behind > jump))
-    if in_the_air.size:  # or on a slope, which goes on
-        wider = _window(cv2.dilate, inverse, 5) - _window(cv2.erode, beyond, 5)
-        over = (before.ravel()[in_the_air] + behind.ravel()[in_the_air]) * _CONTINUES
-        is_edge.ravel()[in_the_air] |= wider.ravel()[in_the_air] < over
+    between = np.flatnonzero((before > jump) & (behind > jump))
+    is_edge.ravel()[between[_in_the_air(inverse, between, jump.ravel()[between])]] = True
     depth[is_edge] = np.nan
+
+
+def _in_the_air(inverse: np.ndarray, places: np.ndarray, jump: np.ndarray) -> np.ndarray:
+    """Tell which pixels lie alone between two sides, along a row or a column; slopes go on."""
+    flat, last = inverse.ravel(), inverse.size - 1
+    here = flat[places]
+    alone = np.zeros(places.size, bool)
+    for step in (1, inverse.shape[1]):
+        near, far = (np.stack([flat[np.clip(places + n * step, 0, last)] for n in ns])
+                     for ns in ((-1, 1), (-2, 2)))
+        high, low = near.max(0), near.min(0)
+        wider = np.maximum(high, far.max(0)) - np.minimum(low, far.min(0))
+        alone |= ((high - here > jump) & (here - low > jump) & (wider < _CONTINUES * (high - low)))
+    return alone
 
 
 class DepthCamera:

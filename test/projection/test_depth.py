@@ -15,7 +15,6 @@ from lednet_ros.projection.depth import BadDepth, leave_out_edges, metres
 CAMERA = make_camera(height=256, width=512)
 POSE = Pose.of_camera(1.3, roll=np.radians(20), pitch=np.radians(20))
 THINGS = (Box(5, 1.5), pole(4, -1), Ramp(5, -2.5))
-TOO_NEAR = 1e-3
 
 
 def look(scene: Relief, depth: np.ndarray | None = None, **config: float):
@@ -98,18 +97,20 @@ def test_ground_seen_at_a_grazing_angle_is_no_edge() -> None:
     rows = np.flatnonzero(np.isfinite(depth[:, 80]))
     assert (np.diff(depth[rows, 80]) < -0.5).any()  # a row is more than 5 % from the next
     leave_out_edges(depth, 0.05)
-    assert np.isfinite(depth).sum() > 0.98 * before
+    assert np.isfinite(depth).sum() > 0.95 * before  # all but the last two rows
 
 
 def test_edges_of_a_scene_leave_no_point_far_from_its_surfaces() -> None:
     scene = Relief(CAMERA, Pose.of_camera(1.3, pitch=0.2), THINGS)
     blurred = scene.depth.copy()  # as an interpolating driver does it: halfway at each edge
     edge = np.abs(np.diff(scene.depth, axis=1)) > 0.5
+    edge &= (scene.depth[:, 1:] > 0) & (scene.depth[:, :-1] > 0)
     blurred[:, 1:][edge] = (scene.depth[:, 1:][edge] + scene.depth[:, :-1][edge]) / 2
     points = look(scene, blurred)
-    wrong = np.isfinite(points.z) & (np.abs(blurred - scene.depth) > 0.25) & (scene.depth > 0)
-    assert (np.abs(blurred - scene.depth) > 0.25)[scene.depth < 20].sum() > 100
-    assert wrong.sum() == 0
+    is_wrong = np.abs(blurred - scene.depth) > 0.06 * scene.depth
+    is_wrong &= (scene.depth > 0) & (scene.depth < 20)
+    assert is_wrong.sum() > 100
+    assert not np.isfinite(points.z[is_wrong]).any()
 
 
 def test_a_point_carries_label_colour_and_confidence() -> None:

@@ -55,7 +55,7 @@ def test_points_hidden_from_the_camera_are_not_painted() -> None:
     """The LiDAR looks over the box onto road that the camera sees the box before."""
     scene = Relief(CAMERA, POSE, BOXES)
     points = scan()
-    x, y, z = points
+    x, _, z = points
     behind = (x > 5.6) & (z < 0.05)
     plain, _ = Painter(CAMERA).paint(points, POSE, scene.labels, leave_out_hidden=False)
     painted, _ = Painter(CAMERA).paint(points, POSE, scene.labels)
