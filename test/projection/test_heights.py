@@ -208,11 +208,12 @@ def test_cells_turn_with_the_robot_in_a_frame_that_stays() -> None:
 def test_what_is_hidden_now_is_forgotten() -> None:
     cloud = LabelCloud(TRAVERSABILITY, CloudConfig(grid_decay_s=5.0))
     place, cells = cloud.place(), np.full((200, 200), FREE, np.uint8)
-    cloud.grid(cells, place, 1.0)
+    for stamp_s in (1.0, 1.1, 1.2):
+        cloud.grid(cells, place, stamp_s)
     unseen = np.full((200, 200), OUT, np.uint8)
     in_view = np.zeros((200, 200), bool)
     in_view[100] = True
-    values = cloud.grid(unseen, place, 1.1, in_view).values
+    values = cloud.grid(unseen, place, 1.3, in_view).values
     assert (values[100] == -1).all()
     assert (values[99] == 0).all()
 
