@@ -45,6 +45,7 @@ setup(
         'test': ['pytest', 'pytest-timeout', 'hypothesis'],  # colcon test looks here
         'training': ['tensorboard>=2.10'],
         'films': ['av>=12'],  # H.264; its wheels hold x264, which is GPL: so it is asked for
+        'import': ['pycocotools>=2.0.7'],  # lednet_import's polygons and run lengths
     },
     zip_safe=False,
     entry_points={
@@ -61,6 +62,7 @@ setup(
             'lednet_evaluate = lednet_ros.cli.console_scripts:lednet_evaluate',
             'lednet_compile = lednet_ros.cli.console_scripts:lednet_compile',
             'lednet_doctor = lednet_ros.cli.console_scripts:lednet_doctor',
+            'lednet_import = lednet_ros.cli.console_scripts:lednet_import',
             'lednet_export = lednet_ros.cli.console_scripts:lednet_export',
             'lednet_select = lednet_ros.cli.console_scripts:lednet_select',
         ],

@@ -26,13 +26,12 @@ def in_blocks(items: Sequence[T], shares: Mapping[str, float]) -> dict[str, list
     splits: dict[str, list[T]] = defaultdict(list)
     for i in range(count):
         first, end = i * len(items) // count, (i + 1) * len(items) // count
-        held = 0.0
+        length = end - first
         for split, share in reversed([*shares.items()]):
-            upper = end - round(held * (end - first))
-            held += share
-            lower = end - round(held * (end - first))
-            splits[split] += items[lower:upper]
-        splits['train'] += items[first:end - round(held * (end - first))]
+            taken = max(1, round(share * length)) if len(items) > len(shares) else 0
+            splits[split] += items[end - taken:end]
+            end -= taken
+        splits['train'] += items[first:end]
     return splits
 
 

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""COCO's JSON (cocodataset.org, format-data): polygons, run lengths, crowds, ignored regions.
+
+One file, or a folder of them; a split is what a file's name or folder says (instances_val.json).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lednet_ros.datasets.importers.export import (
+    Drawn,
+    Export,
+    ImportedClass,
+    Picture,
+    format_named,
+    read_json,
+    split_of,
+)
+from lednet_ros.datasets.importers.polygons import fill, from_runs, is_area
+
+TOOL = 'COCO'
+
+
+def is_coco(data: Any) -> bool:
+    """Return whether a JSON file's content is COCO's, with annotations."""
+    return isinstance(data, Mapping) and {'images', 'annotations', 'categories'} <= set(data)
+
+
+def open_coco(files: list[Path]) -> Export:
+    """Open COCO's files. Raises DataError."""
+    classes: dict[str, ImportedClass] = {}
+    for file in files:
+        with format_named(file, TOOL):
+            for category in sorted(read_json(file)['categories'], key=lambda c: c['id']):
+                name = str(category['name'])
+                classes.setdefault(name, ImportedClass(
+                    name, None, str(category.get('supercategory') or '')))
+    left_out: Counter[str] = Counter()
+
+    def pictures() -> Iterator[Picture]:
+        for file in files:
+            with format_named(file, TOOL):
+                yield from _pictures(file, read_json(file), left_out)
+
+    return Export(list(classes.values()), pictures, files, left_out)
+
+
+def _pictures(
+    file: Path, data: Mapping[str, Any], left_out: Counter[str]
+) -> Iterator[Picture]:
+    names = {c['id']: str(c['name']) for c in data['categories']}
+    by_image = defaultdict(list)
+    for annotation in data['annotations']:
+        by_image[annotation['image_id']].append(annotation)
+    for image in data['images']:
+        height, width = int(image['height']), int(image['width'])
+        # A crowd's outline is rough: what is drawn exactly lies over it.
+        annotations = sorted(by_image[image['id']], key=lambda a: not _is_ignored(a))
+        yield Picture(
+            str(image['file_name']), height, width,
+            (drawn for a in annotations
+             for drawn in _drawn(a, names, height, width, left_out)),
+            split_of(f'{file.parent.name}/{file.stem}'), file.parent)
+
+
+def _is_ignored(annotation: Mapping[str, Any]) -> bool:
+    return bool(annotation.get('iscrowd') or annotation.get('ignore'))
+
+
+def _drawn(
+    annotation: Mapping[str, Any], names: Mapping[int, str], height: int, width: int,
+    left_out: Counter[str],
+) -> Iterator[Drawn]:
+    mask = _mask(annotation.get('segmentation'), height, width, left_out)
+    if mask is not None:
+        yield Drawn('' if _is_ignored(annotation) else names[annotation['category_id']], mask)
+
+
+def _mask(
+    segmentation: Any, height: int, width: int, left_out: Counter[str]
+) -> np.ndarray | None:
+    if isinstance(segmentation, Mapping):
+        return from_runs(dict(segmentation), height, width)
+    areas = [polygon for polygon in segmentation or [] if is_area(polygon)]
+    left_out['polygons of fewer than 3 points'] += len(segmentation or []) - len(areas)
+    if not segmentation:
+        left_out['boxes without a mask'] += 1
+    return fill(areas, height, width) if areas else None

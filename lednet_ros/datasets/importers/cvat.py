@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CVAT's XML 1.1 for images and for video (docs.cvat.ai, XML annotation format).
+
+Shapes lie over each other by z_order, then as they stand in the file. They are drawn as CVAT's own
+"Segmentation mask" export draws them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+import cv2
+import numpy as np
+
+from lednet_ros.common.errors import ConfigError, DataError, first_line
+from lednet_ros.datasets.classes import read_color
+from lednet_ros.datasets.importers.export import (
+    Drawn,
+    Export,
+    ImportedClass,
+    Picture,
+    format_named,
+    split_of,
+)
+from lednet_ros.datasets.importers.polygons import fill, is_area
+
+TOOL = 'CVAT'
+_SHAPES = ('box', 'polygon', 'mask', 'ellipse')
+_NO_AREA = ('polyline', 'points', 'cuboid', 'skeleton', 'tag')
+
+
+def open_cvat(files: list[Path]) -> Export:
+    """Open CVAT's files. Raises DataError."""
+    classes: dict[str, ImportedClass] = {}
+    for file in files:
+        with format_named(file, TOOL):
+            for found in _classes(file):
+                classes.setdefault(found.name, found)
+    left_out: Counter[str] = Counter()
+
+    def pictures() -> Iterator[Picture]:
+        for file in files:
+            with format_named(file, TOOL):
+                yield from _pictures(file, left_out)
+
+    return Export(list(classes.values()), pictures, files, left_out)
+
+
+def _elements(file: Path, tags: Sequence[str]) -> Iterator[Element]:
+    """Yield the outermost elements of these tags, each read whole; then they are forgotten."""
+    depth = 0
+    try:
+        for event, element in ElementTree.iterparse(file, ('start', 'end')):
+            if element.tag not in tags:
+                continue
+            depth += 1 if event == 'start' else -1
+            if event == 'end' and depth == 0:
+                yield element
+                element.clear()
+    except ElementTree.ParseError as error:
+        raise DataError(f'{file}: is no whole XML: {first_line(error)}: export it anew') from error
+    except OSError as error:
+        raise DataError(f'{file}: cannot be read: {error.strerror}: export it anew') from error
+
+
+def _classes(file: Path) -> Iterator[ImportedClass]:
+    for meta in _elements(file, ('meta',)):
+        for label in meta.iter('label'):
+            if label.find('parent') is None:  # of a skeleton's points
+                name, color = label.findtext('name') or '', label.findtext('color')
+                try:
+                    yield ImportedClass(name, read_color(color, name) if color else None)
+                except ConfigError:  # a colour is not worth an import
+                    yield ImportedClass(name)
+        return
+
+
+def _pictures(file: Path, left_out: Counter[str]) -> Iterator[Picture]:
+    video: Element | None = None
+    tracks: dict[int, list[tuple[Element, str]]] = defaultdict(list)
+    for element in _elements(file, ('meta', 'image', 'track')):
+        if element.tag == 'meta':
+            video = _copied(element.find('.//original_size'))
+        elif element.tag == 'image':
+            height, width = int(element.attrib['height']), int(element.attrib['width'])
+            shapes = [(shape, shape.attrib.get('label', '')) for shape in element]
+            name = element.attrib['name']
+            yield Picture(name, height, width, _drawn(shapes, height, width, left_out),
+                          split_of(element.attrib.get('subset', '')), file.parent)
+        else:
+            for shape in element:
+                if shape.attrib.get('outside') != '1':
+                    tracks[int(shape.attrib['frame'])].append(
+                        (_bare(shape), element.attrib['label']))
+    if tracks and video is None:
+        raise DataError(f'{file}: has tracks, but no <original_size>: export it as "CVAT for '
+                        'video"')
+    for frame, shapes in sorted(tracks.items()):
+        assert video is not None
+        height, width = int(video.findtext('height') or 0), int(video.findtext('width') or 0)
+        yield Picture(f'frame_{frame:06}', height, width, _drawn(shapes, height, width, left_out),
+                      '', file.parent)
+
+
+def _copied(element: Element | None) -> Element | None:
+    """Return an element that outlives its document's."""
+    return None if element is None else ElementTree.fromstring(ElementTree.tostring(element))
+
+
+def _bare(shape: Element) -> Element:
+    return Element(shape.tag, shape.attrib)
+
+
+def _drawn(
+    shapes: list[tuple[Element, str]], height: int, width: int, left_out: Counter[str]
+) -> Iterator[Drawn]:
+    for shape, name in sorted(shapes, key=lambda s: int(s[0].attrib.get('z_order', 0))):
+        if shape.tag in _SHAPES:
+            yield from _shape(shape, name, height, width, left_out)
+        elif shape.tag != 'attribute':
+            left_out[f'{shape.tag}s, which have no area' if shape.tag in _NO_AREA else
+                     f'<{shape.tag}>, which is not known here'] += 1
+
+
+def _shape(
+    shape: Element, name: str, height: int, width: int, left_out: Counter[str]
+) -> Iterator[Drawn]:
+    at = shape.attrib
+    if shape.tag == 'mask':
+        left, top, w, h = (int(at[key]) for key in ('left', 'top', 'width', 'height'))
+        runs = np.array(at['rle'].split(','), np.int64)
+        values = np.arange(len(runs)) % 2 == 1  # by rows; the first run is not of the mask
+        yield Drawn(name, np.repeat(values, runs).reshape(h, w), left, top)
+    elif shape.tag == 'ellipse':
+        mask = np.zeros((height, width), np.uint8)
+        cx, cy, rx, ry = (round(float(at[key])) for key in ('cx', 'cy', 'rx', 'ry'))
+        cv2.ellipse(mask, (cx, cy), (rx, ry), float(at.get('rotation', 0)), 0, 360, 1, -1)
+        yield Drawn(name, mask.astype(bool))
+    else:
+        points = _box(at) if shape.tag == 'box' else [
+            float(v) for pair in at['points'].split(';') for v in pair.split(',')]
+        if is_area(points):
+            yield Drawn(name, fill([points], height, width))
+        else:
+            left_out['polygons of fewer than 3 points'] += 1
+
+
+def _box(at: dict[str, str]) -> list[float]:
+    """Return a box's corners, turned about its middle."""
+    left, top, right, bottom = (float(at[key]) for key in ('xtl', 'ytl', 'xbr', 'ybr'))
+    angle = math.radians(float(at.get('rotation', 0)))
+    cx, cy = left + (right - left) / 2, top + (bottom - top) / 2
+    points = []
+    for x, y in ((left, top), (right, top), (right, bottom), (left, bottom)):
+        points += [cx + math.cos(angle) * (x - cx) - math.sin(angle) * (y - cy),
+                   cy + math.sin(angle) * (x - cx) + math.cos(angle) * (y - cy)] if angle else [
+                       x, y]
+    return points

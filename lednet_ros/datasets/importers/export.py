@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every importer gives: classes, and pictures with what was drawn on them, in order."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lednet_ros.common.errors import DataError, LednetRosError, first_line
+from lednet_ros.datasets.classes import Color
+
+SPLITS = {'train': 'train', 'training': 'train', 'val': 'val', 'valid': 'val',
+          'validation': 'val', 'test': 'test', 'testing': 'test'}
+
+
+class ImportedClass(NamedTuple):
+    """A class as its tool names it."""
+
+    name: str
+    color: Color | None = None  # the tool's own
+    category: str = ''
+
+
+class Drawn(NamedTuple):
+    """One shape, as pixels."""
+
+    name: str         # of its class; '' is a region to be ignored
+    mask: np.ndarray  # bool (H, W), of the whole picture, or a part of it
+    left: int = 0
+    top: int = 0
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image, and what was drawn on it: later shapes lie over earlier ones."""
+
+    image: str  # as the tool names it, mostly a path
+    height: int
+    width: int
+    drawn: Iterator[Drawn]
+    split: str = ''     # train, val or test, where the export tells
+    where: Path | None = None  # a folder that the name is relative to, where there is one
+
+
+@dataclass
+class Export:
+    """An export, opened."""
+
+    classes: list[ImportedClass]
+    pictures: Callable[[], Iterator[Picture]]
+    files: list[Path]  # that it was read from
+    left_out: Counter[str] = field(default_factory=Counter)  # what makes no pixels, by kind
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file. Raises DataError."""
+    try:
+        with path.open(encoding='utf-8-sig') as file:
+            return json.load(file)
+    except OSError as error:
+        raise DataError(f'{path}: cannot be read: {error.strerror}: export it anew') from error
+    except ValueError as error:
+        raise DataError(f'{path}: is no JSON: {first_line(error)}: export it anew') from error
+
+
+@contextmanager
+def format_named(path: Path, tool: str) -> Iterator[None]:
+    """Turn what a file of another form leads to into a DataError that names it."""
+    try:
+        yield
+    except LednetRosError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise DataError(f'{path}: is not as {tool} writes it ({type(error).__name__}: '
+                        f'{first_line(error)}): export it anew, or name the tool by '
+                        '--format') from error
+
+
+def split_of(path: str) -> str:
+    """Return train, val or test where a part of a path says so; else ''."""
+    words = path.lower().replace('.', '/').replace('_', '/').replace('-', '/').split('/')
+    for word in reversed(words):
+        bare = word.rstrip('0123456789')
+        if bare in SPLITS:
+            return SPLITS[bare]
+    return ''

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the images of an export lie, whatever folders its tool knew them in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from lednet_ros.datasets.importers.export import Picture
+from lednet_ros.images.sources import IMAGE_SUFFIXES
+
+
+class ImageFinder:
+    """Finds images by their names, in folders and then anywhere below them."""
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self._roots = roots
+        self._by_name: dict[str, list[Path]] = {}
+        self._is_searched = False
+
+    def find(self, picture: Picture) -> Path | None:
+        """Return an image's path; None where it is not there, or there are several."""
+        name = picture.image.replace('\\', '/').lstrip('/')
+        folders = [*([picture.where] if picture.where else []), *self._roots]
+        for path in (folder / inner / name for folder in folders for inner in ('', 'images')):
+            if PurePosixPath(name).suffix and path.is_file():
+                return path
+        found = self._nearest(PurePosixPath(name))
+        # Label Studio puts eight characters and a dash before an uploaded file's name.
+        if not found and PurePosixPath(name).name[8:9] == '-':
+            found = self._nearest(PurePosixPath(PurePosixPath(name).name[9:]))
+        return found[0] if len(found) == 1 else None
+
+    def _nearest(self, name: PurePosixPath) -> list[Path]:
+        """Return the images whose paths end most alike."""
+        candidates = self._named(name.name)
+        for count in range(len(name.parts), 0, -1):
+            tail = name.with_suffix('').parts[-count:]
+            fitting = [p for p in candidates if p.with_suffix('').parts[-count:] == tail]
+            if fitting:
+                return fitting
+        return candidates
+
+    def _named(self, name: str) -> list[Path]:
+        """Return the images of a name, with or without its suffix, wherever they are."""
+        if not self._is_searched:
+            self._is_searched = True
+            for root in self._roots:
+                for folder, _, files in os.walk(root, followlinks=True):
+                    for file in files:
+                        path = Path(folder, file)
+                        if path.suffix.lower() in IMAGE_SUFFIXES and not file.startswith('.'):
+                            for key in {file, path.stem}:
+                                self._by_name.setdefault(key, []).append(path)
+        return list(dict.fromkeys(self._by_name.get(name, [])))

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Label Studio's JSON (labelstud.io/guide/export): polygons, rectangles, ellipses and brush masks.
+
+Of a task's annotations the last that is not cancelled is taken. Polygons are filled as its COCO
+export's are. Brush masks are run lengths in the form of thi.ng/rle-pack, over the bytes of an RGBA
+image, whose alpha is the mask.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlparse
+
+import cv2
+import numpy as np
+
+from lednet_ros.datasets.importers.export import (
+    Drawn,
+    Export,
+    ImportedClass,
+    Picture,
+    format_named,
+    read_json,
+)
+from lednet_ros.datasets.importers.polygons import fill, is_area
+
+TOOL = 'Label Studio'
+_KINDS = ('brushlabels', 'polygonlabels', 'rectanglelabels', 'ellipselabels')
+
+
+def is_label_studio(data: Any) -> bool:
+    """Return whether a JSON file's content is Label Studio's."""
+    return (isinstance(data, list) and bool(data) and isinstance(data[0], Mapping)
+            and 'annotations' in data[0] and 'data' in data[0])
+
+
+def open_label_studio(files: list[Path]) -> Export:
+    """Open Label Studio's files. Raises DataError."""
+    names: dict[str, None] = {}
+    for file in files:
+        with format_named(file, TOOL):
+            for task in read_json(file):
+                for result in _results(task):
+                    if result['type'] in _KINDS:
+                        names.update(dict.fromkeys(result['value'][result['type']]))
+    left_out: Counter[str] = Counter()
+
+    def pictures() -> Iterator[Picture]:
+        for file in files:
+            with format_named(file, TOOL):
+                for task in read_json(file):
+                    yield from _picture(file, task, left_out)
+
+    return Export([ImportedClass(name) for name in sorted(names)], pictures, files, left_out)
+
+
+def _results(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    kept = [a for a in task['annotations'] if not a.get('was_cancelled')]
+    return list(kept[-1]['result']) if kept else []
+
+
+def _picture(
+    file: Path, task: Mapping[str, Any], left_out: Counter[str]
+) -> Iterator[Picture]:
+    kept = [a for a in task['annotations'] if not a.get('was_cancelled')]
+    left_out['annotations of tasks that have a later one'] += max(0, len(kept) - 1)
+    results = [r for r in _results(task) if 'original_width' in r]
+    if not results:
+        left_out['tasks with nothing drawn'] += 1
+        return
+    height, width = int(results[0]['original_height']), int(results[0]['original_width'])
+    yield Picture(_image(task, results[0]), height, width,
+                  _drawn(results, height, width, left_out), '', file.parent)
+
+
+def _image(task: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+    """Return the path or the name of a task's image, out of the address that its data has."""
+    data = task['data']
+    text = str(data.get(str(result.get('to_name')), '') or data.get('image') or next(
+        value for value in data.values() if isinstance(value, str)))
+    address = urlparse(text)
+    return unquote(parse_qs(address.query).get('d', [address.path])[0])
+
+
+def _drawn(
+    results: Sequence[Mapping[str, Any]], height: int, width: int, left_out: Counter[str]
+) -> Iterator[Drawn]:
+    for result in results:
+        kind, value = result['type'], result['value']
+        if kind not in _KINDS:
+            left_out[f'results of type {kind}'] += 1
+            continue
+        [name, *_] = value[kind] or ['']
+        mask = _mask(kind, value, height, width)
+        if mask is None:
+            left_out['polygons of fewer than 3 points'] += 1
+        else:
+            yield Drawn(str(name), mask)
+
+
+def _mask(kind: str, value: Mapping[str, Any], height: int, width: int) -> np.ndarray | None:
+    if kind == 'brushlabels':
+        return unpack(value['rle']).reshape(height, width, 4)[..., 3] > 0
+    scale = np.array([width, height]) / 100  # they are in percent
+    if kind == 'polygonlabels':
+        points = (np.array(value['points'], float).reshape(-1, 2) * scale).ravel().tolist()
+        return fill([points], height, width) if is_area(points) else None
+    x, y = np.array([value['x'], value['y']]) * scale
+    angle = float(value.get('rotation') or 0)
+    if kind == 'ellipselabels':
+        mask = np.zeros((height, width), np.uint8)
+        rx, ry = np.array([value['radiusX'], value['radiusY']]) * scale
+        cv2.ellipse(mask, (round(x), round(y)), (round(rx), round(ry)), angle, 0, 360, 1, -1)
+        return mask.astype(bool)
+    w, h = np.array([value['width'], value['height']]) * scale
+    across, down = (  # it is turned about its upper left corner
+        np.array([math.cos(turn), math.sin(turn)])
+        for turn in (math.radians(angle), math.radians(angle + 90)))
+    corner = np.array([x, y])
+    points = np.concatenate([corner, corner + w * across, corner + w * across + h * down,
+                             corner + h * down]).tolist()
+    return fill([points], height, width)
+
+
+def unpack(packed: Sequence[int]) -> np.ndarray:
+    """Return the bytes, uint8 (N,), that run lengths of thi.ng/rle-pack stand for.
+
+    Raises ValueError where they end too soon.
+    """
+    bits = np.unpackbits(np.array(packed, np.uint8))
+    at = 0
+
+    def number(size: int) -> int:
+        nonlocal at
+        if at + size > len(bits):
+            raise ValueError('a brush mask that is cut short')
+        at += size
+        return int(''.join(map(str, bits[at - size:at])), 2)
+
+    count, word = number(32), number(5) + 1
+    sizes = [number(4) + 1 for _ in range(4)]
+    if word != 8:
+        raise ValueError(f'a brush mask of {word} bits')
+    out = np.zeros(count, np.uint8)
+    done = 0
+    while done < count:
+        is_run = number(1)
+        end = min(count, done + 1 + number(sizes[number(2)]))
+        if is_run:
+            out[done:end] = number(word)
+        else:
+            if at + word * (end - done) > len(bits):
+                raise ValueError('a brush mask that is cut short')
+            out[done:end] = np.packbits(bits[at:at + word * (end - done)])
+            at += word * (end - done)
+        done = end
+    return out

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which labelling tool's export it is, by what its files hold."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+from lednet_ros.common.errors import DataError
+from lednet_ros.datasets.importers.coco import is_coco, open_coco
+from lednet_ros.datasets.importers.cvat import open_cvat
+from lednet_ros.datasets.importers.export import Export, read_json
+from lednet_ros.datasets.importers.label_studio import is_label_studio, open_label_studio
+from lednet_ros.datasets.importers.labelme import is_labelme, open_labelme
+from lednet_ros.datasets.importers.supervisely import open_supervisely
+
+FORMATS = ('coco', 'cvat', 'labelme', 'label_studio', 'supervisely')
+_OPEN: dict[str, Callable[[list[Path]], Export]] = {
+    'coco': open_coco, 'cvat': open_cvat, 'labelme': open_labelme,
+    'label_studio': open_label_studio, 'supervisely': open_supervisely}
+
+
+def open_export(source: Path, format_: str = 'auto') -> tuple[str, Export]:
+    """Open a labelling tool's file or folder; return which tool's it is, too.
+
+    Raises DataError where it is none that is known.
+    """
+    if not source.exists():
+        raise DataError(f'{source}: does not exist: give what the labelling tool exported')
+    found = _files_by_format(source)
+    if format_ == 'auto':
+        kinds = [kind for kind in FORMATS if found[kind]]
+        if not kinds:
+            raise DataError(f'{source}: holds nothing that COCO, CVAT (XML), labelme, Label '
+                            'Studio or Supervisely exports: unpack it, or describe its masks in a '
+                            'data.yaml, as docs/datasets.md shows')
+        if len(kinds) > 1:
+            raise DataError(f'{source}: holds files of {" and of ".join(kinds)}: choose one by '
+                            '--format')
+        format_ = kinds[0]
+    if not found[format_]:
+        raise DataError(f'{source}: holds no file of {format_}: leave --format out, or choose '
+                        'another')
+    return format_, _OPEN[format_](found[format_])
+
+
+def _files_by_format(source: Path) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = defaultdict(list)
+    meta = source / 'meta.json'
+    if meta.is_file() and isinstance(data := read_json(meta), dict) and 'classes' in data:
+        found['supervisely'] = [meta]
+        return found
+    files = [source] if source.is_file() else sorted(
+        path for path in source.rglob('*') if path.suffix.lower() in ('.json', '.xml'))
+    for file in files:
+        kind = _format_of(file)
+        if kind:
+            found[kind].append(file)
+    return found
+
+
+def _format_of(file: Path) -> str:
+    if file.suffix.lower() == '.xml':
+        with file.open('rb') as opened:
+            return 'cvat' if b'<annotations>' in opened.read(4096) else ''
+    data = read_json(file)
+    tests = {'coco': is_coco, 'labelme': is_labelme, 'label_studio': is_label_studio}
+    return next((kind for kind, test in tests.items() if test(data)), '')

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Supervisely's projects (docs.supervisely.com, annotation format): meta.json, DATASET/ann, /img.
+
+Objects lie over each other as they stand in the file. Polygons have holes, and are filled by
+OpenCV as Supervisely's package fills them.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from lednet_ros.common.errors import ConfigError, DataError
+from lednet_ros.datasets.classes import read_color
+from lednet_ros.datasets.importers.export import (
+    Drawn,
+    Export,
+    ImportedClass,
+    Picture,
+    format_named,
+    read_json,
+    split_of,
+)
+
+TOOL = 'Supervisely'
+
+
+def open_supervisely(files: list[Path]) -> Export:
+    """Open a project by its meta.json. Raises DataError."""
+    [meta] = files
+    root = meta.parent
+    with format_named(meta, TOOL):
+        classes = [ImportedClass(str(c['title']), _color(c.get('color')))
+                   for c in read_json(meta)['classes']]
+    annotations = sorted(root.glob('**/ann/*.json'))
+    if not annotations:
+        raise DataError(f'{root}: has a meta.json, but no DATASET/ann/*.json: export the project '
+                        'with its annotations')
+    left_out: Counter[str] = Counter()
+
+    def pictures() -> Iterator[Picture]:
+        for file in annotations:
+            with format_named(file, TOOL):
+                yield _picture(file, read_json(file), left_out)
+
+    return Export(classes, pictures, [meta, *annotations], left_out)
+
+
+def _color(value: Any) -> tuple[int, int, int] | None:
+    try:
+        return read_color(value, '')
+    except ConfigError:
+        return None
+
+
+def _picture(file: Path, data: Mapping[str, Any], left_out: Counter[str]) -> Picture:
+    height, width = int(data['size']['height']), int(data['size']['width'])
+    dataset = file.parent.parent
+    return Picture(f'{dataset.name}/img/{file.stem}', height, width,
+                   _drawn(data['objects'], height, width, left_out), split_of(dataset.name),
+                   dataset.parent)
+
+
+def _drawn(
+    objects: list[Mapping[str, Any]], height: int, width: int, left_out: Counter[str]
+) -> Iterator[Drawn]:
+    for thing in objects:
+        kind, name = thing['geometryType'], str(thing['classTitle'])
+        if kind == 'bitmap':
+            left, top = map(int, thing['bitmap']['origin'])
+            yield Drawn(name, decode_bitmap(thing['bitmap']['data']), left, top)
+        elif kind in ('polygon', 'rectangle'):
+            yield Drawn(name, _filled(kind, thing['points'], height, width))
+        else:
+            left_out[f'objects of type {kind}'] += 1
+
+
+def decode_bitmap(text: str) -> np.ndarray:
+    """Return a bitmap, bool (H, W): a PNG, mostly deflated once more. Raises ValueError."""
+    data = base64.b64decode(text)
+    with suppress(zlib.error):
+        data = zlib.decompress(data)
+    pixels: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError('a bitmap that is no PNG')
+    if pixels.ndim == 3:
+        pixels = pixels[..., 3] if pixels.shape[2] == 4 else pixels.max(axis=2)
+    return pixels > 0
+
+
+def _filled(kind: str, points: Mapping[str, Any], height: int, width: int) -> np.ndarray:
+    mask = np.zeros((height, width), np.uint8)
+    exterior = np.array(points['exterior'], float).round().astype(np.int32)
+    if kind == 'rectangle':
+        (x0, y0), (x1, y1) = exterior.min(0).tolist(), exterior.max(0).tolist()
+        mask[max(0, y0):y1 + 1, max(0, x0):x1 + 1] = 1
+    else:
+        cv2.fillPoly(mask, [exterior], 1)
+        for hole in points.get('interior', []):
+            cv2.fillPoly(mask, [np.array(hole, float).round().astype(np.int32)], 0)
+    return mask.astype(bool)

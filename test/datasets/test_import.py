@@ -1,0 +1,549 @@
+# SPDX-License-Identifier: Apache-2.0
+"""lednet_import: each tool's export, made to its documentation, becomes what the tool shows."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from lednet_ros.cli.import_labels import main
+from lednet_ros.datasets.checks import check_data
+from lednet_ros.datasets.importers.label_studio import unpack
+from lednet_ros.datasets.layouts import open_data_set
+
+HEIGHT, WIDTH = 6, 8
+UNDRAWN = 255
+
+
+def picture(path: Path, height: int = HEIGHT, width: int = WIDTH) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(zlib.crc32(path.name.encode()))
+    cv2.imwrite(str(path), rng.integers(0, 255, (height, width, 3), np.uint8))
+
+
+def run(source: Path, out: Path, *more: str) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Import; return the classes, and the labels by the image's name."""
+    assert main([str(source), str(out), *more]) == 0
+    found = {}
+    for split in ('train', 'val', 'test'):
+        described = yaml.safe_load((out / 'data.yaml').read_text())
+        if split not in described and not (split == 'train' and 'images' in described):
+            continue
+        if split == 'val' and described.get('val') == 0.2 and len(
+                [*out.rglob('labels/**/*.png')]) < 2:
+            continue
+        data = open_data_set(out, split)
+        report = check_data(data)
+        assert not report.faults
+        for i, pair in enumerate(data.pairs):
+            found[str(pair.image.relative_to(out / 'images'))] = data.read(i)[1]
+    return data.labels.names, found
+
+
+def box(left: int, top: int, right: int, bottom: int) -> list[float]:
+    """Return a polygon whose pixels are left to right and top to bottom, ends left out."""
+    return [left, top, right, top, right, bottom, left, bottom]
+
+
+def ids(*areas: tuple[int, int, int, int, int], undrawn: int = UNDRAWN) -> list[list[int]]:
+    """Return labels with rectangles (id, left, top, right, bottom) laid over each other."""
+    labels = np.full((HEIGHT, WIDTH), undrawn, np.uint8)
+    for id_, left, top, right, bottom in areas:
+        labels[top:bottom, left:right] = id_
+    return labels.tolist()
+
+
+# COCO
+
+
+def coco(annotations: list[dict], images: int = 1) -> dict:
+    return {
+        'images': [{'id': i, 'file_name': f'{i}.jpg', 'height': HEIGHT, 'width': WIDTH}
+                   for i in range(images)],
+        'categories': [{'id': 7, 'name': 'weed', 'supercategory': 'plant'},
+                       {'id': 3, 'name': 'soil', 'supercategory': ''}],
+        'annotations': [{'id': i, 'image_id': 0, 'iscrowd': 0, **a}
+                        for i, a in enumerate(annotations)]}
+
+
+@pytest.fixture
+def coco_file(tmp_path):
+    pytest.importorskip('pycocotools', reason='needs pycocotools')
+
+    def make(annotations: list[dict], images: int = 1) -> Path:
+        source = tmp_path / 'coco'
+        for i in range(images):
+            picture(source / 'images' / f'{i}.jpg')
+        (source / 'annotations').mkdir(exist_ok=True)
+        (source / 'annotations' / 'instances_default.json').write_text(
+            json.dumps(coco(annotations, images)))
+        return source
+
+    return make
+
+
+def test_coco_draws_in_order_and_classes_by_id(coco_file, tmp_path, capsys) -> None:
+    source = coco_file([
+        {'category_id': 3, 'segmentation': [box(0, 0, 6, 6)]},
+        {'category_id': 7, 'segmentation': [box(1, 1, 3, 3), box(4, 1, 7, 3)]},
+        {'category_id': 3, 'segmentation': [box(2, 2, 5, 4)]}])
+    names, labels = run(source, tmp_path / 'out')
+    assert names == ['soil', 'weed']
+    assert labels['0.jpg'].tolist() == ids(
+        (0, 0, 0, 6, 6), (1, 1, 1, 3, 3), (1, 4, 1, 7, 3), (0, 2, 2, 5, 4))
+    written = capsys.readouterr()
+    assert '1 images, 3 shapes of coco: lednet_train --data' in written.out
+    assert '20.8 % of the pixels were not drawn and are not trained on' in written.err
+    assert (tmp_path / 'out' / 'images' / '0.jpg').is_symlink()
+    assert yaml.safe_load((tmp_path / 'out' / 'data.yaml').read_text())['classes'][1] == {
+        'name': 'weed', 'id': 1, 'color': [0, 128, 0], 'category': 'plant'}
+
+
+def test_coco_crowds_and_ignored_regions_lie_below_and_are_not_labelled(
+    coco_file, tmp_path
+) -> None:
+    crowd = np.zeros((HEIGHT, WIDTH), np.uint8)
+    crowd[0:4, 0:5] = 1
+    runs = [0, 4] + [2, 4] * 4 + [20]  # down the columns
+    assert sum(runs) == HEIGHT * WIDTH
+    source = coco_file([
+        {'category_id': 7, 'segmentation': [box(3, 0, 8, 4)]},
+        {'category_id': 7, 'iscrowd': 1, 'segmentation': {'counts': runs,
+                                                          'size': [HEIGHT, WIDTH]}},
+        {'category_id': 3, 'ignore': 1, 'segmentation': [box(0, 5, 2, 6)]}])
+    _, labels = run(source, tmp_path / 'out', '--background', 'soil')
+    assert labels['0.jpg'].tolist() == ids(
+        (255, 0, 0, 5, 4), (255, 0, 5, 2, 6), (1, 3, 0, 8, 4), undrawn=0)
+
+
+def test_coco_run_lengths_have_holes(coco_file, tmp_path) -> None:
+    from pycocotools import mask as library
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[1:5, 1:7] = 1
+    mask[2:4, 3:5] = 0
+    packed = library.encode(np.asfortranarray(mask))
+    source = coco_file([{'category_id': 7, 'segmentation': {
+        'counts': packed['counts'].decode(), 'size': packed['size']}}])
+    _, labels = run(source, tmp_path / 'out')
+    assert labels['0.jpg'].tolist() == np.where(mask, 1, 255).tolist()
+
+
+def test_coco_as_its_own_api_shows_it(coco_file, tmp_path) -> None:
+    """Random polygons, some out of the picture, pixel for pixel."""
+    from pycocotools.coco import COCO
+    rng = np.random.default_rng(0)
+    annotations = [{'category_id': int(rng.choice([3, 7])), 'segmentation': [
+        rng.uniform(-2, 10, 2 * int(rng.integers(3, 8))).tolist()]} for _ in range(40)]
+    source = coco_file(annotations)
+    _, labels = run(source, tmp_path / 'out')
+    api = COCO(str(source / 'annotations' / 'instances_default.json'))
+    wanted = np.full((HEIGHT, WIDTH), UNDRAWN, np.uint8)
+    for annotation in api.loadAnns(api.getAnnIds(imgIds=[0])):
+        wanted[api.annToMask(annotation) > 0] = {3: 0, 7: 1}[annotation['category_id']]
+    assert labels['0.jpg'].tolist() == wanted.tolist()
+
+
+def test_what_has_no_area_is_counted(coco_file, tmp_path, capsys) -> None:
+    source = coco_file([
+        {'category_id': 7, 'segmentation': [box(0, 0, 8, 6)]},
+        {'category_id': 7, 'segmentation': [], 'bbox': [0, 0, 4, 4]},
+        {'category_id': 7, 'segmentation': [[1, 1, 2, 2]]}], images=3)
+    run(source, tmp_path / 'out')
+    err = capsys.readouterr().err
+    assert 'left out: 1 boxes without a mask' in err
+    assert 'left out: 1 polygons of fewer than 3 points' in err
+    assert 'left out: 2 images with nothing drawn' in err
+    _, labels = run(source, tmp_path / 'all', '--keep-empty', '--background', 'soil', '--copy')
+    assert labels['1.jpg'].tolist() == ids(undrawn=0)
+    assert not (tmp_path / 'all' / 'images' / '0.jpg').is_symlink()
+
+
+def test_coco_s_splits_are_those_of_its_files(tmp_path) -> None:
+    pytest.importorskip('pycocotools', reason='needs pycocotools')
+    source = tmp_path / 'roboflow'
+    for split in ('train', 'valid', 'test'):
+        picture(source / split / '0.jpg')
+        (source / split / '_annotations.coco.json').write_text(json.dumps(coco([
+            {'category_id': 7, 'segmentation': [box(0, 0, 8, 6)]}])))
+    _, labels = run(source, tmp_path / 'out')
+    assert sorted(labels) == ['test/0.jpg', 'train/0.jpg', 'val/0.jpg']
+    assert open_data_set(tmp_path / 'out', 'val').pairs[0].image.resolve() == (
+        source / 'valid' / '0.jpg')
+
+
+# CVAT
+
+
+CVAT = """<?xml version="1.0" encoding="utf-8"?>
+<annotations><version>1.1</version><meta><task><labels>
+  <label><name>soil</name><color>#64471e</color><type>any</type><attributes/></label>
+  <label><name>weed</name><color>#00ff00</color><type>any</type><attributes/></label>
+</labels>{meta}</task></meta>{body}</annotations>"""
+
+
+def cvat(tmp_path: Path, body: str, meta: str = '', images: tuple[str, ...] = ('a.jpg',)) -> Path:
+    pytest.importorskip('pycocotools', reason='needs pycocotools')
+    source = tmp_path / 'cvat'
+    for name in images:
+        picture(source / 'images' / name)
+    (source / 'annotations.xml').write_text(CVAT.format(body=body, meta=meta))
+    return source
+
+
+def test_cvat_draws_by_z_order_and_then_as_it_stands(tmp_path, capsys) -> None:
+    source = cvat(tmp_path, f"""<image id="0" name="a.jpg" width="{WIDTH}" height="{HEIGHT}">
+      <polygon label="weed" points="1,1;5,1;5,4;1,4" z_order="1"><attribute name="x">1</attribute>
+      </polygon>
+      <box label="soil" xtl="0" ytl="0" xbr="8" ybr="3" z_order="0"/>
+      <mask label="soil" rle="1,4,1" left="2" top="2" width="3" height="2" z_order="1"/>
+      <polyline label="soil" points="0,0;5,5" z_order="2"/>
+      <tag label="weed"/></image>""")
+    names, labels = run(source, tmp_path / 'out')
+    assert names == ['soil', 'weed']
+    wanted = np.array(ids((0, 0, 0, 8, 3), (1, 1, 1, 5, 4)))
+    wanted[2, 3:5] = wanted[3, 2:4] = 0  # the mask, by rows: .XX XX.
+    assert labels['a.jpg'].tolist() == wanted.tolist()
+    err = capsys.readouterr().err
+    assert 'left out: 1 polylines, which have no area' in err
+    assert 'left out: 1 tags, which have no area' in err
+    assert open_data_set(tmp_path / 'out', 'train').labels.classes[0].color == (0x64, 0x47, 0x1e)
+
+
+def test_cvat_s_turned_boxes_and_ellipses(tmp_path) -> None:
+    source = cvat(tmp_path, f"""<image id="0" name="a.jpg" width="{WIDTH}" height="{HEIGHT}">
+      <box label="soil" xtl="1" ytl="2" xbr="5" ybr="4" rotation="90"/>
+      <ellipse label="weed" cx="6" cy="3" rx="1" ry="2"/></image>""")
+    _, labels = run(source, tmp_path / 'out')
+    wanted = np.array(ids((0, 2, 1, 4, 5)))
+    disk = cv2.ellipse(np.zeros((HEIGHT, WIDTH), np.uint8), (6, 3), (1, 2), 0, 0, 360, 1, -1)
+    wanted[disk > 0] = 1
+    assert labels['a.jpg'].tolist() == wanted.tolist()
+
+
+def test_cvat_for_video_has_tracks_by_frame(tmp_path) -> None:
+    """A shape that has left the picture is written, as outside."""
+    source = cvat(tmp_path, """<track id="0" label="weed">
+      <polygon frame="0" outside="0" points="0,0;2,0;2,2;0,2" z_order="0"/>
+      <polygon frame="2" outside="0" points="4,0;6,0;6,2;4,2" z_order="0"/>
+      <polygon frame="3" outside="1" points="4,0;6,0;6,2;4,2" z_order="0"/></track>
+      <track id="1" label="soil"><box frame="0" outside="0" xtl="1" ytl="1" xbr="3" ybr="3"
+       z_order="-1"/></track>""",
+                  f'<original_size><width>{WIDTH}</width><height>{HEIGHT}</height></original_size>',
+                  ('frame_000000.png', 'frame_000002.png', 'frame_000003.png'))
+    _, labels = run(source, tmp_path / 'out')
+    assert labels['frame_000000.png'].tolist() == ids((0, 1, 1, 3, 3), (1, 0, 0, 2, 2))
+    assert labels['frame_000002.png'].tolist() == ids((1, 4, 0, 6, 2))
+    assert len(labels) == 2
+
+
+def test_cvat_as_datumaro_reads_it(tmp_path) -> None:
+    """Which CVAT draws its own segmentation masks with: random shapes, pixel for pixel."""
+    datumaro = pytest.importorskip('datumaro', reason='needs datumaro')
+    from datumaro.util import mask_tools
+    rng = np.random.default_rng(1)
+    shapes = []
+    for _ in range(30):
+        label, z = rng.choice(['soil', 'weed']), rng.integers(-1, 3)
+        kind = rng.choice(['polygon', 'box', 'mask'])
+        if kind == 'polygon':
+            points = ';'.join(f'{x:.2f},{y:.2f}' for x, y in rng.uniform(0, 6, (5, 2)))
+            shapes.append(f'<polygon label="{label}" points="{points}" z_order="{z}"/>')
+        elif kind == 'box':
+            (x0, y0), (x1, y1) = np.sort(rng.uniform(0, 6, (2, 2)), axis=0)
+            shapes.append(f'<box label="{label}" xtl="{x0:.2f}" ytl="{y0:.2f}" xbr="{x1:.2f}" '
+                          f'ybr="{y1:.2f}" z_order="{z}"/>')
+        else:
+            shapes.append(f'<mask label="{label}" rle="2,3,1,3" left="{rng.integers(0, 4)}" '
+                          f'top="{rng.integers(0, 4)}" width="3" height="3" z_order="{z}"/>')
+    source = cvat(tmp_path, f'<image id="0" name="a.jpg" width="{WIDTH}" height="{HEIGHT}">'
+                  f'{"".join(shapes)}</image>')
+    _, labels = run(source, tmp_path / 'out')
+    [item] = datumaro.Dataset.import_from(str(source / 'annotations.xml'), 'cvat')
+    wanted = np.full((HEIGHT, WIDTH), UNDRAWN, np.uint8)
+    for shape in sorted(item.annotations, key=lambda a: a.z_order):
+        mask = shape.image if isinstance(shape, datumaro.Mask) else mask_tools.rles_to_mask(
+            [list(shape.as_polygon() if isinstance(shape, datumaro.Bbox) else shape.points)],
+            WIDTH, HEIGHT)
+        wanted[np.asarray(mask) > 0] = shape.label
+    assert labels['a.jpg'].tolist() == wanted.tolist()
+
+
+# labelme
+
+
+def labelme(path: Path, shapes: list[dict]) -> None:
+    picture(path.with_suffix('.jpg'))
+    path.write_text(json.dumps({
+        'version': '5.5.0', 'flags': {}, 'shapes': [
+            {'group_id': None, 'description': '', 'flags': {}, 'mask': None, **s} for s in shapes],
+        'imagePath': path.with_suffix('.jpg').name, 'imageData': None,
+        'imageHeight': HEIGHT, 'imageWidth': WIDTH}))
+
+
+def as_png(mask: np.ndarray) -> str:
+    file = BytesIO()
+    Image.fromarray(mask.astype(np.uint8) * 255).save(file, 'PNG')
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def test_labelme_draws_outlines_too_in_the_order_of_the_file(tmp_path, capsys) -> None:
+    source = tmp_path / 'photos'
+    source.mkdir()
+    labelme(source / 'b.json', [
+        {'label': 'weed', 'shape_type': 'polygon', 'points': [[1, 1], [5, 1], [5, 3], [1, 3]]},
+        {'label': 'soil', 'shape_type': 'rectangle', 'points': [[4, 4], [2, 2]]},
+        {'label': '__ignore__', 'shape_type': 'polygon', 'points': [[0, 0], [1, 0], [1, 1]]},
+        {'label': 'soil', 'shape_type': 'mask', 'points': [[6, 4], [7, 5]],
+         'mask': as_png(np.array([[1, 0], [1, 1]]))},
+        {'label': 'row', 'shape_type': 'linestrip', 'points': [[0, 0], [5, 5]]}])
+    names, labels = run(source, tmp_path / 'out')
+    assert names == ['soil', 'weed']
+    wanted = np.array(ids((1, 1, 1, 6, 4), (0, 2, 2, 5, 5), (0, 6, 4, 8, 6)))
+    wanted[4, 7] = 255
+    wanted[0, 0:2] = wanted[1, 1] = 255
+    assert labels['b.jpg'].tolist() == wanted.tolist()
+    assert 'left out: 1 linestrips, which have no area' in capsys.readouterr().err
+
+
+def test_labelme_as_it_draws_itself(tmp_path) -> None:
+    shape = pytest.importorskip('labelme.utils.shape', reason='needs labelme')
+    rng = np.random.default_rng(2)
+    shapes = [{'label': str(rng.choice(['soil', 'weed'])), 'shape_type': str(kind),
+               'points': rng.uniform(0, 6, (count, 2)).tolist()}
+              for kind, count in [('polygon', 5), ('rectangle', 2), ('circle', 2),
+                                  ('oriented_rectangle', 4)] * 10]
+    source = tmp_path / 'photos'
+    source.mkdir()
+    labelme(source / 'b.json', shapes)
+    _, labels = run(source, tmp_path / 'out')
+    theirs, _ = shape.shapes_to_label(
+        (HEIGHT, WIDTH), shapes, {'soil': 1, 'weed': 2})
+    assert labels['b.jpg'].tolist() == ((theirs - 1) % 256).tolist()
+
+
+# Label Studio
+
+
+def pack(data: np.ndarray) -> list[int]:
+    """Pack bytes as thi.ng/rle-pack does, runs and literals in turn."""
+    bits = f'{len(data):032b}' + f'{7:05b}' + ''.join(f'{n:04b}' for n in (2, 3, 7, 15))
+    at = 0
+    while at < len(data):
+        end = at + 1
+        while end < len(data) and data[end] == data[at] and end - at < 60000:
+            end += 1
+        if end - at > 2:
+            bits += '1' + '11' + f'{end - at - 1:016b}' + f'{data[at]:08b}'
+        else:
+            end = min(at + 4, len(data))
+            bits += '0' + '01' + f'{end - at - 1:04b}' + ''.join(f'{v:08b}' for v in data[at:end])
+        at = end
+    bits += '0' * (-len(bits) % 8)
+    return [int(bits[i:i + 8], 2) for i in range(0, len(bits), 8)]
+
+
+def brush(mask: np.ndarray) -> list[int]:
+    return pack(np.repeat(mask.astype(np.uint8).ravel() * 255, 4))
+
+
+def label_studio(tmp_path: Path, results: list[dict], **more: object) -> Path:
+    source = tmp_path / 'studio'
+    picture(source / 'media' / 'upload' / 'field.jpg')
+    common = {'original_width': WIDTH, 'original_height': HEIGHT, 'image_rotation': 0,
+              'to_name': 'image', 'from_name': 'label'}
+    (source / 'project.json').write_text(json.dumps([
+        {'id': 1, 'data': {'image': '/data/upload/1/0a1b2c3d-field.jpg'}, 'annotations': [
+            {'id': 1, 'was_cancelled': False, 'result': []},
+            {'id': 2, 'was_cancelled': False, 'result': [{**common, **r} for r in results]},
+            {'id': 3, 'was_cancelled': True, 'result': []}], **more}]))
+    return source
+
+
+def test_label_studio_s_polygons_brushes_and_boxes(tmp_path, capsys) -> None:
+    pytest.importorskip('pycocotools', reason='needs pycocotools')
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[3:5, 2:7] = True
+    mask[4, 4] = False
+    source = label_studio(tmp_path, [
+        {'type': 'polygonlabels', 'value': {
+            'points': [[0, 0], [50, 0], [50, 50], [0, 50]], 'polygonlabels': ['soil']}},
+        {'type': 'rectanglelabels', 'value': {
+            'x': 25, 'y': 0, 'width': 75, 'height': 100 / 6, 'rotation': 0,
+            'rectanglelabels': ['weed']}},
+        {'type': 'brushlabels', 'value': {
+            'format': 'rle', 'rle': brush(mask), 'brushlabels': ['weed']}},
+        {'type': 'keypointlabels', 'value': {'x': 1, 'y': 1, 'keypointlabels': ['tip']}}])
+    names, labels = run(source, tmp_path / 'out')
+    assert names == ['soil', 'weed']
+    wanted = np.array(ids((0, 0, 0, 4, 3), (1, 2, 0, 8, 1)))
+    wanted[mask] = 1
+    [found] = labels.values()
+    assert found.tolist() == wanted.tolist()
+    err = capsys.readouterr().err
+    assert 'left out: 1 results of type keypointlabels' in err
+    assert 'left out: 1 annotations of tasks that have a later one' in err
+
+
+def test_label_studio_turns_a_box_about_its_corner(tmp_path) -> None:
+    pytest.importorskip('pycocotools', reason='needs pycocotools')
+    source = label_studio(tmp_path, [{'type': 'rectanglelabels', 'value': {
+        'x': 50, 'y': 100 / 6, 'width': 25, 'height': 50, 'rotation': 90,
+        'rectanglelabels': ['weed']}}])
+    _, labels = run(source, tmp_path / 'out')
+    [found] = labels.values()
+    assert found.tolist() == ids((0, 1, 1, 4, 3)), '2 wide and 3 high, turned to the left'
+
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_brush_masks_are_unpacked_as_label_studio_packs_them(seed) -> None:
+    rng = np.random.default_rng(seed)
+    data = np.repeat(rng.integers(0, 256, 40).astype(np.uint8), rng.integers(1, 9, 40))
+    assert (unpack(pack(data)) == data).all()
+    with pytest.raises(ValueError, match='cut short'):
+        unpack(pack(data)[:-20])
+    brushes = pytest.importorskip('label_studio_sdk.converter.brush',
+                                  reason='needs label-studio-sdk')
+    assert (brushes.decode_rle(pack(data)) == data).all()
+    mask = (rng.random((HEIGHT, WIDTH)) < 0.5).astype(np.uint8) * 255
+    theirs = brushes.mask2rle(mask)
+    assert (unpack(theirs).reshape(HEIGHT, WIDTH, 4)[..., 3] == mask).all()
+
+
+# Supervisely
+
+
+def supervisely(tmp_path: Path, objects: list[dict]) -> Path:
+    source = tmp_path / 'project'
+    picture(source / 'ds0' / 'img' / 'a.jpg')
+    (source / 'meta.json').write_text(json.dumps({'classes': [
+        {'title': 'soil', 'shape': 'any', 'color': '#64471E'},
+        {'title': 'weed', 'shape': 'any', 'color': '#00FF00'}], 'tags': []}))
+    (source / 'ds0' / 'ann').mkdir()
+    (source / 'ds0' / 'ann' / 'a.jpg.json').write_text(json.dumps({
+        'description': '', 'tags': [], 'size': {'height': HEIGHT, 'width': WIDTH},
+        'objects': objects}))
+    return source
+
+
+def bitmap(mask: np.ndarray) -> str:
+    file = BytesIO()
+    Image.fromarray(mask).save(file, 'PNG', bits=1)
+    return base64.b64encode(zlib.compress(file.getvalue())).decode()
+
+
+def test_supervisely_s_polygons_have_holes_and_bitmaps_an_origin(tmp_path, capsys) -> None:
+    source = supervisely(tmp_path, [
+        {'classTitle': 'soil', 'geometryType': 'polygon', 'points': {
+            'exterior': [[0, 0], [6, 0], [6, 5], [0, 5]],
+            'interior': [[[2, 2], [3, 2], [3, 3], [2, 3]]]}},
+        {'classTitle': 'weed', 'geometryType': 'bitmap', 'bitmap': {
+            'data': bitmap(np.array([[True, False], [True, True]])), 'origin': [5, 0]}},
+        {'classTitle': 'weed', 'geometryType': 'rectangle', 'points': {
+            'exterior': [[7, 5], [6, 4]], 'interior': []}},
+        {'classTitle': 'weed', 'geometryType': 'line', 'points': {
+            'exterior': [[7, 5], [6, 4]], 'interior': []}}])
+    names, labels = run(source, tmp_path / 'out')
+    assert names == ['soil', 'weed']
+    wanted = np.array(ids((0, 0, 0, 7, 6), (255, 2, 2, 4, 4), (1, 6, 4, 8, 6)))
+    wanted[0, 5] = wanted[1, 5] = wanted[1, 6] = 1
+    [found] = labels.values()
+    assert found.tolist() == wanted.tolist()
+    assert 'left out: 1 objects of type line' in capsys.readouterr().err
+
+
+def test_supervisely_as_its_package_draws_it(tmp_path) -> None:
+    sly = pytest.importorskip('supervisely', reason='needs supervisely')
+    rng = np.random.default_rng(3)
+    objects = [{'classTitle': str(rng.choice(['soil', 'weed'])), 'geometryType': 'polygon',
+                'points': {'exterior': rng.integers(0, 6, (5, 2)).tolist(),
+                           'interior': [rng.integers(1, 5, (3, 2)).tolist()]}}
+               for _ in range(20)]
+    source = supervisely(tmp_path, objects)
+    _, labels = run(source, tmp_path / 'out')
+    meta = sly.ProjectMeta.from_json(json.loads((source / 'meta.json').read_text()))
+    annotation = sly.Annotation.from_json(
+        json.loads((source / 'ds0' / 'ann' / 'a.jpg.json').read_text()), meta)
+    wanted = np.full((HEIGHT, WIDTH), UNDRAWN, np.uint8)
+    for label in annotation.labels:
+        label.geometry.draw(wanted, ['soil', 'weed'].index(label.obj_class.name))
+    [found] = labels.values()
+    assert found.tolist() == wanted.tolist()
+
+
+# All of them
+
+
+def test_an_image_of_another_folder_is_found_by_its_name(tmp_path) -> None:
+    source, photos = tmp_path / 'json', tmp_path / 'photos'
+    source.mkdir()
+    labelme(source / 'b.json', [
+        {'label': 'weed', 'shape_type': 'rectangle', 'points': [[0, 0], [7, 5]]}])
+    photos.mkdir()
+    (source / 'b.jpg').rename(photos / 'b.jpg')
+    assert main([str(source), str(tmp_path / 'out')]) == 1
+    assert not (tmp_path / 'out').exists()
+    _, labels = run(source, tmp_path / 'out', '--images', str(photos))
+    assert labels['b.jpg'].tolist() == ids(undrawn=0)
+
+
+@pytest.mark.parametrize(('spoil', 'said'), [
+    (lambda s, o: (s / 'b.jpg').unlink(), r'1 of its images are not there, or twice \(b.jpg\)'),
+    (lambda s, o: (s / 'b.json').unlink(), 'holds nothing that COCO, CVAT'),
+    (lambda s, o: (s / 'b.json').write_text('{"shapes": '), 'is no JSON'),
+    (lambda s, o: (s / 'b.json').write_text('{"shapes": [{}], "imagePath": ""}'),
+     r"is not as labelme writes it \(KeyError: 'label'\): export it anew, or name the tool by"),
+    (lambda s, o: (s / 'b.xml').write_text('<annotations><image'), 'files of cvat and of labelme'),
+    (lambda s, o: (o.mkdir(), (o / 'mine').touch()), 'is there already: choose a new OUT'),
+    (lambda s, o: labelme(s / 'b.json', []), 'nothing with an area was drawn'),
+], ids=['no image', 'nothing', 'no JSON', 'another JSON', 'two tools', 'OUT is there', 'empty'])
+def test_what_cannot_be_imported_is_one_line_and_leaves_nothing(
+    tmp_path, capsys, spoil, said
+) -> None:
+    source, out = tmp_path / 'photos', tmp_path / 'out'
+    source.mkdir()
+    labelme(source / 'b.json', [
+        {'label': 'weed', 'shape_type': 'rectangle', 'points': [[0, 0], [7, 5]]}])
+    spoil(source, out)
+    before = sorted(tmp_path.rglob('*'))
+    assert main([str(source), str(out)]) == 1
+    assert sorted(tmp_path.rglob('*')) == before
+    err = capsys.readouterr().err
+    assert re.search(said, err)
+    assert err.count('lednet_import: ') == 1
+    assert 'Traceback' not in err
+
+
+def test_without_pycocotools_one_line_says_how_to_get_it(tmp_path, capsys, monkeypatch) -> None:
+    source = tmp_path / 'coco'
+    picture(source / '0.jpg')
+    (source / 'a.json').write_text(json.dumps(coco([
+        {'category_id': 7, 'segmentation': [box(0, 0, 8, 6)]}])))
+    monkeypatch.setitem(__import__('sys').modules, 'pycocotools', None)
+    assert main([str(source), str(tmp_path / 'out')]) == 1
+    assert capsys.readouterr().err.rstrip().endswith('pip install pycocotools')
+
+
+def test_what_is_imported_may_be_trained_on_by_the_check(tmp_path, capsys) -> None:
+    from lednet_ros.cli.train import main as train
+    source = tmp_path / 'photos'
+    source.mkdir()
+    for i in range(10):
+        labelme(source / f'{i}.json', [
+            {'label': 'soil', 'shape_type': 'rectangle', 'points': [[0, 0], [7, 5]]},
+            {'label': 'weed', 'shape_type': 'rectangle', 'points': [[i % 3, 2], [4, 3]]}])
+    assert main([str(source), str(tmp_path / 'out')]) == 0
+    assert train(['--data', str(tmp_path / 'out'), '--check-data']) == 0
+    out = capsys.readouterr().out
+    assert 'out train: 8 pairs' in out
+    assert 'out val: 2 pairs' in out
