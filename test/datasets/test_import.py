@@ -432,7 +432,7 @@ def supervisely(tmp_path: Path, objects: list[dict]) -> Path:
     (source / 'ds0' / 'ann').mkdir()
     (source / 'ds0' / 'ann' / 'a.jpg.json').write_text(json.dumps({
         'description': '', 'tags': [], 'size': {'height': HEIGHT, 'width': WIDTH},
-        'objects': objects}))
+        'objects': [{'tags': [], 'description': '', **thing} for thing in objects]}))
     return source
 
 
@@ -469,6 +469,11 @@ def test_supervisely_as_its_package_draws_it(tmp_path) -> None:
                 'points': {'exterior': rng.integers(0, 6, (5, 2)).tolist(),
                            'interior': [rng.integers(1, 5, (3, 2)).tolist()]}}
                for _ in range(20)]
+    objects[9:9] = [
+        {'classTitle': 'weed', 'geometryType': 'bitmap', 'bitmap': {
+            'data': bitmap(rng.random((3, 4)) < 0.5), 'origin': [2, 1]}},
+        {'classTitle': 'soil', 'geometryType': 'rectangle', 'points': {
+            'exterior': [[1, 1], [3, 2]], 'interior': []}}]
     source = supervisely(tmp_path, objects)
     _, labels = run(source, tmp_path / 'out')
     meta = sly.ProjectMeta.from_json(json.loads((source / 'meta.json').read_text()))
