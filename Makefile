@@ -6,11 +6,15 @@ MINUTES ?= 30
 # Whose wheels: jazzy, kilted or none.
 ROS ?= jazzy
 
-.PHONY: demo test test-full test-matrix test-gpu soak lint venv-demo venv-test venv-gpu
+.PHONY: demo check test test-full test-matrix test-gpu coverage soak docs lint venv-demo venv-test venv-docs venv-gpu
 
 # make demo [SOURCE=<file, directory or webcam>] [CHECKPOINT=<file>] [PLANNING=1]
 demo: venv-demo
 	.venv/bin/lednet_demo $(if $(SOURCE),--source '$(SOURCE)') $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') $(if $(PLANNING),--planning)
+
+# The quick loop, under 3 minutes: lint, types, imports, and the tests that need neither a ROS graph nor a compiler.
+check: lint
+	.venv/bin/python -m pytest -q -m 'not full and not gpu and not slow'
 
 # Under 20 minutes, set-up included: small counts.
 test: lint
@@ -29,6 +33,13 @@ test-gpu: venv-gpu
 	.venv-gpu/bin/python -m pytest -m gpu
 	.venv-gpu/bin/lednet_benchmark --device cuda
 
+# Lines and branches that the tests run, child processes included; below 90 % is an error.
+coverage: venv-test
+	.venv/bin/python -m coverage erase
+	.venv/bin/python -m coverage run -m pytest -q -m 'not full and not gpu'
+	.venv/bin/python -m coverage combine -q
+	.venv/bin/python -m coverage report
+
 # make soak [MINUTES=n] [SOURCE=<directory or video>]: the node beside a camera that misbehaves.
 soak: venv-demo
 	.venv/bin/python benchmarks/soak.py --minutes $(MINUTES) $(if $(SOURCE),--source '$(SOURCE)')
@@ -38,5 +49,9 @@ lint: venv-test
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-venv-demo venv-test venv-gpu: venv-%:
+# HTML of docs/ in build/docs; a warning is an error.
+docs: venv-docs
+	.venv/bin/python -m sphinx -q -W --keep-going -b html docs build/docs
+
+venv-demo venv-test venv-docs venv-gpu: venv-%:
 	@$(PYTHON) tools/make_venv.py $* --ros $(ROS)

@@ -26,6 +26,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
                      help='hold the promised times too, on a machine with nothing else to do')
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what has a ROS graph of its own."""
+    for item in items:
+        if 'graph' in getattr(item, 'fixturenames', ()):
+            item.add_marker(pytest.mark.slow)
+
+
 def load_average() -> str:
     """Return how many processes wanted a core in the last 1, 5 and 15 minutes."""
     return 'load average ' + ' '.join(f'{load:.1f}' for load in os.getloadavg())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make or reuse a venv for a make target: `python3 tools/make_venv.py demo|test|gpu`.
+"""Make or reuse a venv for a make target: `python3 tools/make_venv.py demo|test|docs|gpu`.
 
 Runs with any Python 3, so that an unsupported one gets a clear line instead of a traceback.
 """
@@ -64,15 +64,18 @@ class Venv:
         files = ['base.txt', 'demo.txt', 'constraints.txt']
         if ros != 'none':
             files.append('ros-{}.txt'.format(ros))
-        if target != 'demo':
+        if target in ('test', 'gpu'):
             files.append('test.txt')
+        if target == 'docs':
+            files.append('docs.txt')
         if target == 'gpu':
             files.append('gpu.txt')
         elif target == 'test' and with_tensorrt:
             files.append('tensorrt_check.txt')
         self.files = files
         self.ros = ros
-        self.alone = ['clip.txt'] + (['cityscapes.txt'] if target != 'demo' else [])  # no needs
+        tested = target in ('test', 'gpu')
+        self.alone = ['clip.txt'] + (['cityscapes.txt'] if tested else [])  # no needs
         self.stamp = os.path.join(self.place, '.ready-for-' + target)
 
     def is_made(self):
@@ -144,7 +147,7 @@ def check_machine():
 
 # Of each target: its venv, and what is said before it is made. That for a GPU is apart: TensorRT
 # and TensorRT-RTX bring the same folder, torch_tensorrt.
-PLACES = {'demo': '.venv', 'test': '.venv', 'gpu': '.venv-gpu'}
+PLACES = {'demo': '.venv', 'test': '.venv', 'docs': '.venv', 'gpu': '.venv-gpu'}
 DOWNLOADS = {
     '.venv': 'about 0.4 GB with a CPU build of torch, about 3 GB with the CUDA build\nthat pip '
              "takes by default (to choose, set PIP_EXTRA_INDEX_URL to PyTorch's CPU wheel index). "
