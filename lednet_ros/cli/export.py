@@ -53,7 +53,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--output', type=expanded, required=True, metavar='FILE.onnx')
     parser.add_argument('--outputs', choices=('labels', 'scores'), default='labels',
                         help='labels: class ids of the full size, 255 for void classes; scores: '
-                        'of each class, at 1/8 of the size (default: %(default)s)')
+                        "of each class, at the network's stride, LEDNet's at 1/8 of the size "
+                        '(default: %(default)s)')
     parser.add_argument('--batch', type=int, default=0, metavar='N',
                         help='frames at once, fixed (default: any number)')
     for side in ('height', 'width'):

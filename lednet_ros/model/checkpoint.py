@@ -27,7 +27,7 @@ from lednet_ros.common.atomic_file import whole_file
 from lednet_ros.common.errors import CheckpointError, ConfigError, first_line
 from lednet_ros.common.paths import expanded
 from lednet_ros.model.labels import LabelSet, builtin_label_set
-from lednet_ros.model.lednet import LEDNet
+from lednet_ros.model.networks import AnyNetwork, find_entry, make_network, name_of
 
 FORMAT = 1
 MIN_INPUT_SIZE = 32  # below this the pyramid's smallest map would vanish
@@ -74,7 +74,7 @@ class Metadata:
 class Checkpoint:
     """A network ready to use (eval mode, CPU, fp32) and its record."""
 
-    network: LEDNet
+    network: AnyNetwork
     labels: LabelSet
     preprocessing: Preprocessing
     metadata: Metadata
@@ -124,7 +124,7 @@ def load_checkpoint(path: str | Path, labels: LabelSet | None = None) -> Checkpo
 
 def save_checkpoint(
     path: str | Path,
-    network: LEDNet,
+    network: AnyNetwork,
     labels: LabelSet,
     preprocessing: Preprocessing | None = None,
     *,
@@ -143,6 +143,7 @@ def save_checkpoint(
     Metadata(input_height, input_width, temperature=temperature)  # refuses what loading would
     record = {
         'format': FORMAT,
+        'network': name_of(network),
         'labels': labels.to_dict(),
         'preprocessing': {'mean': list(preprocessing.mean), 'std': list(preprocessing.std)},
         'input_height': input_height,
@@ -186,6 +187,8 @@ def _load_ours(path: Path) -> Checkpoint:
             raise CheckpointError(
                 f'{path}: format {record.get("format")!r}, this version reads {FORMAT}: '
                 'update lednet_ros')
+        name = record.get('network', 'lednet')  # older files do not say
+        find_entry(name)
         labels = LabelSet.from_dict(record['labels'], where='labels')
         preprocessing = Preprocessing(
             tuple(record['preprocessing']['mean']), tuple(record['preprocessing']['std']))
@@ -200,7 +203,7 @@ def _load_ours(path: Path) -> Checkpoint:
             f"{path}: its 'lednet_ros' record is not usable: {problem}: save it "
             'again') from error
     return Checkpoint(
-        _network(path, weights, len(labels)), labels, preprocessing, metadata, path)
+        _network(path, weights, len(labels), name), labels, preprocessing, metadata, path)
 
 
 def _load_authors(path: Path, labels: LabelSet | None) -> Checkpoint:
@@ -234,7 +237,7 @@ def _load_authors(path: Path, labels: LabelSet | None) -> Checkpoint:
     # matters in training.
     weights.setdefault('encoder.output_conv.weight', torch.zeros(num_classes, 128, 1, 1))
     weights.setdefault('encoder.output_conv.bias', torch.zeros(num_classes))
-    network = _network(path, weights, num_classes, rename_ours_key)
+    network = _network(path, weights, num_classes, 'lednet', rename_ours_key)
     set_name, height, width = _AUTHORS_DEFAULTS.get(num_classes, ('', 512, 1024))
     if labels is None:
         if not set_name:
@@ -297,30 +300,31 @@ _OURS_TO_AUTHORS = {rename_authors_key(key): key for key in _authors_keys()}
 
 
 def _network(
-    path: Path, weights: Mapping[str, Tensor], num_classes: int, spell: Any = str
-) -> LEDNet:
+    path: Path, weights: Mapping[str, Tensor], num_classes: int, name: str, spell: Any = str
+) -> AnyNetwork:
     """Build the network from weights in our names; `spell` turns names into the file's own."""
-    network = LEDNet(num_classes)
+    network = make_network(name, num_classes)
+    title = '0.94 M LEDNet' if name == 'lednet' else find_entry(name).title
     expected = network.state_dict()
-    for name, value in expected.items():
-        if name not in weights:
-            if name.endswith('num_batches_tracked'):  # not written by PyTorch before 0.4.1
+    for key, value in expected.items():
+        if key not in weights:
+            if key.endswith('num_batches_tracked'):  # not written by PyTorch before 0.4.1
                 continue
             raise CheckpointError(
-                f'{path}: {spell(name)!r} is missing: this is not the 0.94 M LEDNet with '
+                f'{path}: {spell(key)!r} is missing: this is not the {title} with '
                 f'{num_classes} classes')
-        if weights[name].shape != value.shape:
+        if weights[key].shape != value.shape:
             raise CheckpointError(
-                f'{path}: {spell(name)!r} has shape {tuple(weights[name].shape)}, expected '
-                f'{tuple(value.shape)}: this is not the 0.94 M LEDNet with {num_classes} classes')
-        if value.is_floating_point() and not bool(torch.isfinite(weights[name]).all()):
+                f'{path}: {spell(key)!r} has shape {tuple(weights[key].shape)}, expected '
+                f'{tuple(value.shape)}: this is not the {title} with {num_classes} classes')
+        if value.is_floating_point() and not bool(torch.isfinite(weights[key]).all()):
             raise CheckpointError(
-                f'{path}: {spell(name)!r} holds NaN or infinity: the training diverged or the '
+                f'{path}: {spell(key)!r} holds NaN or infinity: the training diverged or the '
                 'file is damaged')
-    for name in weights:
-        if name not in expected:
+    for key in weights:
+        if key not in expected:
             raise CheckpointError(
-                f'{path}: {spell(name)!r} is not part of the 0.94 M LEDNet: give a checkpoint '
+                f'{path}: {spell(key)!r} is not part of the {title}: give a checkpoint '
                 'of that network')
     network.load_state_dict(dict(weights), strict=False)  # names were compared above
     return network.eval().requires_grad_(False)

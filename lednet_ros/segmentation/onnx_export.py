@@ -15,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lednet_ros.model.checkpoint import Checkpoint
 from lednet_ros.model.labels import UNLABELLED, LabelSet
-from lednet_ros.model.lednet import resize
-from lednet_ros.segmentation.backends.onnx_writer import build_onnx_model
+from lednet_ros.model.networks import entry_of, upsample
+from lednet_ros.segmentation.backends.onnx_plain import onnx_model
 from lednet_ros.segmentation.self_check import SelfCheck, self_check
 
 OUTPUTS = ('labels', 'scores')
@@ -36,9 +36,9 @@ def export_onnx(checkpoint: Checkpoint, config: ExportConfig) -> Any:
     """Return an onnx.ModelProto: 'frames' uint8 (N, H, W, 3) RGB -> one output.
 
     'labels' is uint8 (N, H, W), class ids, 255 for void classes, as the Segmenter's. 'scores' is
-    float32 (N, C, H/8, W/8), rounded up, before upsampling and softmax.
+    float32 (N, C, h, w), before upsampling and softmax: LEDNet's at 1/8 of the size, rounded up.
     """
-    model = onnx.load_model_from_string(build_onnx_model(checkpoint, config.height, config.width))
+    model = onnx.load_model_from_string(onnx_model(checkpoint, config.height, config.width))
     if config.outputs == 'labels':
         _append_labels(model.graph, checkpoint, config)
     for value in (*model.graph.input, *model.graph.output):
@@ -54,13 +54,16 @@ def export_onnx(checkpoint: Checkpoint, config: ExportConfig) -> Any:
 
 def _append_labels(graph: Any, checkpoint: Checkpoint, config: ExportConfig) -> None:
     """Replace the scores by upsampling, argmax and the ids that void classes come out with."""
-    graph.initializer.append(
-        numpy_helper.from_array(np.array([config.height, config.width], np.int64), 'full_size'))
-    graph.node.append(helper.make_node(
-        'Resize', ['scores', '', '', 'full_size'], ['full_scores'], axes=[2, 3], mode='linear',
-        coordinate_transformation_mode='align_corners'))
-    graph.node.append(helper.make_node(
-        'ArgMax', ['full_scores'], ['class_ids'], axis=1, keepdims=0))
+    entry = entry_of(checkpoint.network)
+    full_scores = 'scores'
+    if entry.stride > 1:
+        full_scores = 'full_scores'
+        graph.initializer.append(numpy_helper.from_array(
+            np.array([config.height, config.width], np.int64), 'full_size'))
+        graph.node.append(helper.make_node(
+            'Resize', ['scores', '', '', 'full_size'], [full_scores], axes=[2, 3], mode='linear',
+            coordinate_transformation_mode='align_corners' if entry.aligned else 'half_pixel'))
+    graph.node.append(helper.make_node('ArgMax', [full_scores], ['class_ids'], axis=1, keepdims=0))
     if checkpoint.labels.void_ids:
         graph.initializer.append(
             numpy_helper.from_array(label_of_class(checkpoint.labels), 'label_of_class'))
@@ -104,7 +107,8 @@ def compare_with_torch(
                           label_of_class(checkpoint.labels))
 
     def labels(frames: np.ndarray) -> np.ndarray:
-        scores = resize(torch.from_numpy(run(frames)), (config.height, config.width))
+        scores = upsample(checkpoint.network, torch.from_numpy(run(frames)),
+                          (config.height, config.width))
         return scores.argmax(1).numpy()
 
     return self_check(checkpoint, labels, config.height, config.width, config.batch or 2)

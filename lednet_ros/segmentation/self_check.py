@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from lednet_ros.model.checkpoint import Checkpoint
-from lednet_ros.model.lednet import resize
+from lednet_ros.model.networks import upsample
 from lednet_ros.segmentation.backends.graph import ScoreGraph
 
 MIN_AGREEMENT = 0.99  # fp16 on a sound GPU stays well above; a miscompiled layer far below
@@ -95,7 +95,8 @@ def make_frames(count: int, height: int, width: int) -> np.ndarray:
 @torch.no_grad()
 def _reference(graph: ScoreGraph, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return labels in fp32, and where they are clear: (H, W) integer and bool."""
-    scores = resize(graph(torch.from_numpy(frame)[None]), frame.shape[:2])[0]
+    scores = upsample(
+        graph.network, graph(torch.from_numpy(frame)[None]), frame.shape[:2])[0]
     if len(scores) == 1:
         everywhere = torch.ones(scores.shape[1:], dtype=torch.bool)
         return scores.argmax(0).numpy(), everywhere.numpy()

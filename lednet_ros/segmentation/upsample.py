@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scores at 1/8 to labels at full size, exactly, without upsampling what cannot matter.
+"""Scores at a stride to labels at full size, exactly, without upsampling what cannot matter.
 
-Between four neighbouring scores, which span a cell of about 8x8 pixels, a bilinear value is a
-convex combination of the four. Two things follow for each cell:
+Between four neighbouring scores, which span a cell (at 1/8 of about 8x8 pixels), a bilinear value
+is a convex combination of the four. Two things follow for each cell:
 
 - If one class is the argmax at all four corners, it is at every pixel between. No class before
   it reaches it (or it would be the argmax of a corner), and a later one that ties at all four
@@ -24,15 +24,18 @@ _CELLS_AT_ONCE = 512  # keeps the working arrays (81 pixels a cell, fp32) in a c
 
 @dataclass(frozen=True)
 class _Axis:
-    """Where the pixels of one axis lie between the scores, with aligned corners."""
+    """Where the pixels of one axis lie between the scores."""
 
     cell: np.ndarray      # intp (pixels,): the cell a pixel lies in
     fraction: np.ndarray  # float32 (pixels,): how far into it, 0 to 1
     pixels: np.ndarray    # int32 (K, cells): each cell's pixels; a shorter cell's last repeated
 
     @classmethod
-    def make(cls, scores: int, pixels: int) -> _Axis:
-        position = np.arange(pixels) * ((scores - 1) / (pixels - 1))
+    def make(cls, scores: int, pixels: int, aligned: bool) -> _Axis:
+        if aligned:
+            position = np.arange(pixels) * ((scores - 1) / (pixels - 1))
+        else:  # pixels have an extent; beyond the outermost scores' middles these go on
+            position = np.clip((np.arange(pixels) + 0.5) * (scores / pixels) - 0.5, 0, scores - 1)
         cell = np.minimum(position.astype(np.intp), scores - 2)
         first = np.searchsorted(cell, np.arange(scores - 1))
         last = np.append(first[1:], pixels) - 1
@@ -47,18 +50,16 @@ class Upsampling:
     Sizes are (height, width) in pixels; scores at least 2x2, and no larger than the labels.
     """
 
-    def __init__(self, scores_size: tuple[int, int], labels_size: tuple[int, int]) -> None:
+    def __init__(
+        self, scores_size: tuple[int, int], labels_size: tuple[int, int], aligned: bool = True
+    ) -> None:
         self._size = labels_size
-        self._y, self._x = (_Axis.make(*sizes)
+        self._y, self._x = (_Axis.make(*sizes, aligned)
                             for sizes in zip(scores_size, labels_size, strict=True))
 
     def labels(self, scores: np.ndarray) -> np.ndarray:
         """The class of each pixel, uint8 (H, W), from float32 scores (C, h, w)."""
-        best = scores[0].copy()
-        winner = np.zeros(best.shape, np.uint8)
-        for index in range(1, len(scores)):
-            np.copyto(winner, index, where=scores[index] > best)
-            np.maximum(best, scores[index], out=best)
+        winner = argmax(scores)
         corner = winner[:-1, :-1]
         labels = corner.take(self._x.cell, 1).take(self._y.cell, 0)
         is_border = ((corner != winner[:-1, 1:]) | (corner != winner[1:, :-1])
@@ -124,3 +125,36 @@ class Upsampling:
             np.exp(value, out=value)
             out[pixels] = np.rint(255 / value.sum(0))
         return out
+
+
+class NoUpsampling:
+    """The same for scores that are of the labels' size already."""
+
+    def labels(self, scores: np.ndarray) -> np.ndarray:
+        """The class of each pixel, uint8 (H, W), from float32 scores (C, H, W)."""
+        return argmax(scores)
+
+    def confidence(self, scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        """255 x softmax of the best class at each pixel, uint8 (H, W)."""
+        value = (scores - scores.max(0)) * np.float32(1 / temperature)
+        np.exp(value, out=value)
+        return np.rint(255 / value.sum(0)).astype(np.uint8)
+
+
+def make_upsampling(
+    scores_size: tuple[int, int], labels_size: tuple[int, int], aligned: bool
+) -> Upsampling | NoUpsampling:
+    """Return what brings scores to labels, each of a (height, width)."""
+    if scores_size == labels_size:
+        return NoUpsampling()
+    return Upsampling(scores_size, labels_size, aligned)
+
+
+def argmax(scores: np.ndarray) -> np.ndarray:
+    """Return the best of (C, h, w), uint8 (h, w), of equal ones the first: faster than numpy's."""
+    best = scores[0].copy()
+    winner = np.zeros(best.shape, np.uint8)
+    for index in range(1, len(scores)):
+        np.copyto(winner, index, where=scores[index] > best)
+        np.maximum(best, scores[index], out=best)
+    return winner

@@ -20,7 +20,7 @@ from lednet_ros.datasets.drives import drive_of
 from lednet_ros.datasets.layouts import DataSet
 from lednet_ros.model.checkpoint import Checkpoint, save_checkpoint
 from lednet_ros.model.labels import UNLABELLED
-from lednet_ros.model.lednet import resize
+from lednet_ros.model.networks import upsample
 from lednet_ros.segmentation.backends.graph import ScoreGraph
 from lednet_ros.segmentation.letterbox import Fit, place_all
 
@@ -117,7 +117,8 @@ def sample(
         places = fit.back(np.arange(size[0] * size[1], dtype=np.int32).reshape(size))
         with torch.no_grad():
             frame = torch.from_numpy(place_all([image], [True], [fit])).to(device)
-            scores = resize(graph(frame).float(), size)[0].flatten(1).cpu().numpy()
+            scores = upsample(graph.network, graph(frame).float(), size)[0]
+            scores = scores.flatten(1).cpu().numpy()
         found.append((scores[:, places.ravel()[chosen]].T, truth.ravel()[chosen], index))
         on_image()
     if not sum(len(truth) for _, truth, _ in found):

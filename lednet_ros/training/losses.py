@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lednet_ros.model.labels import UNLABELLED
-from lednet_ros.model.lednet import resize
 from lednet_ros.training.distributed import Processes
 
 
@@ -34,9 +33,14 @@ class PixelLoss:
         self._iou = iou
         self._processes = processes
 
-    def full_size(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Compare scores (N, C, h, w), upsampled, with labels, integer (N, H, W), 255 left out."""
-        scores, labels = resize(scores.float(), labels.shape[1:]), labels.long()
+    def full_size(self, scores: Tensor, labels: Tensor, aligned: bool = True) -> Tensor:
+        """Compare scores (N, C, h, w), upsampled, with labels, integer (N, H, W), 255 left out.
+
+        `aligned` says whether the network's upsampling aligns corners.
+        """
+        scores = F.interpolate(
+            scores.float(), labels.shape[1:], mode='bilinear', align_corners=aligned)
+        labels = labels.long()
         loss = self._mean(scores, labels)
         return loss + self._iou * self._soft_iou(scores, labels) if self._iou else loss
 

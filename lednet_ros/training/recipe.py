@@ -16,6 +16,7 @@ import yaml
 
 from lednet_ros.common.errors import ConfigError
 from lednet_ros.model.checkpoint import Metadata
+from lednet_ros.model.networks import find_entry
 
 OPTIMIZERS = ('adam', 'adamw')
 PRECISIONS = ('auto', 'fp32', 'bf16', 'fp16')
@@ -29,6 +30,7 @@ class Recipe:
     input_height: int                # at which it is scored and shipped
     input_width: int
     epochs: int                      # of the whole network
+    network: str = 'lednet'          # one of the registry in model/networks
     encoder_epochs: int = 0          # before, of the encoder alone on labels at 1/8 (the paper's
     #                                  code); 0: none
     batch: int = 8
@@ -64,7 +66,8 @@ class Recipe:
     auxiliary_loss: float = 0.0      # weight of the encoder's own classes beside the decoder's
     iou_loss: float = 0.0            # weight of 1 - soft mean IoU beside cross entropy
     ohem: float = 1.0                # the share of pixels, the hardest, that the loss looks at
-    dropout: tuple[float, float] = (0.03, 0.3)  # at 32 and 64, at 128 channels (the paper's code)
+    # of LEDNet, at 32 and 64, at 128 channels (the paper's code); the others keep their own
+    dropout: tuple[float, float] = (0.03, 0.3)
     ema: float = 0.0                 # decay by step of the averaged weights kept; 0: the last ones
     coarse: bool = False             # Cityscapes: gtCoarse of train_extra beside gtFine of train
     precision: str = 'auto'          # mixed where the device has bf16, or fp16 on older GPUs
@@ -73,6 +76,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         Metadata(self.input_height, self.input_width)
+        find_entry(self.network)
         checks = (
             ('epochs', self.epochs >= 1, 'give 1 or more'),
             ('encoder_epochs', self.encoder_epochs >= 0, 'give 0 or more'),

@@ -60,6 +60,7 @@ class Output:
         except Exception as error:  # a damaged file makes torch.load raise nearly anything
             raise ConfigError(f'{path}: damaged ({type(error).__name__}): begin anew in another '
                               f'--output, by --init {self.directory}/last.safetensors') from error
+        theirs = {'network': 'lednet', **theirs}  # what older trainings do not say
         other = [key for key in sorted(self._identity | theirs) if key not in ANY_TIME
                  and self._identity.get(key) != theirs.get(key)]
         if other:

@@ -19,7 +19,7 @@ from lednet_ros.common.errors import ConfigError, DataError, OutOfMemory, first_
 from lednet_ros.datasets.checks import DataReport
 from lednet_ros.datasets.layouts import DataSet
 from lednet_ros.model.checkpoint import Checkpoint, Preprocessing, save_checkpoint
-from lednet_ros.model.lednet import LEDNet, resize
+from lednet_ros.model.networks import AnyNetwork, entry_of, upsample
 from lednet_ros.segmentation.letterbox import Fit, place_all
 from lednet_ros.training.augmentation import resized
 from lednet_ros.training.distributed import Processes, synchronise_batch_norm
@@ -33,6 +33,7 @@ from lednet_ros.training.trained_network import (
     TrainedNetwork,
     choose_dtype,
     new_network,
+    refuse_unfit,
     set_dropout,
 )
 
@@ -80,6 +81,7 @@ class Job:
         if batch % processes.count:
             raise ConfigError(f'batch is {batch}, of all {processes.count} processes '
                               'together: give a multiple of them, and as many images')
+        refuse_unfit(recipe, self.init)
         sizes = {resized(recipe, size) for size in self.train.sizes}
         if not recipe.crops and len(sizes) > 1 and recipe.batch > 1:
             raise ConfigError('the images differ in size: give crops, so that they fit a batch')
@@ -120,7 +122,7 @@ class Training:
         if state is not None:
             vars(position).update(state['position'])
         network, preprocessing = new_network(
-            self._job.train.data.labels, self._job.init, recipe.seed)
+            self._job.train.data.labels, self._job.init, recipe.seed, recipe.network)
         set_dropout(network, *recipe.dropout)
         for number, stage in enumerate(STAGES):
             epochs = (recipe.encoder_epochs, recipe.epochs)[number]
@@ -153,13 +155,14 @@ class _Loop:
     """One stage: its optimizer, its schedule, its epochs."""
 
     def __init__(
-        self, training: Training, job: Job, network: LEDNet, preprocessing: Preprocessing,
+        self, training: Training, job: Job, network: AnyNetwork, preprocessing: Preprocessing,
         stage: str, epochs: int,
     ) -> None:
         recipe, device = job.recipe, job.device
         self._training, self._job, self._position = training, job, training.position
         self._network, self._preprocessing = network.to(device), preprocessing
         self._stage, self._epochs = stage, epochs
+        self._aligned = entry_of(network).aligned
         self.schedule = Schedule(len(job.train.data), recipe, epochs)
         self._dtype = choose_dtype(recipe.precision, device)
         self._loss = PixelLoss(
@@ -259,7 +262,7 @@ class _Loop:
             scores, early_scores = self._parallel(frames)
         loss = torch.zeros((), device=job.device)
         if scores is not None:
-            loss = loss + self._loss.full_size(scores, labels)
+            loss = loss + self._loss.full_size(scores, labels, self._aligned)
         if early_scores is not None:
             weight = recipe.auxiliary_loss if scores is not None else 1.0
             loss = loss + weight * self._loss.small_size(early_scores, labels)
@@ -285,7 +288,7 @@ class _Loop:
         if not all(_is_finite(n) for n in (network, self._average) if n is not None):
             raise _diverged('the weights overflowed', epoch)
         if self._average is not None:
-            network = cast(LEDNet, self._average.module)
+            network = cast(AnyNetwork, self._average.module)
         scores = self._validate(network)
         row = {
             'stage': self._stage, 'epoch': epoch + 1, 'loss': loss, 'val_miou': scores.miou,
@@ -312,7 +315,7 @@ class _Loop:
         job.listener.on_epoch(row)
 
     @torch.no_grad()
-    def _validate(self, network: LEDNet) -> Scores:
+    def _validate(self, network: AnyNetwork) -> Scores:
         """Score a network on the val split at its labels' size, shared among the processes."""
         job = self._job
         val, processes = job.val, job.processes
@@ -326,7 +329,8 @@ class _Loop:
             with torch.autocast(job.device.type, self._dtype, enabled=self._dtype is not None):
                 scores = self._module.scores(
                     network, torch.from_numpy(frame).to(job.device))
-            seen = resize(scores.float(), (height, width)).argmax(1)[0].to(torch.uint8)
+            seen = upsample(
+                network, scores.float(), (height, width)).argmax(1)[0].to(torch.uint8)
             confusion.add(truth, fit.back(seen.cpu().numpy()))
         counts = processes.sum(torch.from_numpy(confusion.counts).to(job.device))
         confusion.counts = np.asarray(counts.cpu())

@@ -2,6 +2,7 @@
 import json
 import os
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -111,11 +112,26 @@ def test_a_file_without_a_temperature_has_one_of_1(ours) -> None:
     assert load_checkpoint(ours).metadata.temperature == 1
 
 
+def test_a_file_that_names_no_network_holds_lednet(ours) -> None:
+    rewrite(ours, lambda weights, record: record.pop('network'))
+    assert isinstance(load_checkpoint(ours).network, LEDNet)
+
+
+@pytest.mark.parametrize(('name', 'said'), [
+    ('os', "network is 'os': choose lednet"), (['lednet'], 'is not usable'),
+    ('enet', "'initial.conv.weight' is missing: this is not the ENet with")])
+def test_a_network_that_is_not_what_the_file_says_is_refused(ours, name: object, said: str
+                                                             ) -> None:
+    rewrite(ours, lambda weights, record: record.update(network=name))
+    with pytest.raises(CheckpointError, match=re.escape(said)):
+        load_checkpoint(ours)
+
+
 def test_the_record_is_where_the_format_says(ours) -> None:
     with safetensors.safe_open(ours, framework='pt') as file:
         record = json.loads(file.metadata()['lednet_ros'])
-    assert set(record) == {'format', 'labels', 'preprocessing', 'input_height', 'input_width',
-                           'temperature', 'training', 'scores'}
+    assert set(record) == {'format', 'network', 'labels', 'preprocessing', 'input_height',
+                           'input_width', 'temperature', 'training', 'scores'}
     assert record['format'] == 1
 
 

@@ -20,7 +20,7 @@ from lednet_ros.cli import compile as lednet_compile
 from lednet_ros.common.errors import first_line
 from lednet_ros.model.checkpoint import Checkpoint, Metadata, Preprocessing
 from lednet_ros.model.labels import builtin_label_set
-from lednet_ros.model.lednet import LEDNet, resize
+from lednet_ros.model.networks import make_network, upsample
 from lednet_ros.segmentation.backends import tensorrt
 from lednet_ros.segmentation.backends.graph import LabelGraph
 from lednet_ros.segmentation.backends.torch import make_graph
@@ -65,20 +65,21 @@ def import_without_gpu(patch: pytest.MonkeyPatch) -> Any:
     return torch_tensorrt
 
 
-def make_checkpoint(classes: int) -> Checkpoint:
+def make_checkpoint(classes: int, network: str = 'lednet') -> Checkpoint:
     """Random weights: conversion does not depend on them."""
     torch.manual_seed(0)
     labels = builtin_label_set({20: 'cityscapes', 11: 'camvid'}[classes])
-    return Checkpoint(LEDNet(classes).eval().requires_grad_(False), labels,
+    return Checkpoint(make_network(network, classes).eval().requires_grad_(False), labels,
                       Preprocessing((0.3, 0.4, 0.5), (0.2, 0.3, 0.4)),
                       Metadata(512, 1024, temperature=1.7))
 
 
 def check_graph(
-    classes: int, height: int, width: int, confidence: bool, precision: str
+    classes: int, height: int, width: int, confidence: bool, precision: str,
+    network: str = 'lednet',
 ) -> dict[str, Any]:
     """What can be asserted without a GPU, as facts for the test to judge."""
-    checkpoint, size = make_checkpoint(classes), (height, width)
+    checkpoint, size = make_checkpoint(classes, network), (height, width)
     settings = tensorrt.build_settings(precision, gpu=0, is_integrated=False)
     exported = tensorrt.export(make_graph(checkpoint, confidence, CPU, precision), *size)
     tensorrt.partition(exported, *size, settings)  # raises AssertionError on a fallback
@@ -151,7 +152,7 @@ def is_exact(graph: LabelGraph, lowered: Any, size: tuple[int, int]) -> bool:
     frames = torch.from_numpy(make_frames(1, *size))
     recorder = Recorder(lowered)
     outputs = recorder.run(frames)
-    scores = resize(graph.score_graph(frames), size)
+    scores = upsample(graph.score_graph.network, graph.score_graph(frames), size)
     expected = graph(frames)
     return (torch.equal(recorder.scores, scores) and len(outputs) == len(expected)
             and all(map(torch.equal, outputs, expected)))

@@ -151,7 +151,8 @@ def test_the_second_start_needs_no_onnx(
 ) -> None:
     config = replace(config, input_height=96, input_width=128)
     Segmenter(trained, config).close()
-    monkeypatch.delitem(sys.modules, 'lednet_ros.segmentation.backends.onnx_writer')
+    for module in ('onnx_writer', 'onnx_plain'):
+        monkeypatch.delitem(sys.modules, f'lednet_ros.segmentation.backends.{module}')
     monkeypatch.setitem(sys.modules, 'onnx', None)
     Segmenter(trained, config).close()
     with pytest.raises(BackendUnavailable, match='pip install onnxruntime onnx'):

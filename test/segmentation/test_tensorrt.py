@@ -18,6 +18,7 @@ from torch_tensorrt_facts import CONVERT
 
 from lednet_ros.common.errors import BackendUnavailable
 from lednet_ros.model.checkpoint import default_checkpoint, load_checkpoint
+from lednet_ros.model.networks import NETWORKS
 from lednet_ros.segmentation import SegmenterConfig
 from lednet_ros.segmentation.backends import tensorrt
 from lednet_ros.segmentation.backends.tensorrt_versions import ROUTES, Route, check_versions
@@ -36,9 +37,10 @@ def run_check(what: str, *arguments: Any) -> tuple[Any, str]:
 
 
 def assert_one_engine(
-    classes: int, height: int, width: int, confidence: bool, precision: str = 'fp16'
+    classes: int, height: int, width: int, confidence: bool, precision: str = 'fp16',
+    network: str = 'lednet',
 ) -> None:
-    found, _ = run_check('graph', classes, height, width, confidence, precision)
+    found, _ = run_check('graph', classes, height, width, confidence, precision, network)
     assert found['inputs'] == [['frames', 'UINT8', [1, height, width, 3]]]
     assert found['outputs'] == [
         [f'output{i}', 'INT32', [1, height, width]] for i in range(1 + confidence)]
@@ -72,6 +74,16 @@ def test_every_configuration_becomes_one_engine(
 @pytest.mark.full
 def test_fp32_becomes_one_engine() -> None:
     assert_one_engine(20, 512, 1024, True, 'fp32')
+
+
+@needs_torch_tensorrt
+@pytest.mark.full
+@pytest.mark.parametrize(('height', 'width'), [(512, 1024), (365, 479)], ids=['512x1024', 'odd'])
+@pytest.mark.parametrize('network', [name for name in NETWORKS if name != 'lednet'])
+def test_each_of_the_papers_networks_becomes_one_engine(
+    network: str, height: int, width: int
+) -> None:
+    assert_one_engine(20, height, width, True, network=network)
 
 
 @needs_torch_tensorrt

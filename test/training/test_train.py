@@ -23,6 +23,7 @@ from orchard import make_orchard
 from lednet_ros.cli.train import _own_device, _say, main
 from lednet_ros.common.errors import ConfigError, DataError
 from lednet_ros.model.checkpoint import load_checkpoint
+from lednet_ros.model.networks import name_of
 from lednet_ros.training.distributed import Processes
 
 TRAIN = [sys.executable, '-m', 'lednet_ros.cli.train']
@@ -122,6 +123,44 @@ def test_two_stages_the_encoder_first(orchard, recipe_file, tmp_path, monkeypatc
     assert not (tmp_path / 'parts' / 'best.safetensors').exists()
     assert main(words(recipe, orchard, tmp_path / 'parts')) == 0
     assert losses(tmp_path / 'parts') == losses(tmp_path / 'whole')
+
+
+@pytest.mark.parametrize('name', ['cgnet', 'espnet'])
+def test_another_network_is_trained_shipped_and_gone_on_with(
+    orchard, recipe_file, tmp_path, name
+) -> None:
+    recipe = recipe_file(network=name, auxiliary_loss=0.0, epochs=1)
+    assert main(words(recipe, orchard, tmp_path / 'out')) == 0
+    best = tmp_path / 'out' / 'best.safetensors'
+    assert name_of(load_checkpoint(best).network) == name
+    assert main(words(recipe, orchard, tmp_path / 'more', '--init', str(best))) == 0
+
+
+def test_a_training_begun_before_networks_had_names_goes_on_as_lednet(
+    orchard, recipe_file, tmp_path, capsys
+) -> None:
+    recipe = recipe_file(epochs=1)
+    assert main(words(recipe, orchard, tmp_path / 'out')) == 0
+    path = tmp_path / 'out' / 'state.pt'
+    state = torch.load(path, weights_only=True)
+    assert state['identity'].pop('network') == 'lednet'
+    torch.save(state, path)
+    assert main(words(recipe, orchard, tmp_path / 'out')) == 0
+    assert main(words(recipe_file(epochs=1, network='enet', auxiliary_loss=0.0), orchard,
+                      tmp_path / 'out')) == 1
+    assert 'was begun with another' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('knobs', 'more', 'said'), [
+    ({'network': 'erf'}, [], "network is 'erf': did you mean 'erfnet'?"),
+    ({'network': 'enet', 'auxiliary_loss': 0.4}, [], 'give auxiliary_loss=0'),
+    ({'network': 'enet', 'auxiliary_loss': 0.0}, ['--init', 'camvid'],
+     'lednet-camvid.safetensors holds LEDNet but the recipe trains ENet')])
+def test_a_network_that_does_not_fit_the_recipe_is_one_line(
+    orchard, recipe_file, tmp_path, capsys, knobs, more, said
+) -> None:
+    assert main(words(recipe_file(**knobs), orchard, tmp_path / 'out', *more)) == 1
+    assert said in capsys.readouterr().err
 
 
 def test_other_classes_keep_the_encoder(orchard, recipe_file, tmp_path) -> None:

@@ -78,9 +78,12 @@ def make_network(name: str, num_classes: int) -> AnyNetwork:
 
 
 def name_of(network: AnyNetwork) -> str:
-    """Return the name that a network has in the registry."""
+    """Return the name that a network has in the registry. Raise ConfigError."""
     title = type(network).__name__
-    return next(name for name, entry in NETWORKS.items() if entry.title == title)
+    for name, entry in NETWORKS.items():
+        if entry.title == title:
+            return name
+    raise ConfigError(f'{title} is no network of the registry: choose {", ".join(NETWORKS)}')
 
 
 def entry_of(network: AnyNetwork) -> Entry:

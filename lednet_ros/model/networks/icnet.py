@@ -75,7 +75,7 @@ def pyramid_pooling(x: Tensor) -> Tensor:
     Windows overlap as in the authors' model, whose kernels and strides are written out for 33x65:
     the shorter side's stride rounds down, the longer side's follows in proportion.
     """
-    height, width = x.shape[2:]
+    height, width = (int(n) for n in x.shape[2:])  # while traced for ONNX they are tensors
     shorter = min(height, width)
     total = x
     for wanted in BINS:

@@ -40,9 +40,10 @@ def pool(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def unpool(x: Tensor, places: Tensor, size: torch.Size) -> Tensor:
     """Put each value of (N, C, h, w) where its maximum was and 0 elsewhere (Fig. 3)."""
+    _, channels, height, width = x.shape
     spread = torch.where(places, x.unsqueeze(2), torch.zeros_like(x).unsqueeze(2))
-    x = F.pixel_shuffle(spread.flatten(1, 2), 2)
-    return x[:, :, :size[0], :size[1]]
+    spread = spread.reshape(-1, 4 * channels, height, width)
+    return F.pixel_shuffle(spread, 2)[:, :, :size[0], :size[1]]
 
 
 def conv_bn_relu(in_channels: int, out_channels: int) -> nn.Sequential:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lednet_ros.model.checkpoint import Preprocessing
-from lednet_ros.model.lednet import LEDNet, resize
+from lednet_ros.model.networks import AnyNetwork, upsample
 
 GRAPH_VERSION = 1  # raise it with any change of what compiled programs compute or how: it is in
 #                    the key of the engine cache, so older engines are not found any more
@@ -19,10 +19,11 @@ GRAPH_VERSION = 1  # raise it with any change of what compiled programs compute 
 class ScoreGraph(nn.Module):
     """Pixels to scores: normalise, network, and no upsampling.
 
-    Input: uint8 (N, H, W, 3) RGB. Output: floating (N, classes, H/8, W/8), rounded up.
+    Input: uint8 (N, H, W, 3) RGB. Output: floating (N, classes, h, w): H and W over the stride of
+    the network's scores (LEDNet's is 8), rounded up.
     """
 
-    def __init__(self, network: LEDNet, preprocessing: Preprocessing) -> None:
+    def __init__(self, network: AnyNetwork, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.network = network
         mean, std = (torch.tensor(v).view(1, 3, 1, 1)
@@ -39,7 +40,7 @@ class ScoreGraph(nn.Module):
 
 
 class LabelGraph(nn.Module):
-    """Pixels to labels: the ScoreGraph, x8 upsampling, argmax.
+    """Pixels to labels: the ScoreGraph, upsampling, argmax.
 
     Input: uint8 (N, H, W, 3) RGB. Output: int32 (N, H, W) class ids, and with `confidence` also
     int32 (N, H, W), 255 x softmax of the chosen class, of scores divided by `temperature`. Both
@@ -47,7 +48,7 @@ class LabelGraph(nn.Module):
     """
 
     def __init__(
-        self, network: LEDNet, preprocessing: Preprocessing, confidence: bool = False,
+        self, network: AnyNetwork, preprocessing: Preprocessing, confidence: bool = False,
         temperature: float = 1.0,
     ) -> None:
         super().__init__()
@@ -56,7 +57,8 @@ class LabelGraph(nn.Module):
         self.temperature = temperature
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
-        scores = resize(self.score_graph(frames), frames.shape[1:3])
+        scores = upsample(
+            self.score_graph.network, self.score_graph(frames), frames.shape[1:3])
         labels = scores.argmax(1).to(torch.int32)
         if not self.confidence:
             return (labels,)

@@ -15,6 +15,7 @@ import torch
 from lednet_ros.common.cpu import usable_cores
 from lednet_ros.common.errors import BackendUnavailable, ConfigError
 from lednet_ros.model.checkpoint import Checkpoint
+from lednet_ros.model.networks import entry_of, name_of
 from lednet_ros.segmentation.backends import BackendResult
 from lednet_ros.segmentation.backends.engine_cache import EngineCache, EngineKey
 from lednet_ros.segmentation.backends.graph import GRAPH_VERSION
@@ -22,7 +23,7 @@ from lednet_ros.segmentation.backends.torch import choose_precision
 from lednet_ros.segmentation.config import SegmenterConfig
 from lednet_ros.segmentation.letterbox import Fit, place_all
 from lednet_ros.segmentation.self_check import self_check
-from lednet_ros.segmentation.upsample import Upsampling
+from lednet_ros.segmentation.upsample import make_upsampling
 
 _INSTALL = 'pip install onnxruntime onnx'
 
@@ -43,7 +44,8 @@ class OnnxRuntimeBackend:
             kind='onnx', weights_sha256=checkpoint.sha256, graph_version=GRAPH_VERSION,
             height=size[0], width=size[1], precision='fp32', confidence=False, device='cpu',
             versions=(('onnxruntime', runtime.__version__),
-                      ('preprocessing', repr(checkpoint.preprocessing))))
+                      ('preprocessing', repr(checkpoint.preprocessing)),
+                      *exported_by(checkpoint)))
         cached = EngineCache(config.engine_cache_dir or None).fetch(
             key, lambda: _build(checkpoint, size), lambda model: _load(runtime, model))
         self._session = cached.engine
@@ -52,7 +54,8 @@ class OnnxRuntimeBackend:
         self._scores = np.empty((1, *scores_shape), np.float32)
         self._binding.bind_output('scores', 'cpu', 0, np.float32, self._scores.shape,
                                   self._scores.ctypes.data)
-        self._upsampling = Upsampling(tuple(scores_shape[1:]), size)
+        self._upsampling = make_upsampling(
+            tuple(scores_shape[1:]), size, entry_of(checkpoint.network).aligned)
         self._temperature = checkpoint.metadata.temperature  # after the model, which gives scores
         self.name = 'onnxruntime cpu fp32'
         self.reason = reason
@@ -92,6 +95,11 @@ class OnnxRuntimeBackend:
         del self._binding, self._session
 
 
+def exported_by(checkpoint: Checkpoint) -> tuple[tuple[str, str], ...]:
+    """Return what else a model depends on that torch's exporter makes; LEDNet's has its writer."""
+    return () if name_of(checkpoint.network) == 'lednet' else (('torch', torch.__version__),)
+
+
 def import_onnxruntime() -> ModuleType:
     """Return the module. Raise BackendUnavailable."""
     try:
@@ -105,12 +113,12 @@ def import_onnxruntime() -> ModuleType:
 
 def _build(checkpoint: Checkpoint, size: tuple[int, int]) -> bytes:
     try:
-        from lednet_ros.segmentation.backends.onnx_writer import build_onnx_model
+        from lednet_ros.segmentation.backends.onnx_plain import onnx_model
     except ImportError as error:
         raise BackendUnavailable(
             f'backend onnxruntime: the model is written with onnx, which cannot be imported '
             f'({error}): {_INSTALL}, or choose backend torch') from error
-    return build_onnx_model(checkpoint, *size)
+    return onnx_model(checkpoint, *size)
 
 
 def waiting(version: str) -> dict[str, str]:
@@ -139,5 +147,7 @@ def session_options(runtime: ModuleType, entries: Mapping[str, str] | None = Non
 
 
 def _load(runtime: ModuleType, model: bytes) -> Any:
+    options = session_options(runtime)
+    options.add_free_dimension_override_by_name('N', 1)  # then all that sizes decide is constant
     return runtime.InferenceSession(
-        model, session_options(runtime), providers=['CPUExecutionProvider'])
+        model, options, providers=['CPUExecutionProvider'])
