@@ -24,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from lednet_ros.cli import benchmark_table2
 from lednet_ros.common.atomic_file import write_json
 from lednet_ros.common.command import command
 from lednet_ros.common.cpu import usable_cores
@@ -370,13 +371,16 @@ def count_gmac(checkpoint: Checkpoint, size: tuple[int, int]) -> float:
     import torch
     total = 0
 
-    def count(module: torch.nn.Conv2d, _: Any, output: torch.Tensor) -> None:
+    def count(
+        module: torch.nn.Conv2d | torch.nn.ConvTranspose2d, inputs: Any, output: torch.Tensor
+    ) -> None:
         nonlocal total
-        total += output[0].numel() * module.weight[0].numel()
+        at = inputs[0] if isinstance(module, torch.nn.ConvTranspose2d) else output
+        total += at[0].numel() * module.weight[0].numel()
 
     network = copy.deepcopy(checkpoint.network).to('meta')
     for module in network.modules():
-        if isinstance(module, torch.nn.Conv2d):
+        if isinstance(module, (torch.nn.Conv2d, torch.nn.ConvTranspose2d)):
             module.register_forward_hook(count)
     network(torch.empty(1, 3, *size, device='meta'))
     return total / 1e9
@@ -505,22 +509,27 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help='default: torch onnxruntime; with --device cuda tensorrt torch')
     parser.add_argument('--sizes', nargs='+', type=_size, metavar='WxH', default=default.sizes)
     parser.add_argument('--batches', nargs='+', type=_count, metavar='N', default=default.batches)
-    parser.add_argument('--rounds', type=_count, default=default.rounds)
+    parser.add_argument('--rounds', type=_count, help=f'default: {default.rounds}; with --table 2 '
+                        f'{benchmark_table2.ROUNDS}')
     parser.add_argument('--device', default=default.device, help='cpu, cuda or cuda:N')
     parser.add_argument('--classes', type=_count, default=default.classes)
     parser.add_argument('--checkpoint', default='', help='default: the shipped one')
     parser.add_argument('--images', default='', metavar='DIR', help='camera images to use')
+    parser.add_argument('--table', type=int, choices=(2,),
+                        help="the paper's Table 2 instead: its networks side by side at 1024x512")
     parser.add_argument('--no-footprints', action='store_true',
                         help='leave out memory and start-up, which take processes of their own')
     parser.add_argument('--json', type=expanded, metavar='FILE',
                         help='write all figures there too')
     parser.add_argument('--probe', help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
+    if args.table:
+        return _table2(args)
     on_gpu = args.device.startswith('cuda')
     knobs = Knobs(
         tuple(args.backends or (('tensorrt', 'torch') if on_gpu else default.backends)),
-        tuple(args.sizes), tuple(args.batches), args.rounds, args.device, args.classes,
-        args.checkpoint, args.images)
+        tuple(args.sizes), tuple(args.batches), args.rounds or default.rounds, args.device,
+        args.classes, args.checkpoint, args.images)
     if args.probe:
         _probe(knobs, args.probe)
         return 0
@@ -528,6 +537,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.json:
         write_json(args.json, asdict(report))
     print(report.markdown())
+    return 0
+
+
+def _table2(args: argparse.Namespace) -> int:
+    rounds = args.rounds or benchmark_table2.ROUNDS
+    table = benchmark_table2.measure(args.device, rounds, not args.no_footprints, _show)
+    if args.json:
+        write_json(args.json, asdict(table))
+    print(table.markdown())
     return 0
 
 

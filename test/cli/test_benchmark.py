@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 import lednet_ros.cli.benchmark
 from lednet_ros.cli.benchmark import (
@@ -17,6 +18,13 @@ from lednet_ros.cli.benchmark import (
     make_checkpoint,
     take_turn,
 )
+from lednet_ros.cli.benchmark_table2 import (
+    Table2,
+    measure,
+    random_checkpoint,
+    without_batch_norm,
+)
+from lednet_ros.model.networks import NETWORKS, make_network
 
 pytest.importorskip('onnxruntime')
 pytest.importorskip('onnx')
@@ -37,6 +45,41 @@ def test_table_2_has_the_papers_columns_and_no_figure_that_was_not_measured() ->
     assert table[2] == '| LEDNet, paper (GTX 1080Ti) | 70.6 | 87.1 | 14 | 71 | 0.94 |'
     assert table[3] == (
         '| LEDNet, onnxruntime cpu fp32 (some machine) | - | - | 200 | 5.0 | 0.93 |')
+
+
+@pytest.fixture(scope='module')
+def table2() -> Table2:
+    return measure('cpu', rounds=1, with_memory=False, size=(64, 96))
+
+
+def test_table_2_has_every_network_of_the_paper_measured_beside_its_figures(
+    table2: Table2
+) -> None:
+    assert {row.name for row in table2.rows} == set(NETWORKS)
+    for row in table2.rows:
+        assert min(row.bare_ms, row.whole_ms, row.labels_ms, row.gmac) > 0
+    lines = table2.markdown().splitlines()
+    segnet = next(line for line in lines if line.startswith('| SegNet | 29.45 | '))
+    assert segnet.endswith(' | - | 57.0 | 79.1 | 67 | 15 | 29.5 |')
+    assert any('Here: ' in line and '31.8x smaller' in line for line in lines)
+
+
+def test_what_the_paper_left_out_of_its_timing_is_left_out() -> None:
+    network = make_network('enet', 5)
+    assert any(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules())
+    bare = without_batch_norm(network)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in bare.modules())
+    assert any(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules())
+
+
+def test_transposed_convolutions_are_counted_by_their_inputs() -> None:
+    """ERFNet's last: 16 channels of 32x48 to 2x2 pixels of 20 classes each."""
+    checkpoint = random_checkpoint('erfnet', (64, 96))
+    whole = count_gmac(checkpoint, (64, 96))
+    last = checkpoint.network.output_conv
+    checkpoint.network.output_conv = torch.nn.Identity()
+    assert whole - count_gmac(checkpoint, (64, 96)) == pytest.approx(
+        32 * 48 * last.weight.numel() / 1e9)
 
 
 @pytest.mark.parametrize(('device', 'rests', 'calls'), [('cpu', 1, 1), ('cuda:0', 0, 5)])
