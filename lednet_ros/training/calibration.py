@@ -117,8 +117,8 @@ def sample(
         places = fit.back(np.arange(size[0] * size[1], dtype=np.int32).reshape(size))
         with torch.no_grad():
             frame = torch.from_numpy(place_all([image], [True], [fit])).to(device)
-            scores = upsample(graph.network, graph(frame).float(), size)[0]
-            scores = scores.flatten(1).cpu().numpy()
+            full = upsample(graph.network, graph(frame).float(), size)[0]
+            scores = full.flatten(1).cpu().numpy()
         found.append((scores[:, places.ravel()[chosen]].T, truth.ravel()[chosen], index))
         on_image()
     if not sum(len(truth) for _, truth, _ in found):
