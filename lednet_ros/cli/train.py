@@ -68,7 +68,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
                         help='auto, cpu or cuda:N; under torchrun auto, cpu or cuda')
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument('--check-data', action='store_true',
-                         help='only read every pair and report')
+                         help='only read every pair and report; samples and classes are drawn '
+                         'into OUTPUT/data.png, or else NAME_data.png here')
     instead.add_argument('--leave-one-drive-out', action='store_true',
                          help='train once without each drive, into OUTPUT/DRIVE, and score that: '
                          'what another street would see. A drive is what the names of images have '
@@ -92,9 +93,23 @@ def _check(args: argparse.Namespace) -> int:
     reports = _read_all(train), _read_all(val)
     for report in reports:
         print('\n'.join(report.lines()))
+    _draw(*reports, args.output)
     for warning in _judge(*reports):
         say('lednet_train', f'warning: {warning}')
     return 0
+
+
+def _draw(train: DataReport, val: DataReport, output: Path | None) -> None:
+    """Draw the sheet of samples: before the data is judged, as it may show what is wrong."""
+    from lednet_ros.datasets.data_sheet import DATA_SHEET, write_data_sheet
+    path = output / DATA_SHEET if output else Path(
+        f'{train.data.root.resolve().name}_{DATA_SHEET}')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if write_data_sheet(train, val, path):
+            print(f'{path}: samples as they are labelled, and the classes')
+    except (LednetRosError, OSError) as error:  # the check is worth more
+        say('lednet_train', f'warning: not drawn: {error}')
 
 
 def _judge(train: DataReport, val: DataReport) -> list[str]:
@@ -177,6 +192,7 @@ def _train_on(
     train: DataSet, val: DataSet, directory: Path,
 ) -> tuple[Position, bool]:
     """Train on one split, scored on another; return where that stands and whether it is done."""
+    from lednet_ros.datasets.data_sheet import DATA_SHEET, write_data_sheet
     from lednet_ros.model.checkpoint import default_checkpoint, load_checkpoint
     from lednet_ros.training.first_views import write_views
     from lednet_ros.training.progress import show_progress
@@ -197,7 +213,9 @@ def _train_on(
 
     def read_all() -> tuple[DataReport, list[str]]:
         report, val_report = _read_all(train), _read_all(val)
-        return report, [*report.lines(), *(f'warning: {w}' for w in _judge(report, val_report))]
+        warnings = _judge(report, val_report)
+        write_data_sheet(report, val_report, directory / DATA_SHEET)
+        return report, [*report.lines(), *(f'warning: {w}' for w in warnings)]
 
     try:
         processes.share(open_output)

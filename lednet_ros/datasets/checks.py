@@ -34,6 +34,7 @@ class DataReport:
     data: DataSet
     sizes: Counter[tuple[int, int]]  # (height, width) -> images
     values: np.ndarray               # int64 (256,): pixels by what label images' files hold
+    by_image: np.ndarray             # int32 (images, classes): each good pair's pixels by class id
     small: np.ndarray                # float32 (images, 256): each good pair's image, tiny and grey
     good: tuple[int, ...]            # indices of the good pairs
     faults: tuple[tuple[Path, str], ...]  # of the bad ones: a file and what is wrong with it
@@ -41,9 +42,7 @@ class DataReport:
     @property
     def pixels(self) -> np.ndarray:
         """Return the pixels by class id, 255 not scored: int64 (256,)."""
-        counts = np.zeros(256, np.int64)
-        np.add.at(counts, self.data.to_id, self.values)
-        return counts
+        return _by_class(self.data, self.values)
 
     @property
     def frequencies(self) -> np.ndarray:
@@ -103,14 +102,15 @@ class DataReport:
             ('cannot be scored', f'put images that show them into {data.split}'))
         yield (f'{data.root} {data.split}: {len(names)} of {len(scored_ids(data.labels))} classes '
                f'{"have" if len(names) > 1 else "has"} no pixel and {loss}: {", ".join(names)}: '
-               + ('255 means not labelled; ' if self.values[UNLABELLED] else '') + remedy)
+               + ('255 means not labelled; ' if self.values[UNLABELLED] and not data.colors
+                  else '') + remedy)
 
 
 def check_data(data: DataSet, on_pair: Callable[[], None] = lambda: None) -> DataReport:
     """Read every pair; `on_pair` is called after each. Faults are listed, not raised."""
     sizes: Counter[tuple[int, int]] = Counter()
     values = np.zeros(256, np.int64)
-    small, good, faults = [], [], []
+    by_image, small, good, faults = [], [], [], []
     for index, result in enumerate(_read_all(data)):
         on_pair()
         if isinstance(result, DataError):
@@ -119,11 +119,20 @@ def check_data(data: DataSet, on_pair: Callable[[], None] = lambda: None) -> Dat
             size, counts, tiny = result
             sizes[size] += 1
             values += counts
+            by_image.append(_by_class(data, counts)[:len(data.labels)].astype(np.int32))
             small.append(tiny)
             good.append(index)
     return DataReport(
-        data, sizes, values, np.array(small, np.float32).reshape(len(good), _SMALL[0] * _SMALL[1]),
-        tuple(good), tuple(faults))
+        data, sizes, values, np.array(by_image, np.int32).reshape(len(good), len(data.labels)),
+        np.array(small, np.float32).reshape(len(good), _SMALL[0] * _SMALL[1]), tuple(good),
+        tuple(faults))
+
+
+def _by_class(data: DataSet, values: np.ndarray) -> np.ndarray:
+    """Return pixels by class id, int64 (256,), of pixels by what label images' files hold."""
+    counts = np.zeros(256, np.int64)
+    np.add.at(counts, data.to_id, values)
+    return counts
 
 
 def shared_images(train: DataReport, val: DataReport) -> Iterator[str]:

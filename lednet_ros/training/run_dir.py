@@ -22,10 +22,12 @@ import yaml
 
 from lednet_ros.common.atomic_file import whole_file
 from lednet_ros.common.errors import ConfigError, DataError, first_line
+from lednet_ros.datasets.data_sheet import DATA_SHEET
 from lednet_ros.training.curves import draw_history
 
 STATE, RECIPE, HISTORY, CURVES = 'state.pt', 'recipe.yaml', 'history.csv', 'curves.png'
 VIEWS = 'views.png'
+EARLY = (RECIPE, VIEWS, DATA_SHEET)  # are there before the first epoch is saved
 ANY_TIME = ('workers',)  # knobs that change no result
 
 
@@ -41,7 +43,7 @@ class Output:
             directory.mkdir(parents=True, exist_ok=True)
             if not (directory / STATE).exists():
                 strange = [p.name for p in directory.iterdir()
-                           if p.name not in (RECIPE, VIEWS) and not p.name.startswith('.')]
+                           if p.name not in EARLY and not p.name.startswith('.')]
                 if strange:
                     raise ConfigError(f'{directory}: holds {strange[0]} but no {STATE}, so it is '
                                       'no training: choose another --output')

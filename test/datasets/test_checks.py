@@ -40,6 +40,12 @@ def field(root: Path, labels: str, train: list[int], val: list[int]) -> Path:
     return root
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """The check draws a sheet where it is called."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def check(tmp_path, capsys):
     def run(*args) -> tuple[int, str]:

@@ -548,7 +548,8 @@ def test_what_is_imported_may_be_trained_on_by_the_check(tmp_path, capsys) -> No
             {'label': 'soil', 'shape_type': 'rectangle', 'points': [[0, 0], [7, 5]]},
             {'label': 'weed', 'shape_type': 'rectangle', 'points': [[i % 3, 2], [4, 3]]}])
     assert main([str(source), str(tmp_path / 'out')]) == 0
-    assert train(['--data', str(tmp_path / 'out'), '--check-data']) == 0
+    assert train(['--data', str(tmp_path / 'out'), '--check-data',
+                  '--output', str(tmp_path / 'sheet')]) == 0
     out = capsys.readouterr().out
     assert 'out train: 8 pairs' in out
     assert 'out val: 2 pairs' in out

@@ -268,8 +268,10 @@ def test_what_it_will_see_is_drawn_before_it_begins(
     output = tmp_path / 'out'
     assert main(words(recipe_file(), orchard, output)) == 0
     sheet = cv2.imread(str(output / 'views.png'))
-    assert sheet.shape[1] == 4 * 244  # four views in a row, and below each its labels
+    assert sheet.shape[1] == 4 * 244 + 620  # four views in a row, and below each its labels
     assert sheet.shape[0] == 4 * (180 + 22)
+    assert (sheet[:, 4 * 244:] == [0, 200, 0]).all(axis=2).sum() > 100, "a class's colour"
+    assert (output / 'data.png').exists()
     (output / 'state.pt').unlink()  # killed before there was one
     assert main(words(recipe_file(), orchard, output)) == 0
 
@@ -303,7 +305,8 @@ def test_a_bad_pair_ends_it_before_the_first_step(
     assert not (tmp_path / 'out' / 'state.pt').exists()
 
 
-def test_the_check_alone_trains_nothing(orchard, capsys) -> None:
+def test_the_check_alone_trains_nothing(orchard, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(orchard.parent)
     assert main(['--data', str(orchard), '--check-data']) == 0
     out = capsys.readouterr().out
     assert 'train: 8 pairs' in out
