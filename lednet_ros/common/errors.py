@@ -42,6 +42,13 @@ def first_line(error: BaseException) -> str:
     return lines[0][:200] if lines else type(error).__name__
 
 
+def in_words(error: BaseException, whole: tuple[type[BaseException], ...] = ()) -> str:
+    """Return what an error says: all of it if it is of the family or `whole`, else one line."""
+    if isinstance(error, (LednetRosError, *whole)):
+        return str(error)
+    return f'{type(error).__name__}: {first_line(error)}'
+
+
 def printable(text: str) -> str:
     """Return the text as one line: what cannot be printed, as a file's name may hold, escaped."""
     return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)

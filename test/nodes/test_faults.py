@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import random
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
+import fakes
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from rcl_interfaces.msg import Parameter
@@ -29,7 +29,6 @@ from test_segment_node import (
     change_state,
     feeding,
     make_image,
-    node_with,
     start,
     values,
     wait_for_camera,
@@ -158,18 +157,10 @@ def test_without_a_cache_directory_the_node_works_all_the_same(graph, tmp_path) 
     assert (engine['level'], engine['cached']) == ('0', 'False')
 
 
-FULL_DISK = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # smaller than the model
-from lednet_ros.nodes.segment import segment_node
-sys.exit(segment_node.main())
-"""
-
-
 def test_on_a_full_disk_the_node_works_all_the_same(graph, tmp_path) -> None:
     """The limit on file sizes stands for the disk: a write fails just so."""
     cache = tmp_path / 'cache'
-    node = graph.start([sys.executable, '-c', FULL_DISK],
+    node = graph.start(fakes.command('full disk'),
                        {**SMALL, 'engine_cache_dir': str(cache)})
     graph.wait_for_output(node, 'ready: ')
     graph.exchange(graph.publisher('image', Image), make_image(),
@@ -300,20 +291,9 @@ def test_simulated_time_may_stand_still_and_jump_back(graph) -> None:
         ticker.join()
 
 
-SLOW = """
-import time
-
-class Slow(Segmenter):
-    def segment(self, frames, **more):
-        if frames[0].any():
-            time.sleep(30.0)
-        return super().segment(frames, **more)
-"""
-
-
 def test_a_node_whose_network_hangs_ends_all_the_same_and_leaves_nothing(graph) -> None:
     """The node's own code, with a Segmenter that does not come back, as a GPU that hangs."""
-    node = graph.start(node_with('Slow', SLOW), SMALL)
+    node = graph.start(fakes.command('hanging'), SMALL)
     graph.wait_for_output(node, 'ready: ')
     diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
     graph.subscribe('/segment/label', Image)

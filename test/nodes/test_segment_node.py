@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
+import fakes
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -33,13 +33,6 @@ NODE = 'lednet_ros.nodes.segment.segment_node'
 SMALL = {'input_height': 64, 'input_width': 96}  # some 10 ms a frame
 BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 CAMVID = Path(__file__).parents[3] / 'shared' / 'data' / 'camvid' / 'val'
-
-
-def node_with(segmenter: str, source: str) -> list[str]:
-    """Give the command of the node's own code with another Segmenter, by name and source."""
-    return [sys.executable, '-c', 'import sys\nfrom lednet_ros.nodes.segment import segment_node\n'
-            f'from lednet_ros.segmentation import Segmenter\n{source}\n'
-            f'segment_node.Segmenter = {segmenter}\nsys.exit(segment_node.main())']
 
 
 def make_image(
@@ -289,20 +282,9 @@ def test_a_camera_sees_no_listener_where_nobody_listens(graph) -> None:
     assert len(graph.node.get_subscriptions_info_by_topic('/image')) == 1
 
 
-COUNTING = """
-class Counting(Segmenter):
-    def segment(self, *args, confidence=False, **more):
-        print('segmented', 'with confidence' if confidence else 'without', flush=True)
-        return super().segment(*args, confidence=confidence, **more)
-    def colorize(self, labels):
-        print('painted', flush=True)
-        return super().colorize(labels)
-"""
-
-
 def test_what_nobody_listens_to_is_not_computed(graph) -> None:
     """The node's own code, with a Segmenter that says what it is asked for."""
-    node = graph.start(node_with('Counting', COUNTING), SMALL)
+    node = graph.start(fakes.command('counting'), SMALL)
     graph.wait_for_output(node, 'ready: ')
     outlet = graph.publisher('image', Image)
     label = graph.subscribe('/segment/label', Image)
@@ -579,27 +561,9 @@ def test_what_the_warning_of_unmatched_qos_advises_helps(graph) -> None:
         '/segment/label', Image, QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)))
 
 
-FAILING = """
-class Failing(Segmenter):
-    made = frames = 0
-    def __init__(self, *args):
-        super().__init__(*args)
-        Failing.made += 1
-    def segment(self, frames, **more):
-        Failing.frames += frames[0].any()  # not when it is warmed up
-        if Failing.made == 1 and Failing.frames > 3:
-            raise RuntimeError('the device is lost')
-        return super().segment(frames, **more)
-    def close(self):
-        super().close()
-        if Failing.made == 1:
-            raise RuntimeError('the device is lost')
-"""
-
-
 def test_a_backend_that_fails_is_an_error_and_configuring_anew_recovers(graph) -> None:
     """The node's own code, with a Segmenter that fails after 3 frames, as a lost GPU would."""
-    node = graph.start(node_with('Failing', FAILING),
+    node = graph.start(fakes.command('failing'),
                        {**SMALL, 'diagnostics.stale_after_s': 4.0})
     graph.wait_for_output(node, 'ready: ')
     diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
@@ -770,21 +734,10 @@ def test_parameters_are_described_and_changed_live_or_refused_with_the_reason(gr
     assert (np.asarray(after.data, np.uint8) == 255).mean() > 0.9
 
 
-COMPILING = """
-import sys
-from lednet_ros.segmentation import engine_build as child_build
-# There is no GPU here: the child only sleeps, as one that builds an engine would seem to.
-child_build._command = lambda *_: [sys.executable, '-c', {child!r}]
-from lednet_ros.nodes.segment import segment_node
-segment_node.needed_build = lambda checkpoint, config: child_build.ChildBuild(None, config)
-sys.exit(segment_node.main())
-"""
-
-
 def test_while_an_engine_builds_the_node_reports_answers_and_ends_in_time(graph, within) -> None:
     child = ("import os, time; print('{\"stage\": \"pid %d\"}' % os.getpid(), flush=True); "
              'time.sleep(600)')
-    node = graph.start([sys.executable, '-c', COMPILING.format(child=child)], SMALL)
+    node = graph.start(fakes.command('compiling', child), SMALL)
     inbox = graph.subscribe('/diagnostics', DiagnosticArray)
     inbox.wait(2)
     engine = values(inbox.wait_for(lambda a: 'pid' in values(a, 'segment: engine')['message']),
@@ -798,21 +751,12 @@ def test_while_an_engine_builds_the_node_reports_answers_and_ends_in_time(graph,
     assert not Path(f'/proc/{pid}').exists()
 
 
-LOADING = """
-import time
-
-class Loading(Segmenter):
-    def __init__(self, *args):
-        time.sleep(600)
-"""
-
-
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=['SIGINT', 'SIGTERM'])
 def test_while_the_network_is_loaded_the_node_reports_and_ends_in_time_and_in_silence(
     graph, within, number
 ) -> None:
     """The node's own code, with a Segmenter that takes its time, as one on a slow disk."""
-    node = graph.start(node_with('Loading', LOADING), {**SMALL, 'diagnostics.period_s': 0.2})
+    node = graph.start(fakes.command('loading'), {**SMALL, 'diagnostics.period_s': 0.2})
     inbox = graph.subscribe('/diagnostics', DiagnosticArray)
     engines = [values(a, 'segment: engine') for a in inbox.wait(3)]
     assert {(e['level'], e['message'], e['state']) for e in engines} == {
@@ -823,7 +767,7 @@ def test_while_the_network_is_loaded_the_node_reports_and_ends_in_time_and_in_si
 
 
 def test_a_signal_while_a_manager_configures_the_node_ends_it_in_silence(graph) -> None:
-    node = graph.start(node_with('Loading', LOADING), {**SMALL, 'autostart': False})
+    node = graph.start(fakes.command('loading'), {**SMALL, 'autostart': False})
     client = graph.node.create_client(ChangeState, '/segment/change_state')
     graph.wait_until(client.service_is_ready, WITHIN_S, 'no service')
     request = ChangeState.Request()
@@ -835,38 +779,15 @@ def test_a_signal_while_a_manager_configures_the_node_ends_it_in_silence(graph) 
     assert node.output == ''
 
 
-BROKEN = """
-class Broken(Segmenter):
-    def segment(self, *args, **more):
-        raise RuntimeError('no room')
-    def close(self):
-        print('given back', flush=True)
-        super().close()
-"""
-
-
 def test_a_network_that_does_not_run_is_given_back(graph) -> None:
-    node = graph.start(node_with('Broken', BROKEN), SMALL)
+    node = graph.start(fakes.command('broken'), SMALL)
     assert 'not configured: RuntimeError: no room' in graph.wait_for_output(
         node, 'not configured')
     assert 'given back' in node.output
 
 
-DEAF = """
-listen, calls = segment_node.SegmentNode._listen, []
-
-def _listen(self):
-    calls.append(1)
-    if len(calls) == 1:
-        raise RuntimeError('no room')
-    listen(self)
-
-segment_node.SegmentNode._listen = _listen
-"""
-
-
 def test_a_node_that_cannot_listen_says_so_and_can_be_activated_again(graph) -> None:
-    node = graph.start(node_with('Segmenter', DEAF), SMALL)
+    node = graph.start(fakes.command('deaf'), SMALL)
     assert 'not activated: RuntimeError: no room' in graph.wait_for_output(
         node, 'not activated')
     assert get_state(graph) == State.PRIMARY_STATE_INACTIVE
@@ -875,22 +796,6 @@ def test_a_node_that_cannot_listen_says_so_and_can_be_activated_again(graph) -> 
         assert change_state(graph, transition)
     graph.exchange(graph.publisher('image', Image), make_image(),
                    graph.subscribe('/segment/label', Image))
-
-
-SLOW = """
-import os, time
-segment_node.CLEAN_UP_WITHIN_S = 1.0
-
-class Slow(Segmenter):
-    calls = 0
-    def segment(self, *args, **more):
-        Slow.calls += 1
-        if Slow.calls == 2:  # the first camera image
-            print('at it', flush=True)
-            while not os.path.exists({until!r}):
-                time.sleep(0.01)
-        return super().segment(*args, **more)
-"""
 
 
 def show_until(node, words, outlet) -> None:
@@ -904,7 +809,7 @@ def show_until(node, words, outlet) -> None:
 
 def test_a_frame_from_before_deactivation_is_not_published_after_it(graph, tmp_path) -> None:
     go_on = tmp_path / 'go on'
-    node = graph.start(node_with('Slow', SLOW.format(until=str(go_on))), SMALL)
+    node = graph.start(fakes.command('slow', go_on), SMALL)
     graph.wait_for_output(node, 'ready: ')
     outlet, inbox = graph.publisher('image', Image), graph.subscribe('/segment/label', Image)
     show_until(node, 'at it', outlet)
@@ -920,7 +825,7 @@ def test_a_frame_from_before_deactivation_is_not_published_after_it(graph, tmp_p
 
 
 def test_a_network_that_hangs_is_named_when_it_is_to_be_given_back(graph, within) -> None:
-    node = graph.start(node_with('Slow', SLOW.format(until='/never')), SMALL)
+    node = graph.start(fakes.command('slow', '/never'), SMALL)
     graph.wait_for_output(node, 'ready: ')
     outlet = graph.publisher('image', Image)
     graph.subscribe('/segment/label', Image)
@@ -939,16 +844,8 @@ def test_a_network_that_hangs_is_named_when_it_is_to_be_given_back(graph, within
 
 def test_while_torch_tensorrt_is_imported_the_node_reports(graph, tmp_path) -> None:
     """That takes half a minute on a Jetson; whether an engine is needed cannot be told before."""
-    program = f"""
-import os, sys, time
-from lednet_ros.nodes.segment import segment_node
-def needed_build(checkpoint, config):
-    while not os.path.exists({str(tmp_path / 'imported')!r}):
-        time.sleep(0.02)
-segment_node.needed_build = needed_build
-sys.exit(segment_node.main())
-"""
-    node = graph.start([sys.executable, '-c', program], {**SMALL, 'backend': 'torch'})
+    node = graph.start(fakes.command('importing', tmp_path / 'imported'),
+                       {**SMALL, 'backend': 'torch'})
     inbox = graph.subscribe('/diagnostics', DiagnosticArray)
     inbox.wait_for(lambda a: values(a, 'segment: engine')['message'] == 'configuring')
     (tmp_path / 'imported').touch()
@@ -956,8 +853,8 @@ sys.exit(segment_node.main())
 
 
 def test_when_the_engine_is_built_the_node_begins(graph) -> None:
-    program = COMPILING.format(child='import time; time.sleep(1)')
-    node = graph.start([sys.executable, '-c', program], {**SMALL, 'backend': 'torch'})
+    node = graph.start(fakes.command('compiling', 'import time; time.sleep(1)'),
+                       {**SMALL, 'backend': 'torch'})
     graph.wait_for_output(node, 'ready: ')
     graph.exchange(graph.publisher('image', Image), make_image(),
                    graph.subscribe('/segment/label', Image))
@@ -965,7 +862,7 @@ def test_when_the_engine_is_built_the_node_begins(graph) -> None:
 
 def test_an_engine_that_cannot_be_built_is_an_error_when_asked_for_by_name(graph) -> None:
     child = "print('{\"error\": \"tensorrt: no room\"}'); raise SystemExit(1)"
-    node = graph.start([sys.executable, '-c', COMPILING.format(child=child)],
+    node = graph.start(fakes.command('compiling', child),
                        {**SMALL, 'backend': 'torch'})
     assert 'not configured: tensorrt: no room' in graph.wait_for_output(
         node, 'not configured')
@@ -975,7 +872,7 @@ def test_an_engine_that_cannot_be_built_is_an_error_when_asked_for_by_name(graph
 
 def test_an_engine_that_cannot_be_built_costs_speed_when_nothing_was_asked_for(graph) -> None:
     child = "print('{\"error\": \"tensorrt: no room\"}'); raise SystemExit(1)"
-    node = graph.start([sys.executable, '-c', COMPILING.format(child=child)], SMALL)
+    node = graph.start(fakes.command('compiling', child), SMALL)
     assert 'tensorrt: no room: going on without TensorRT' in graph.wait_for_output(
         node, 'going on')
     assert 'and tensorrt: no room)' in graph.wait_for_output(node, 'by onnxruntime cpu fp32')

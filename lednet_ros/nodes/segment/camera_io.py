@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -12,9 +14,13 @@ from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
 
+from lednet_ros.common.errors import ConfigError, in_words
 from lednet_ros.nodes.segment.camera_tally import CameraCounts, CameraTally
+from lednet_ros.nodes.segment.inference_worker import QueuedFrame
 from lednet_ros.nodes.segment.rate_limit import RateLimit
+from lednet_ros.nodes.shared.camera_info import BadCameraInfo
 from lednet_ros.nodes.shared.endpoints import (
     name_of,
     qos_mismatch,
@@ -22,12 +28,26 @@ from lednet_ros.nodes.shared.endpoints import (
     wrong_publisher,
     wrong_subscriber,
 )
+from lednet_ros.nodes.shared.image_messages import BadImage, decode, size_and_encoding
 from lednet_ros.nodes.shared.qos import make_publisher, subscription_qos
+from lednet_ros.nodes.shared.stamps import StampMemory
+from lednet_ros.segmentation.letterbox import Fit
 
 OUTPUTS = {'label': Image, 'color': Image, 'overlay': Image, 'confidence': Image,
            'camera_info': CameraInfo}
 
 SAY_EVERY_S = 5.0  # the same kind of complaint
+
+
+def camera_names(names: Sequence[str]) -> list[str]:
+    """Return the names as given, [''] for a single camera without one. Raise ConfigError."""
+    names = [name for name in names if name] or ['']
+    for name in names:
+        if name and not re.fullmatch(r'[A-Za-z]\w*(/[A-Za-z]\w*)*', name, re.ASCII):
+            raise ConfigError(f'camera {name!r} is no ROS name: use letters, digits and _')
+        if names.count(name) > 1:
+            raise ConfigError(f'camera {name!r} is named twice: give each its own name')
+    return names
 
 
 class Camera:
@@ -44,14 +64,14 @@ class Camera:
             self.topic += '/compressed'  # image_transport's way to name it
         self.info_topic: str = node.resolve_topic_name(f'{inputs}camera_info')
         self.tally = CameraTally()
-        self.rate_limit = RateLimit()
-        self.info: CameraInfo | None = None  # the newest, while someone listens to ours
+        self.stamps = StampMemory()
+        self._rate_limit = RateLimit()
+        self._newest_info: CameraInfo | None = None  # while someone listens to ours
         self.info_problem = ''
         self._qos: dict[str, QoSProfile] = {}  # of the two subscriptions, by topic
         self._image: Subscription | None = None
         self._info: Subscription | None = None
         self._publishers: dict[str, Publisher] = {}
-        self.stamp_ns = 0  # of the last image
         self._said_s: dict[str, float] = {}
         # For reports.
         self.reported = CameraCounts()
@@ -77,6 +97,47 @@ class Camera:
     def publish(self, output: str, message: Any) -> None:
         """Publish on one of OUTPUTS."""
         self._publishers[output].publish(message)
+
+    def publish_camera_info(
+        self, header: Header, fit: Fit, make: Callable[[CameraInfo, Fit, Header], CameraInfo]
+    ) -> None:
+        """Publish what `make` makes of the camera's; nothing where it raises BadCameraInfo."""
+        info = self._newest_info  # the executor's thread may forget it
+        try:
+            if info is None:
+                raise BadCameraInfo('none has come: start its publisher or remap the topic')
+            self.publish('camera_info', make(info, fit, header))
+            self.info_problem = ''
+        except BadCameraInfo as error:
+            self.info_problem = f'{self.info_topic}: {error}'
+            # The first may be on its way still.
+            if info is not None and self.may_say('camera_info', time.monotonic()):
+                self._node.get_logger().error(
+                    f'no camera_info for {self.topic}: {self.info_problem}')
+
+    def receive(self, message: Image | CompressedImage, max_rate_hz: float) -> QueuedFrame | None:
+        """Decode an image for the network; None if it is dropped or rejected, which is counted."""
+        received_s = time.monotonic()
+        self.tally.received(received_s)
+        try:
+            self.tally.looks(*size_and_encoding(message))
+            transport_ms = self._judge_stamp(message.header, received_s)
+            if not self._rate_limit.allows(received_s, max_rate_hz):
+                self.tally.dropped('rate_limit')
+                return None
+            return QueuedFrame(decode(message), message.header, received_s, time.monotonic(),
+                               transport_ms)
+        except Exception as error:  # a decoder may raise what nobody has thought of
+            problem = in_words(error, (BadImage,))
+            self.tally.rejected(problem)
+            if self.may_say('rejected', received_s):
+                self._node.get_logger().error(f'rejected an image on {self.topic}: {problem}')
+            return None
+
+    def log_rejection(self, problem: str) -> None:
+        """Log, not too often, that a decoded image gets no labels."""
+        if self.may_say('given up', time.monotonic()):
+            self._node.get_logger().error(f'{self.topic}: {problem}')
 
     @property
     def is_listening(self) -> bool:
@@ -109,7 +170,7 @@ class Camera:
         """Listen to the CameraInfo no more."""
         if self._info is not None:
             self._node.destroy_subscription(self._info)
-        self._info = self.info = None
+        self._info = self._newest_info = None
         self.info_problem = ''
 
     def close(self) -> None:
@@ -170,5 +231,16 @@ class Camera:
             # Of its own: rclpy's groups keep a trace of each member they ever had.
             callback_group=MutuallyExclusiveCallbackGroup())
 
+    def _judge_stamp(self, header: Header, now_s: float) -> float | None:
+        """Return the image's age in ms, None if its stamp tells none; name what is odd."""
+        age = self.stamps.judge(header.stamp.sec * 1_000_000_000 + header.stamp.nanosec,
+                                self._node.get_clock().now().nanoseconds)
+        if age.problem:
+            self.tally.odd_stamp(age.problem)
+            if self.may_say('odd stamp', now_s):
+                self._node.get_logger().warning(
+                    f"an image's stamp on {self.topic} {age.problem}")
+        return age.ms
+
     def _on_info(self, message: CameraInfo) -> None:
-        self.info = message
+        self._newest_info = message

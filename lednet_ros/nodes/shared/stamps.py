@@ -39,6 +39,25 @@ def going_back(stamp_ns: int, before_ns: int) -> str:
             'publish on the topic')
 
 
+class StampMemory:
+    """Judges each stamp of a camera by the node's clock and by the one before."""
+
+    def __init__(self) -> None:
+        self._last_ns = 0
+
+    def judge(self, stamp_ns: int, now_ns: int) -> StampAge:
+        """Return an image's age and what is odd about its stamp, which is the last from now on."""
+        age = age_of(stamp_ns, now_ns)
+        problem = age.problem or going_back(stamp_ns, self._last_ns)
+        if age.ms is not None:  # else a single one from the future would spoil the next
+            self._last_ns = stamp_ns
+        return StampAge(age.ms, problem)
+
+    def forget(self) -> None:
+        """Compare with no stamp of before, as when time jumped back."""
+        self._last_ns = 0
+
+
 def _words(ms: float) -> str:
     for unit, length in (('days', 86_400e3), ('h', 3_600e3), ('s', 1e3)):
         if ms >= length:
