@@ -187,8 +187,6 @@ def overhead(size: tuple[int, int], seconds: float) -> dict[str, float]:
             'overhead_ms': stage(listener, 'decode') + stage(listener, 'publish'),
             'transport_ms': stage(listener, 'transport'),
             'total_ms': stage(listener, 'total'),
-            'unaccounted_p50_ms': stage(listener, 'other'),
-            'unaccounted_max_ms': stage(listener, 'other', 'max'),
             'label_at_listener_ms': statistics.median(listener.latency_ms),
             'received_hz': float(listener.report['camera image']['received_hz'])}
     finally:

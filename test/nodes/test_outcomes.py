@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,56 +15,60 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 import rclpy
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import Image
 from test_ground_node import image as ground_image
 from test_ground_node import make_info as ground_info
 from test_ground_node import street
 from test_segment_node import make_image
 
 from lednet_ros.nodes.ground.ground_node import GroundNode
-from lednet_ros.nodes.segment import segment_node
+from lednet_ros.nodes.segment import camera_io, segment_node
 from lednet_ros.nodes.segment.camera_io import Camera
 from lednet_ros.nodes.segment.camera_tally import CAUSES, CameraCounts
+from lednet_ros.nodes.segment.inference_worker import InferenceWorker
 from lednet_ros.nodes.segment.segment_node import SegmentNode
 from lednet_ros.nodes.shared.ros_start import init
 
 
 class Network:
-    """Stands for a Segmenter: holds a batch until it is let go, then does as it is told."""
+    """Stands for a Segmenter: holds a batch until it is let go."""
 
     def __init__(self) -> None:
         self.at_it, self.go_on = threading.Event(), threading.Event()
         self.go_on.set()
-        self.segment_so: Callable[[list[np.ndarray]], list[Any]] = lambda frames: [
-            SimpleNamespace(labels=np.zeros(frame.shape[:2], np.uint8), confidence=None,
-                            timings={'prepare': 1.0, 'run': 1.0}) for frame in frames]
-
-    def colorize(self, labels: np.ndarray) -> np.ndarray:
-        return labels
 
     def segment(self, frames: list[np.ndarray], **_: Any) -> list[Any]:
         self.at_it.set()
         assert self.go_on.wait(60.0)
-        return self.segment_so(frames)
+        return [SimpleNamespace(labels=np.zeros(frame.shape[:2], np.uint8), confidence=None,
+                                timings={}) for frame in frames]
+
+    def colorize(self, labels: np.ndarray) -> np.ndarray:
+        return labels
+
+    def close(self) -> None:
+        pass
 
 
 class Rig:
-    """An active node in this process, with cameras whose label images are listened to."""
+    """An active node in this process, with a camera whose label images are listened to."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         self.network = Network()
         self.node = SegmentNode()
-        self.node._segmenter = self.network  # type: ignore[assignment]
-        self.node._cameras = [Camera(self.node, name, 'raw') for name in ('front', 'left')]
-        for camera in self.node._cameras:
-            camera.open()
+        self.camera = Camera(self.node, 'front', 'raw')
+        self.camera.open()
+        self.node._cameras = [self.camera]
+        self.node._worker = InferenceWorker(
+            self.node._network, self.network, [self.camera],  # type: ignore[arg-type]
+            self.node._publish, self.node._latency, dict, lambda: not self.node.context.ok())
         monkeypatch.setattr(Camera, 'wanted', lambda camera: {'label'})
-        self.node.on_activate(None)  # type: ignore[arg-type]
+        assert self.node.on_activate(ANY_STATE) == TransitionCallbackReturn.SUCCESS
 
-    def send(self, name: str = 'front', image: Image | None = None) -> None:
-        self.node._on_image(self.node._camera(name), image or make_image())
+    def send(self) -> None:
+        self.node._on_image(self.camera, make_image())
 
     def send_and_hold(self) -> None:
         """Send an image that stays in the network."""
@@ -72,15 +76,12 @@ class Rig:
         self.send()
         assert self.network.at_it.wait(60.0)
 
-    def deactivate(self) -> None:
-        self.node.on_deactivate(None)  # type: ignore[arg-type]
-
-    def counts(self, name: str = 'front') -> CameraCounts:
+    def counts(self) -> CameraCounts:
         """Let the network go on until each image has an outcome; return the outcomes."""
         self.network.go_on.set()
         until_s = time.monotonic() + 60.0
         while True:
-            counts = self.node._camera(name).tally.counts
+            counts = self.camera.tally.counts
             outcomes = counts.segmented + counts.dropped + counts.rejected
             if counts.received == outcomes:
                 return counts
@@ -93,6 +94,9 @@ class Rig:
         self.node.stop()
         self.node.destroy_node()
         rclpy.try_shutdown()
+
+
+ANY_STATE: Any = None
 
 
 @pytest.fixture
@@ -110,46 +114,22 @@ def dropped(**causes: int) -> dict[str, int]:
     return {**dict.fromkeys(CAUSES, 0), **causes}
 
 
-@pytest.mark.parametrize('name', ['decode', 'size_and_encoding', 'age_of'])
+@pytest.mark.parametrize('name', ['decode', 'size_and_encoding'])
 def test_an_image_over_which_something_unexpected_is_raised_is_rejected(
     rig, monkeypatch, name
 ) -> None:
     """OpenCV, Pillow and numpy have exceptions of their own for hostile messages."""
-    monkeypatch.setattr(segment_node, name, fail)
+    monkeypatch.setattr(camera_io, name, fail)
     rig.send()
     counts = rig.counts()
     assert counts.rejected == 1
     assert counts.last_rejection == 'AttributeError: newbyteorder'
 
 
-def test_an_image_that_the_network_fails_on_is_rejected(rig) -> None:
-    rig.network.segment_so = fail
+def test_what_cannot_be_published_is_rejected(rig, monkeypatch) -> None:
+    monkeypatch.setattr(Camera, 'publish', fail)
     rig.send()
-    counts = rig.counts()
-    assert counts.rejected == 1
-    assert counts.last_rejection == 'segmenting failed: AttributeError: newbyteorder'
-
-
-def test_a_network_that_gives_too_few_label_images_has_failed(rig) -> None:
-    rig.network.segment_so = lambda frames: []
-    rig.send()
-    assert rig.counts().last_rejection == (
-        'segmenting failed: RuntimeError: 0 label images for 1 frames')
-
-
-def test_what_cannot_be_published_is_rejected_and_costs_other_cameras_nothing(
-    rig, monkeypatch
-) -> None:
-    publish = Camera.publish
-    monkeypatch.setattr(Camera, 'publish', lambda camera, *args: (
-        fail() if camera.name == 'front' else publish(camera, *args)))
-    rig.send_and_hold()
-    for name in ('front', 'left'):  # one batch
-        rig.send(name)
-    front = rig.counts('front')
-    assert front.rejected == 2
-    assert rig.counts('left').segmented == 1
-    assert front.last_rejection == 'publishing failed: AttributeError: newbyteorder'
+    assert rig.counts().last_rejection == 'publishing failed: AttributeError: newbyteorder'
 
 
 def test_what_comes_sooner_than_the_rate_allows_is_dropped_for_that(rig, monkeypatch) -> None:
@@ -162,51 +142,41 @@ def test_what_comes_sooner_than_the_rate_allows_is_dropped_for_that(rig, monkeyp
     assert (counts.segmented, counts.dropped_by_cause) == (2, dropped(rate_limit=2))
 
 
-def test_what_a_newer_image_takes_the_place_of_is_dropped_for_that(rig) -> None:
-    rig.send_and_hold()
-    for _ in range(3):
-        rig.send()
-    rig.send('left')
-    counts = rig.counts()
-    assert (counts.segmented, counts.dropped_by_cause) == (2, dropped(newer=2))
-    assert rig.counts('left').dropped == 0
-
-
-def test_what_waits_when_the_node_is_deactivated_is_dropped_and_the_frame_in_the_making_is_not(
-    rig
-) -> None:
-    rig.send_and_hold()
-    rig.send()
-    threading.Timer(0.2, rig.network.go_on.set).start()
-    rig.deactivate()
-    counts = rig.counts()
-    assert (counts.segmented, counts.dropped_by_cause) == (1, dropped(deactivated=1))
-
-
 def test_what_comes_after_deactivation_is_dropped_for_that(rig) -> None:
-    rig.deactivate()
+    assert rig.node.on_deactivate(ANY_STATE) == TransitionCallbackReturn.SUCCESS
     rig.send()
     assert rig.counts().dropped_by_cause == dropped(deactivated=1)
-
-
-@pytest.mark.parametrize('fails', [False, True])
-def test_what_is_in_the_network_for_too_long_after_deactivation_is_abandoned(
-    rig, monkeypatch, fails
-) -> None:
-    monkeypatch.setattr(segment_node, 'STOP_WITHIN_S', 0.01)
-    rig.send_and_hold()
-    rig.deactivate()
-    if fails:
-        rig.network.segment_so = fail
-    counts = rig.counts()
-    assert (counts.dropped_by_cause, counts.rejected) == (
-        (dropped(), 1) if fails else (dropped(abandoned=1), 0))
 
 
 def test_what_is_in_the_network_when_the_process_ends_has_an_outcome_too(rig) -> None:
     rig.send_and_hold()
     rclpy.shutdown()
     assert rig.counts().dropped_by_cause == dropped(abandoned=1)
+
+
+def test_a_network_that_hangs_is_named_when_it_is_to_be_given_back_and_later_it_is(
+    rig, monkeypatch
+) -> None:
+    monkeypatch.setattr(segment_node, 'STOP_WITHIN_S', 0.01)
+    monkeypatch.setattr(segment_node, 'CLEAN_UP_WITHIN_S', 0.01)
+    rig.send_and_hold()
+    rig.node.on_deactivate(ANY_STATE)
+    assert rig.node.on_cleanup(ANY_STATE) == TransitionCallbackReturn.FAILURE
+    assert 'the network hangs' in rig.node._problem
+    assert rig.counts().dropped_by_cause == dropped(abandoned=1)
+    assert rig.node.on_cleanup(ANY_STATE) == TransitionCallbackReturn.SUCCESS
+    assert rig.node._problem == ''
+
+
+def test_a_node_that_cannot_listen_says_so_and_can_be_activated_again(rig, monkeypatch) -> None:
+    rig.node.on_deactivate(ANY_STATE)
+    with monkeypatch.context() as patch:
+        patch.setattr(Camera, 'listen', fail)
+        assert rig.node.on_activate(ANY_STATE) == TransitionCallbackReturn.FAILURE
+    assert rig.node._problem == 'AttributeError: newbyteorder'
+    assert rig.node.on_activate(ANY_STATE) == TransitionCallbackReturn.SUCCESS
+    rig.send()
+    assert rig.counts().segmented == 1
 
 
 @pytest.fixture

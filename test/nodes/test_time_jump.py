@@ -76,8 +76,7 @@ def test_segment_node_compares_no_stamps_across_a_jump_back(make) -> None:
     now_s = 50.0
 
     def judge(second: int) -> None:
-        node._judge_stamp(camera, stamped(Image, second).header,
-                          node.get_clock().now().nanoseconds, now_s)
+        camera.receive(stamped(Image, second), 0.0)  # rejected later, for it has no pixels
 
     judge(130)
     node._latency.add(now_s, {'transport': 30e3, TOTAL: 30e3})

@@ -13,8 +13,7 @@ STAGES = ('transport', 'decode', 'wait', 'prepare', 'run', 'finish', 'publish')
 """In the order of a frame's way: 'transport' is from the header's stamp to the callback, 'wait' in
 the mailbox, 'publish' from the labels to the return of the last publish. All but 'transport' are
 of a monotonic clock."""
-TOTAL = 'total'  # from the stamp to the return of the last publish, by the stamp's clock
-OTHER = 'other'  # between the total and the stages' sum: next to nothing, else a clock is astray
+TOTAL = 'total'  # from the stamp to the return of the last publish: 'transport' and what followed
 
 
 class Quantiles(NamedTuple):
@@ -32,7 +31,7 @@ class Latency:
     def __init__(self, window_s: float = 10.0, most: int = 2048) -> None:
         self._lock = threading.Lock()
         self._window_s = window_s
-        self._names = (*STAGES, TOTAL, OTHER)
+        self._names = (*STAGES, TOTAL)
         self._ms = np.full((most, len(self._names)), np.nan, np.float32)
         self._added_s = np.full(most, -np.inf)
         self._count = 0
@@ -40,8 +39,6 @@ class Latency:
     def add(self, now_s: float, stages_ms: Mapping[str, float]) -> None:
         """Note one frame; a stage that could not be measured is left out."""
         row = [stages_ms.get(name, np.nan) for name in self._names]
-        # NaN where the total or a stage of it is not known.
-        row[-1] = abs(row[-2] - sum(row[:-2]))
         with self._lock:
             self._ms[self._count % len(self._ms)] = row
             self._added_s[self._count % len(self._ms)] = now_s
