@@ -79,7 +79,7 @@ def measure(names: list[str]) -> dict[str, float]:
             def frame() -> None:
                 image.header.stamp = node.get_clock().now().to_msg()
                 camera.receive(image, 0.0)
-                camera.tally.segmented()
+                camera.stats.segmented()
                 node._latency.add(time.monotonic(), stages)
 
             for _ in range(2048):

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lednet_ros.nodes.segment.camera_tally import CAUSES
+from lednet_ros.nodes.segment.diagnostics import CAUSES
+from lednet_ros.nodes.shared.latency import Quantiles
 
 LEVELS = ('OK', 'WARN', 'ERROR', 'STALE')
-QUANTILES = ('p50', 'p95', 'p99', 'max')
+QUANTILES = Quantiles._fields
 
 
 @dataclass(frozen=True)

@@ -28,13 +28,12 @@ from lednet_ros.common.figure import make_figure
 from lednet_ros.common.paths import expanded
 from lednet_ros.common.progress_bar import progress_bar
 from lednet_ros.monitor.diagnostics_reader import NodeReport, read_reports, stage_quantiles
-from lednet_ros.nodes.segment.camera_tally import CAUSES, Cause
+from lednet_ros.nodes.segment.diagnostics import CAUSES, OUTCOMES
+from lednet_ros.nodes.shared.latency import STAGES, TOTAL
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-STAGES = ('transport', 'decode', 'wait', 'prepare', 'run', 'finish', 'publish')
-OUTCOMES = ('segmented', 'dropped', 'rejected')
 _COLORS = ('#8da0cb', '#e5c494', '#b3b3b3', '#a6d854', '#fc8d62', '#e78ac3', '#66c2a5')
 _DROPPED_COLORS = ('#fc8d62', '#8da0cb', '#e78ac3', '#b3b3b3')
 DIAGNOSTICS = '/diagnostics'
@@ -91,7 +90,7 @@ def draw(record: Record) -> Figure:
     medians = [[stage_quantiles(report.latency.values, stage).get('p50', 0.0)
                 for report in record.reports] for stage in STAGES]
     stages.stackplot(seconds, medians, labels=STAGES, colors=_COLORS)
-    totals = [stage_quantiles(report.latency.values, 'total') for report in record.reports]
+    totals = [stage_quantiles(report.latency.values, TOTAL) for report in record.reports]
     for quantile, style in (('p50', 'k-'), ('p95', 'k:')):
         stages.plot(seconds, [q.get(quantile) or float('nan') for q in totals], style,
                     label=f'total {quantile}', linewidth=1)
@@ -131,11 +130,11 @@ def _words(record: Record) -> str:
     return '; '.join([*parts, *counts.values()])
 
 
-def _name(cause: Cause) -> str:
+def _name(cause: str) -> str:
     return cause.replace('_', ' ')
 
 
-def _causes(reports: Sequence[NodeReport]) -> dict[Cause, int]:
+def _causes(reports: Sequence[NodeReport]) -> dict[str, int]:
     """Return how many frames were dropped, by cause, where they were."""
     counts = {cause: round(_sum(reports, f'dropped_{cause}')) for cause in CAUSES}
     return {cause: count for cause, count in counts.items() if count}

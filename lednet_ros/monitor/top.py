@@ -27,6 +27,8 @@ from lednet_ros.monitor.diagnostics_reader import (
     read_reports,
     stage_quantiles,
 )
+from lednet_ros.nodes.segment.diagnostics import OUTCOMES
+from lednet_ros.nodes.shared.latency import STAGES, TOTAL
 
 if TYPE_CHECKING:
     from diagnostic_msgs.msg import DiagnosticArray
@@ -35,10 +37,9 @@ if TYPE_CHECKING:
 
 SILENT_S = 5.0  # after which a node's last report is shown as old
 _STYLES = {'OK': 'green', 'WARN': 'yellow', 'ERROR': 'bold red', 'STALE': 'magenta'}
-_STAGES = ('transport', 'decode', 'wait', 'prepare', 'run', 'finish', 'publish', 'total')
 _CAMERA_COLUMNS = (  # of 80 characters together
     ('state', 'state'), ('received_hz', 'in Hz'), ('segmented_hz', 'out Hz'),
-    ('segmented', 'segmented'), ('dropped', 'dropped'), ('rejected', 'rejected'),
+    *((outcome, outcome) for outcome in OUTCOMES),
     ('size', 'size'))
 _ENGINE_KEYS = ('input', 'checkpoint', 'labels', 'self_check_agreement', 'memory_mb',
                 'gpu_used_mb', 'gpu_temperature_c')
@@ -69,7 +70,7 @@ def _stages(latency: StatusReport) -> Table:
     table = Table('ms', *QUANTILES, box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = 'right'
-    for stage in _STAGES:
+    for stage in (*STAGES, TOTAL):
         quantiles = stage_quantiles(latency.values, stage)
         if quantiles:
             table.add_row(stage, *(f'{quantiles[q]:.1f}' if q in quantiles else ''

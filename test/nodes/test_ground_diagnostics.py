@@ -6,8 +6,8 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2')
 
 from lednet_ros.nodes.ground.diagnostics import GroundView, InputView, latency_status, view_status
-from lednet_ros.nodes.segment.diagnostics import OK, WARN
 from lednet_ros.nodes.shared.latency import Quantiles
+from lednet_ros.nodes.shared.status import OK, WARN
 
 LABEL, INFO = InputView('/label', 1, 0.1), InputView('/camera_info', 1, 0.1)
 GOOD = GroundView(

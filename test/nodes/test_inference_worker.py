@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from lednet_ros.images.encodings import Frame
-from lednet_ros.nodes.segment.camera_tally import CAUSES, CameraCounts, CameraTally
+from lednet_ros.nodes.segment.diagnostics import CAUSES, CameraCounts, CameraStats
 from lednet_ros.nodes.segment.inference_worker import InferenceWorker, QueuedFrame, stages_ms
 from lednet_ros.nodes.shared.latency import STAGES, TOTAL, Latency
 
@@ -53,7 +53,7 @@ class Camera:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.tally = CameraTally()
+        self.stats = CameraStats()
         self.outputs = {'label'}
         self.logged: list[str] = []
 
@@ -86,7 +86,7 @@ class Rig:
         """Let an image arrive; its header is its number."""
         self._sent += 1
         now_s = time.monotonic()
-        self.cameras[name].tally.received(now_s)
+        self.cameras[name].stats.received(now_s)
         self.worker.submit(name, QueuedFrame(Frame(PIXELS, True), self._sent, now_s, now_s, 5.0))
 
     def send_and_hold(self) -> None:
@@ -101,7 +101,7 @@ class Rig:
         self.network.go_on.set()
         until_s = time.monotonic() + 60.0
         while True:
-            counts = self.cameras[name].tally.counts
+            counts = self.cameras[name].stats.counts
             outcomes = counts.segmented + counts.dropped + counts.rejected
             if counts.received == outcomes:
                 return counts

@@ -25,7 +25,7 @@ from test_segment_node import make_image
 from lednet_ros.nodes.ground.ground_node import GroundNode
 from lednet_ros.nodes.segment import camera_io, segment_node
 from lednet_ros.nodes.segment.camera_io import Camera
-from lednet_ros.nodes.segment.camera_tally import CAUSES, CameraCounts
+from lednet_ros.nodes.segment.diagnostics import CAUSES, CameraCounts
 from lednet_ros.nodes.segment.inference_worker import InferenceWorker
 from lednet_ros.nodes.segment.segment_node import SegmentNode
 from lednet_ros.nodes.shared.ros_start import init
@@ -81,7 +81,7 @@ class Rig:
         self.network.go_on.set()
         until_s = time.monotonic() + 60.0
         while True:
-            counts = self.camera.tally.counts
+            counts = self.camera.stats.counts
             outcomes = counts.segmented + counts.dropped + counts.rejected
             if counts.received == outcomes:
                 return counts

@@ -85,10 +85,10 @@ def test_segment_node_compares_no_stamps_across_a_jump_back(make) -> None:
     assert node._latency.quantiles(now_s)[TOTAL].max == 30e3
     set_time(node, 100)
     judge(100)
-    assert camera.tally.counts.odd_stamps == 0
+    assert camera.stats.counts.odd_stamps == 0
     assert node._latency.quantiles(now_s) == {}
     judge(99)
-    assert camera.tally.counts.odd_stamps == 1  # two publish, or the driver's clock jumped
+    assert camera.stats.counts.odd_stamps == 1  # two publish, or the driver's clock jumped
     node._cameras = []
 
 

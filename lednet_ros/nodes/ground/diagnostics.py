@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lednet_ros.nodes.segment.diagnostics import OK, WARN, Status, latency_values
 from lednet_ros.nodes.shared.latency import TOTAL, Quantiles
+from lednet_ros.nodes.shared.status import OK, WARN, Status, latency_values
 
 
 @dataclass(frozen=True)

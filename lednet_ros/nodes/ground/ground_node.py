@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
 from nav_msgs.msg import OccupancyGrid
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -26,8 +25,8 @@ from lednet_ros.common.errors import ConfigError, LednetRosError
 from lednet_ros.nodes.ground.diagnostics import GroundView, InputView, latency_status, view_status
 from lednet_ros.nodes.ground.messages import GridMessage, PointsMessage, make_scan
 from lednet_ros.nodes.ground.parameters import PARAMETERS
-from lednet_ros.nodes.segment.diagnostics import make_status, reporter
 from lednet_ros.nodes.shared.camera_info import BadCameraInfo, camera_of
+from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher
 from lednet_ros.nodes.shared.endpoints import type_name, wrong_publisher
 from lednet_ros.nodes.shared.image_messages import BadImage, decode_mono8
 from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, mismatch
@@ -95,7 +94,7 @@ class GroundNode(Node):
             self.create_subscription(LabelInfo, 'label_info', self._on_label_info, LATCHED)
         self._latency = Latency()
         self._jump_handle = call_on_jump_back(self, self._forget_stamps)
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._diagnostics = DiagnosticsPublisher(self)
 
     def start(self) -> None:
         """Begin to look who listens, and to report, by a clock that simulation cannot stop."""
@@ -359,12 +358,9 @@ class GroundNode(Node):
             problem=self._problem, remark=self._remark,
             counts=self._outcomes(), figures=self._figures,
             stale_after_s=self._parameter('diagnostics.stale_after_s'))
-        array = DiagnosticArray(status=[
-            make_status(f'{reporter(self)}: {task}', status) for task, status in (
-                ('view', view_status(view)),
-                ('latency', latency_status(self._latency.quantiles(now_s))))])
-        array.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(array)
+        self._diagnostics.publish({
+            'view': view_status(view),
+            'latency': latency_status(self._latency.quantiles(now_s))})
 
 
 def _decode(name: str, message: Image) -> Any:

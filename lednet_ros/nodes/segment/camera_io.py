@@ -17,7 +17,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from lednet_ros.common.errors import ConfigError, in_words
-from lednet_ros.nodes.segment.camera_tally import CameraCounts, CameraTally
+from lednet_ros.nodes.segment.diagnostics import CameraStats
 from lednet_ros.nodes.segment.inference_worker import QueuedFrame
 from lednet_ros.nodes.segment.rate_limit import RateLimit
 from lednet_ros.nodes.shared.camera_info import BadCameraInfo
@@ -63,7 +63,7 @@ class Camera:
         if transport == 'compressed':
             self.topic += '/compressed'  # image_transport's way to name it
         self.info_topic: str = node.resolve_topic_name(f'{inputs}camera_info')
-        self.tally = CameraTally()
+        self.stats = CameraStats()
         self.stamps = StampMemory()
         self._rate_limit = RateLimit()
         self._newest_info: CameraInfo | None = None  # while someone listens to ours
@@ -73,10 +73,6 @@ class Camera:
         self._info: Subscription | None = None
         self._publishers: dict[str, Publisher] = {}
         self._said_s: dict[str, float] = {}
-        # For reports.
-        self.reported = CameraCounts()
-        self.listening_since_s: float | None = None  # with a publisher there
-        self.warned: tuple[str, bool, str] | None = None  # of what, in the log
 
     def open(self) -> None:
         """Offer the outputs. Raises ConfigError over qos_overrides that make no sense."""
@@ -118,18 +114,18 @@ class Camera:
     def receive(self, message: Image | CompressedImage, max_rate_hz: float) -> QueuedFrame | None:
         """Decode an image for the network; None if it is dropped or rejected, which is counted."""
         received_s = time.monotonic()
-        self.tally.received(received_s)
+        self.stats.received(received_s)
         try:
-            self.tally.looks(*size_and_encoding(message))
+            self.stats.looks(*size_and_encoding(message))
             transport_ms = self._judge_stamp(message.header, received_s)
             if not self._rate_limit.allows(received_s, max_rate_hz):
-                self.tally.dropped('rate_limit')
+                self.stats.dropped('rate_limit')
                 return None
             return QueuedFrame(decode(message), message.header, received_s, time.monotonic(),
                                transport_ms)
         except Exception as error:  # a decoder may raise what nobody has thought of
             problem = in_words(error, (BadImage,))
-            self.tally.rejected(problem)
+            self.stats.rejected(problem)
             if self.may_say('rejected', received_s):
                 self._node.get_logger().error(f'rejected an image on {self.topic}: {problem}')
             return None
@@ -164,7 +160,6 @@ class Camera:
         if self._image is not None:
             self._node.destroy_subscription(self._image)
         self._image = None
-        self.listening_since_s = None
 
     def ignore_info(self) -> None:
         """Listen to the CameraInfo no more."""
@@ -236,7 +231,7 @@ class Camera:
         age = self.stamps.judge(header.stamp.sec * 1_000_000_000 + header.stamp.nanosec,
                                 self._node.get_clock().now().nanoseconds)
         if age.problem:
-            self.tally.odd_stamp(age.problem)
+            self.stats.odd_stamp(age.problem)
             if self.may_say('odd stamp', now_s):
                 self._node.get_logger().warning(
                     f"an image's stamp on {self.topic} {age.problem}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from lednet_ros.common.errors import in_words
 from lednet_ros.images.encodings import Frame
-from lednet_ros.nodes.segment.camera_tally import CameraTally
+from lednet_ros.nodes.segment.diagnostics import CameraStats
 from lednet_ros.nodes.segment.latest_frame import LatestFrames
 from lednet_ros.nodes.shared.latency import TOTAL, Latency
 
@@ -34,7 +34,7 @@ class Camera(Protocol):
     """A camera, as far as it concerns its labels."""
 
     name: str
-    tally: CameraTally
+    stats: CameraStats
 
     def wanted(self) -> set[str]:
         """Return the outputs that someone listens to."""
@@ -84,7 +84,7 @@ class InferenceWorker:
         """Leave a camera's frame; it takes the place of one that still waits."""
         gone = self._frames.put(name, queued)
         if gone is not None:
-            self._cameras[name].tally.dropped('deactivated' if gone is queued else 'newer')
+            self._cameras[name].stats.dropped('deactivated' if gone is queued else 'newer')
 
     def stop(self, within_s: float) -> bool:
         """Take no more frames; return whether the thread is idle within so long.
@@ -93,7 +93,7 @@ class InferenceWorker:
         the network gives it back.
         """
         for name in self._frames.close():
-            self._cameras[name].tally.dropped('deactivated')
+            self._cameras[name].stats.dropped('deactivated')
         self._frames.abandoned = not self.wait(within_s)
         return not self._frames.abandoned
 
@@ -124,7 +124,7 @@ class InferenceWorker:
             labelled_s = time.monotonic()
             for (name, queued), seen in zip(batch.items(), segmentations, strict=True):
                 if frames.abandoned:  # the node is inactive, or already active again
-                    self._cameras[name].tally.dropped('abandoned')
+                    self._cameras[name].stats.dropped('abandoned')
                 elif self._is_published(name, queued, seen, outputs[name]):
                     published_s = time.monotonic()
                     self._latency.add(published_s, stages_ms(
@@ -150,7 +150,7 @@ class InferenceWorker:
         except Exception as error:  # of one camera's, which costs the others nothing
             self._reject(name, f'publishing failed: {in_words(error)}')
             return False
-        self._cameras[name].tally.segmented()
+        self._cameras[name].stats.segmented()
         self.segmented_s = time.monotonic()
         return True
 
@@ -158,9 +158,9 @@ class InferenceWorker:
         """Count a decoded image that gets no labels, or none that arrive."""
         camera = self._cameras[name]
         if self._is_ending():
-            camera.tally.dropped('abandoned')
+            camera.stats.dropped('abandoned')
             return
-        camera.tally.rejected(problem)
+        camera.stats.rejected(problem)
         camera.log_rejection(problem)
 
 

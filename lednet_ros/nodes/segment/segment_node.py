@@ -25,17 +25,18 @@ from lednet_ros.common.errors import BackendUnavailable, in_words
 from lednet_ros.model.checkpoint import default_checkpoint
 from lednet_ros.model.labels import LabelSet
 from lednet_ros.nodes.segment.camera_io import Camera, camera_names
-from lednet_ros.nodes.segment.engine_status import (
-    compiling_status,
-    configuring_status,
+from lednet_ros.nodes.segment.diagnostics import (
+    NodeState,
+    Reports,
     engine_status,
+    loading_status,
     unconfigured_status,
 )
 from lednet_ros.nodes.segment.inference_worker import InferenceWorker, QueuedFrame
 from lednet_ros.nodes.segment.outputs import make_images
 from lednet_ros.nodes.segment.parameters import PARAMETERS
-from lednet_ros.nodes.segment.reports import Reports, Snapshot
 from lednet_ros.nodes.shared.camera_info import camera_info_of_frame, camera_info_of_scaled
+from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher
 from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, make_label_info
 from lednet_ros.nodes.shared.latency import Latency
 from lednet_ros.nodes.shared.library_log import LibraryLog
@@ -75,7 +76,8 @@ class SegmentNode(PatientLifecycleNode):
         self.done = Future()        # never by itself
         self._problem = ''          # why the last transition failed
         self._reported_s = time.monotonic()
-        self._reports = Reports(self)
+        self._reports = Reports(self.count_publishers, self.get_logger().warning)
+        self._diagnostics = DiagnosticsPublisher(self)
         # By a clock of their own: reports go on while simulated time stands still.
         clock = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(self.parameter('diagnostics.period_s'), self._report, clock=clock)
@@ -294,22 +296,21 @@ class SegmentNode(PatientLifecycleNode):
         self._reported_s = time.monotonic()
         loader, worker = self._loader, self._worker
         if loader is not None:
-            engine = (compiling_status(loader.build) if loader.build is not None
-                      else configuring_status())
+            engine = loading_status(loader.build)
         elif worker is None:
             engine = unconfigured_status(self._problem)
         else:
             engine = engine_status(worker.segmenter, self._problem or worker.problem)
         stale_after_s, max_rate_hz = (
             self.parameter(name) for name in ('diagnostics.stale_after_s', 'max_rate_hz'))
-        self._reports.publish(Snapshot(
-            now_s=self._reported_s, engine=engine, cameras=tuple(self._cameras),
+        self._diagnostics.publish(self._reports.statuses(NodeState(
+            now_s=self._reported_s, engine=engine, cameras=self._cameras,
             active_since_s=self._active_since_s,
             segmented_s=worker.segmented_s if worker is not None else None,
-            patience_s=stale_after_s + (2 / max_rate_hz if max_rate_hz else 0),
+            label_timeout_s=stale_after_s + (2 / max_rate_hz if max_rate_hz else 0),
             latency=self._latency.quantiles(self._reported_s),
             max_latency_ms=self.parameter('diagnostics.max_latency_ms'),
-            stale_after_s=stale_after_s))
+            stale_after_s=stale_after_s)))
 
 
 @command('segment_node')

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One task's report on /diagnostics, as the nodes judge it. Without ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lednet_ros.nodes.shared.latency import Quantiles
+
+OK, WARN, ERROR = b'\x00', b'\x01', b'\x02'  # of diagnostic_msgs/DiagnosticStatus
+
+
+@dataclass(frozen=True)
+class Status:
+    """One task's report."""
+
+    level: bytes  # OK, WARN or ERROR
+    message: str
+    values: Mapping[str, object]
+    hardware_id: str = ''
+
+
+def latency_values(quantiles: Mapping[str, Quantiles]) -> dict[str, object]:
+    """Return each stage's quantiles, named '<stage>_p95_ms'."""
+    return {f'{stage}_{name}_ms': value
+            for stage, q in quantiles.items() for name, value in q._asdict().items()}
