@@ -149,6 +149,10 @@ class Inbox:
             lambda: f'none of {len(self._messages)} messages on {self.topic} is the wanted one')
         return next(filter(wanted, self.messages))
 
+    def close(self) -> None:
+        """Listen no more."""
+        self._graph.node.destroy_subscription(self._subscription)
+
     def _receive(self, message: Any) -> None:
         with self._graph.changed:
             self._messages.append(message)

@@ -6,7 +6,6 @@ It is the node's own code with one thing replaced. The names are those of FAKES.
 
 from __future__ import annotations
 
-import os
 import resource
 import sys
 import time
@@ -65,32 +64,6 @@ class Loading(Segmenter):
         time.sleep(600)
 
 
-class Broken(Segmenter):
-    """Does not run."""
-
-    def segment(self, *_: Any, **__: Any) -> list[Segmentation]:
-        raise RuntimeError('no room')
-
-    def close(self) -> None:
-        print('given back', flush=True)
-        super().close()
-
-
-class Slow(Segmenter):
-    """Holds the first camera image until a file is there."""
-
-    until = ''
-    calls = 0
-
-    def segment(self, *args: Any, **more: Any) -> list[Segmentation]:
-        Slow.calls += 1
-        if Slow.calls == 2:
-            print('at it', flush=True)
-            while not os.path.exists(Slow.until):
-                time.sleep(0.01)
-        return super().segment(*args, **more)
-
-
 class Hanging(Segmenter):
     """Does not come back from the first camera image, as a GPU that hangs."""
 
@@ -116,34 +89,6 @@ def _compiling(program: str) -> None:
     loader.needed_build = needed_build
 
 
-def _importing(path: str) -> None:
-    """Not know whether an engine is needed until a file is there."""
-    def needed_build(checkpoint: Checkpoint, config: SegmenterConfig) -> None:
-        while not os.path.exists(path):
-            time.sleep(0.02)
-
-    loader.needed_build = needed_build
-
-
-def _slow(until: str) -> None:
-    segment_node.CLEAN_UP_WITHIN_S = 1.0
-    Slow.until = until
-    loader.Segmenter = Slow
-
-
-def _deaf(_: str) -> None:
-    """Fail to listen the first time."""
-    listen, calls = segment_node.SegmentNode._listen, []
-
-    def fail_once(node: segment_node.SegmentNode) -> None:
-        calls.append(1)
-        if len(calls) == 1:
-            raise RuntimeError('no room')
-        listen(node)
-
-    segment_node.SegmentNode._listen = fail_once
-
-
 def _full_disk(_: str) -> None:
     """Fail each write beyond what is smaller than the model."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -151,9 +96,7 @@ def _full_disk(_: str) -> None:
 
 FAKES: dict[str, Callable[[str], None]] = {
     'counting': _with(Counting), 'failing': _with(Failing), 'loading': _with(Loading),
-    'hanging': _with(Hanging), 'compiling': _compiling, 'importing': _importing,
-    'full disk': _full_disk,
-    'broken': _with(Broken), 'slow': _slow, 'deaf': _deaf,
+    'hanging': _with(Hanging), 'compiling': _compiling, 'full disk': _full_disk,
 }
 
 if __name__ == '__main__':

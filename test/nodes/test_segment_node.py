@@ -24,7 +24,6 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from lednet_ros.model.labels import builtin_label_set
-from lednet_ros.monitor.diagnostics_reader import read_reports
 from lednet_ros.nodes.shared.image_messages import encode_image
 from lednet_ros.nodes.shared.latency import STAGES, TOTAL
 from lednet_ros.segmentation import Segmenter, SegmenterConfig
@@ -100,29 +99,37 @@ def wait_for_camera(inbox, wanted) -> dict[str, str]:
     return values(inbox.wait_for(judge), 'segment: camera image')
 
 
-@pytest.mark.parametrize('encoding', ['bgr8', 'rgb8', 'bgra8', 'rgba8', 'mono8'])
-def test_labels_and_colours_equal_the_segmenter_s_and_carry_the_header(graph, encoding) -> None:
-    """Planners join labels and poses by stamp, so no field may differ."""
-    image = make_image(encoding=encoding)
-    pixels = np.asarray(image.data, np.uint8).reshape(48, 64, -1)
-    if encoding == 'mono8':
-        pixels = np.repeat(pixels, 3, 2)
-    with Segmenter(config=SegmenterConfig(**SMALL)) as segmenter:
-        expected = segmenter.segment(
-            [np.ascontiguousarray(pixels[..., :3])], rgb=encoding.startswith('rgb'))[0].labels
-        colors = segmenter.colorize(expected)
+def test_labels_and_colours_equal_the_segmenter_s_and_carry_the_header(graph) -> None:
+    """Planners join labels and poses by stamp, so no field may differ.
 
-    start(graph)
+    Size and encoding may change from image to image.
+    """
+    start(graph, {'diagnostics.period_s': 0.2})
+    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
     outlet = graph.publisher('image', Image)
     color_inbox = graph.subscribe('/segment/color', Image)
-    label = graph.exchange(outlet, image, graph.subscribe('/segment/label', Image))
-    color = graph.exchange(outlet, image, color_inbox)
-
-    assert label.header == color.header == image.header
-    assert (label.height, label.width, label.step, label.encoding) == (48, 64, 64, 'mono8')
-    assert (color.height, color.width, color.step, color.encoding) == (48, 64, 192, 'rgb8')
-    assert np.array_equal(np.asarray(label.data, np.uint8).reshape(48, 64), expected)
-    assert np.array_equal(np.asarray(color.data, np.uint8).reshape(48, 64, 3), colors)
+    label_inbox = graph.subscribe('/segment/label', Image)
+    with Segmenter(config=SegmenterConfig(**SMALL)) as segmenter:
+        for i, (height, width, encoding) in enumerate([
+                (48, 64, 'bgr8'), (48, 64, 'rgb8'), (30, 40, 'mono8'), (100, 60, 'rgba8'),
+                (48, 64, 'bgra8')]):
+            image = make_image(height, width, encoding, (i + 1, 345))
+            pixels = np.asarray(image.data, np.uint8).reshape(height, width, -1)
+            pixels = np.repeat(pixels, 3, 2) if encoding == 'mono8' else pixels[..., :3]
+            expected = segmenter.segment(
+                [np.ascontiguousarray(pixels)], rgb=encoding.startswith('rgb'))[0].labels
+            label = graph.exchange(outlet, image, label_inbox)
+            color = graph.exchange(outlet, image, color_inbox)
+            assert label.header == color.header == image.header
+            assert (label.height, label.width, label.step, label.encoding) == (
+                height, width, width, 'mono8')
+            assert (color.height, color.width, color.step, color.encoding) == (
+                height, width, 3 * width, 'rgb8')
+            assert np.array_equal(pixels_of(label), expected)
+            assert np.array_equal(pixels_of(color), segmenter.colorize(expected))
+            camera = wait_for_camera(diagnostics, lambda c, image=image: (
+                c['size'], c['encoding']) == (f'{image.width}x{image.height}', image.encoding))
+            assert (camera['state'], camera['rejected']) == ('active', '0')
 
 
 @pytest.mark.skipif(not CAMVID.is_dir(), reason='needs CamVid in ../shared/data')
@@ -156,33 +163,33 @@ def make_info(width: int = 64, height: int = 48) -> CameraInfo:
         p=[50.0, 0, width / 2, 0, 0, 50.0, height / 2, 0, 0, 0, 1, 0])
 
 
-@pytest.mark.parametrize('output_size', ['camera', 'network', '42x24'])
-def test_overlay_and_confidence_are_the_segmenter_s(graph, output_size) -> None:
-    image = make_image(30, 64)
-    config = SegmenterConfig(**SMALL, output_size=output_size)
-    with Segmenter(config=config) as segmenter:
-        frame = pixels_of(image)
-        expected = segmenter.segment([frame], confidence=True)[0]
-        colors = segmenter.colorize(expected.labels)
-    size = {'camera': (30, 64), 'network': (64, 96), '42x24': (24, 42)}[output_size]
-    start(graph, {'output_size': output_size, 'overlay_alpha': 1.0})
+def test_overlay_and_confidence_are_the_segmenter_s_in_each_output_size(graph) -> None:
+    start(graph, {'overlay_alpha': 1.0})
     outlet = graph.publisher('image', Image)
     inboxes = {name: graph.subscribe(f'/segment/{name}', Image)
                for name in ('label', 'confidence', 'overlay', 'color')}
-    answers = {name: graph.exchange(outlet, image, inbox) for name, inbox in inboxes.items()}
-    assert all(a.header == image.header for a in answers.values())
-    assert all((a.height, a.width) == size for a in answers.values())
-    assert [answers[name].encoding for name in answers] == ['mono8', 'mono8', 'rgb8', 'rgb8']
-    assert np.array_equal(pixels_of(answers['label']), expected.labels)
-    assert np.array_equal(pixels_of(answers['confidence']), expected.confidence)
-    assert np.array_equal(pixels_of(answers['color']), colors)
-    seen = expected.labels != 255  # a bar has no colour to show
-    assert np.array_equal(pixels_of(answers['overlay'])[seen], colors[seen])
-    change(graph, 'overlay_alpha', 0)
+    with Segmenter(config=SegmenterConfig(**SMALL)) as segmenter:
+        for i, (output_size, size) in enumerate((
+                ('network', (64, 96)), ('42x24', (24, 42)), ('camera', (30, 64)))):
+            image = make_image(30, 64, stamp=(i + 1, 0))
+            frame = pixels_of(image)
+            expected = segmenter.segment([frame], confidence=True, output_size=output_size)[0]
+            colors = segmenter.colorize(expected.labels)
+            assert change(graph, 'output_size', output_size).successful
+            answers = {name: graph.exchange(outlet, image, inbox)
+                       for name, inbox in inboxes.items()}
+            assert all(a.header == image.header for a in answers.values())
+            assert all((a.height, a.width) == size for a in answers.values())
+            assert [a.encoding for a in answers.values()] == ['mono8', 'mono8', 'rgb8', 'rgb8']
+            assert np.array_equal(pixels_of(answers['label']), expected.labels)
+            assert np.array_equal(pixels_of(answers['confidence']), expected.confidence)
+            assert np.array_equal(pixels_of(answers['color']), colors)
+            seen = expected.labels != 255  # a bar has no colour to show
+            assert np.array_equal(pixels_of(answers['overlay'])[seen], colors[seen])
+    assert change(graph, 'overlay_alpha', 0).successful
     later = make_image(30, 64, stamp=(99, 0))
     plain = pixels_of(graph.exchange(outlet, later, inboxes['overlay']))
-    if output_size == 'camera':
-        assert np.array_equal(plain, frame[..., ::-1])
+    assert np.array_equal(plain, frame[..., ::-1])
 
 
 def test_the_output_size_changes_live_for_labels_and_camera_info_together(graph) -> None:
@@ -253,6 +260,10 @@ def test_an_unheard_camera_is_left_alone_and_taken_up_again(graph, within) -> No
     node = start(graph)
     diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
     outlet = graph.publisher('image', Image)
+    for topic in ('/image', '/camera_info'):
+        # Not even one that was made and undone as the test's participant discovered the node:
+        # else a driver that works only when listened to works for ever.
+        assert graph.node.get_subscriptions_info_by_topic(topic) == []
     idle = wait_for_camera(diagnostics, lambda c: c['state'] == 'idle')
     assert (idle['level'], idle['message']) == ('0', 'idle: nobody listens to its outputs')
     graph.wait_until(lambda: graph.node.count_subscribers('/image') == 0, WITHIN_S, 'not let be')
@@ -262,24 +273,10 @@ def test_an_unheard_camera_is_left_alone_and_taken_up_again(graph, within) -> No
             graph.wait_until(lambda: graph.node.count_subscribers('/image') == 1, WITHIN_S,
                              'not taken up')
         graph.exchange(outlet, make_image(), inbox)
-        graph.node.destroy_subscription(inbox._subscription)
+        inbox.close()
         graph.wait_until(lambda: graph.node.count_subscribers('/image') == 0, WITHIN_S,
                          'not let be')
     assert node.returncode is None
-
-
-def test_a_camera_sees_no_listener_where_nobody_listens(graph) -> None:
-    """Else a driver that works only when listened to works for ever.
-
-    The test's participant discovers the node as it starts, when a subscription that is made and
-    undone at once stays in the graph of whoever sees it.
-    """
-    start(graph)
-    for topic in ('/image', '/camera_info'):
-        assert graph.node.get_subscriptions_info_by_topic(topic) == []
-    graph.exchange(graph.publisher('image', Image), make_image(),
-                   graph.subscribe('/segment/label', Image))
-    assert len(graph.node.get_subscriptions_info_by_topic('/image')) == 1
 
 
 def test_what_nobody_listens_to_is_not_computed(graph) -> None:
@@ -296,7 +293,7 @@ def test_what_nobody_listens_to_is_not_computed(graph) -> None:
     graph.wait_for_output(node, 'segmented with confidence')  # its pipe may lag behind DDS
     assert 'painted' not in node.output
     for inbox in (label, confidence):
-        graph.node.destroy_subscription(inbox._subscription)
+        inbox.close()
     graph.wait_until(lambda: graph.node.count_subscribers('/image') == 0, WITHIN_S, 'not let be')
     done = node.output.count('segmented')
     for i in range(20):
@@ -326,22 +323,9 @@ def test_compressed_images_are_segmented_and_hostile_ones_named(graph) -> None:
     graph.exchange(outlet, png, inbox)
 
 
-def test_size_and_encoding_may_change_from_image_to_image(graph) -> None:
-    start(graph, {'diagnostics.period_s': 0.2})
-    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
-    outlet = graph.publisher('image', Image)
-    inbox = graph.subscribe('/segment/label', Image)
-    for i, (size, encoding) in enumerate([((48, 64), 'bgr8'), ((30, 40), 'mono8'),
-                                          ((100, 60), 'rgba8'), ((48, 64), 'rgb8')]):
-        label = graph.exchange(outlet, make_image(*size, encoding, (i + 1, 0)), inbox)
-        assert (label.height, label.width) == size
-        camera = wait_for_camera(diagnostics, lambda c, size=size, encoding=encoding: (
-            c['size'], c['encoding']) == (f'{size[1]}x{size[0]}', encoding))
-        assert (camera['state'], camera['rejected']) == ('active', '0')
-
-
-def test_the_work_per_camera_is_limited_and_the_limit_changes_live(graph) -> None:
-    start(graph, {'max_rate_hz': 2.0, 'diagnostics.period_s': 2.0})
+def test_limits_of_work_and_latency_change_live(graph) -> None:
+    start(graph, {'max_rate_hz': 2.0, 'diagnostics.period_s': 2.0,
+                  'diagnostics.max_latency_ms': 0.1})
     diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
     outlet = graph.publisher('image', Image)
     inbox = graph.subscribe('/segment/label', Image)
@@ -351,20 +335,12 @@ def test_the_work_per_camera_is_limited_and_the_limit_changes_live(graph) -> Non
         limited = wait_for_camera(diagnostics, lambda c: (
             int(c['received']) > 50 and float(c['received_hz']) > 5))
         assert 0 < float(limited['segmented_hz']) <= 4
-        assert change(graph, 'max_rate_hz', 0).successful
-        wait_for_camera(diagnostics, lambda c: float(c['segmented_hz']) > 4)
-
-
-def test_a_latency_over_the_limit_is_a_warning_and_the_limit_changes_live(graph) -> None:
-    start(graph, {'diagnostics.max_latency_ms': 0.1, 'diagnostics.period_s': 0.2})
-    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
-    outlet, inbox = graph.publisher('image', Image), graph.subscribe('/segment/label', Image)
-    with feeding(outlet, hz=20):
-        inbox.wait(3)
         late = diagnostics.wait_for(lambda a: values(a, 'segment: latency')['level'] == '1')
         assert 'over the limit of 0.1 ms' in values(late, 'segment: latency')['message']
         assert change(graph, 'diagnostics.max_latency_ms', 60_000).successful
+        assert change(graph, 'max_rate_hz', 0).successful
         seen = len(diagnostics.messages)
+        wait_for_camera(diagnostics, lambda c: float(c['segmented_hz']) > 4)
         graph.wait_until(lambda: any(
             values(a, 'segment: latency')['level'] == '0'
             for a in diagnostics.messages[seen:]), WITHIN_S, 'the new limit is not heeded')
@@ -375,8 +351,9 @@ def test_a_dead_camera_costs_the_others_nothing(graph) -> None:
     diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
     outlets = {name: graph.publisher(f'{name}/image', Image) for name in ('front', 'left')}
     inboxes = {name: graph.subscribe(f'/segment/{name}/label', Image) for name in outlets}
-    for name, outlet in outlets.items():
-        graph.exchange(outlet, make_image(), inboxes[name])
+    for name, size in (('front', (48, 64)), ('left', (30, 50))):  # they share one network
+        label = graph.exchange(outlets[name], make_image(*size), inboxes[name])
+        assert (label.height, label.width) == size
     with feeding(outlets['front'], hz=10):  # the left one is silent
         report = diagnostics.wait_for(
             lambda a: values(a, 'segment: camera left').get('state') == 'stale')
@@ -398,7 +375,7 @@ def test_a_large_camera_s_labels_have_its_size(graph) -> None:
 
 def test_every_frame_is_segmented_dropped_or_rejected_and_the_newest_wins(graph) -> None:
     # Slower than what comes in, all of which has to reach it.
-    start(graph, {'input_height': 512, 'input_width': 1024,
+    start(graph, {'input_height': 256, 'input_width': 512,
                   'qos_overrides./image.subscription.reliability': 'reliable',
                   'qos_overrides./image.subscription.depth': 100})
     diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
@@ -418,29 +395,6 @@ def test_every_frame_is_segmented_dropped_or_rejected_and_the_newest_wins(graph)
     assert int(camera['rejected']) == 6
     stamps = [m.header.stamp.sec for m in inbox.messages]
     assert stamps == sorted(stamps)
-
-
-def test_a_bad_image_is_named_once_and_the_next_good_one_is_segmented(graph) -> None:
-    node = start(graph, {'diagnostics.period_s': 0.1})
-    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
-    outlet = graph.publisher('image', Image)
-    inbox = graph.subscribe('/segment/label', Image)
-    graph.exchange(outlet, make_image(), inbox)
-    depth = make_image()
-    depth.encoding = '32FC1'
-    short = make_image()
-    short.data = short.data[:100]
-    for i, (bad, words) in enumerate([
-            (Image(), 'size 0x0'), (short, 'data has 100 bytes'), (depth, "encoding '32FC1'")]):
-        outlet.publish(bad)  # one by one: the newest of a burst would hide the others
-        camera = wait_for_camera(diagnostics, lambda c, i=i: int(c['rejected']) == i + 1)
-        assert words in camera['last_rejection']
-        assert camera['level'] != '0'  # 1: the good one before it fell into the same report
-    good = make_image(stamp=(13, 0))
-    graph.exchange(outlet, good, inbox)
-    said = [line for line in node.output.splitlines() if 'rejected an image on /image' in line]
-    assert len(said) == 1
-    assert node.returncode is None
 
 
 def test_the_node_goes_on_when_the_camera_is_killed_and_comes_back(graph, tmp_path) -> None:
@@ -478,29 +432,6 @@ def test_a_publisher_that_is_not_heard_is_a_warning_that_names_the_cause(graph) 
         assert 'profile' in words
 
 
-@pytest.mark.parametrize(('publishes', 'words'), [
-    ('/cam/compressed', '/cam/compressed carries sensor_msgs/msg/CompressedImage, and not sensor_'
-     'msgs/msg/Image: give image:=/cam image_transport:=compressed'),
-    ('/cam/compressed/compressed', 'nobody publishes /cam/compressed, but /cam/compressed/compress'
-     'ed is published: give image_transport:=compressed'),
-], ids=['the packed topic', 'only the packed one'])
-def test_a_compressed_topic_taken_for_a_raw_one_is_named(graph, publishes, words) -> None:
-    """The first question of each camera's users."""
-    node = start(graph, remaps={'image': '/cam/compressed'})
-    graph.publisher(publishes, CompressedImage)
-    camera = wait_for_camera(graph.subscribe('/diagnostics', DiagnosticArray),
-                             lambda c: c['message'] == words)
-    assert camera['level'] == '1'
-    assert words in graph.wait_for_output(node, 'image_transport:=compressed')
-
-
-def test_nobody_publishing_is_a_warning_that_names_the_topic(graph) -> None:
-    start(graph, {'lazy': False}, remaps={'image': '/front/image_raw'})
-    camera = wait_for_camera(graph.subscribe('/diagnostics', DiagnosticArray), lambda c: True)
-    assert camera['state'] == 'waiting'
-    assert camera['message'].startswith('nobody publishes /front/image_raw')
-
-
 def test_diagnostics_tell_engine_latency_and_camera(graph) -> None:
     start(graph)
     diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
@@ -528,29 +459,6 @@ def test_diagnostics_tell_engine_latency_and_camera(graph) -> None:
     latency = values(array, 'segment: latency')
     for stage in (*STAGES, TOTAL):
         assert 0 <= float(latency[f'{stage}_p50_ms']) <= float(latency[f'{stage}_max_ms']) < 60e3
-
-
-@pytest.mark.parametrize(('parameters', 'topic', 'ours', 'theirs', 'words'), [
-    ({'qos_overrides./image.subscription.reliability': 'reliable'}, 'image', 'publisher',
-     BEST_EFFORT, ('/test publishes /image', 'best effort is published, reliable asked for',
-                   'qos_overrides./image.subscription')),
-    ({}, '/segment/label', 'subscribe',
-     QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL),
-     ('/test listens to /segment/label', 'volatile is published, transient local asked for',
-      'qos_overrides./segment/label.publisher')),
-], ids=['camera', 'listener'])
-def test_a_qos_that_cannot_match_is_named(
-    graph, within, parameters, topic, ours, theirs, words
-) -> None:
-    node = start(graph, {**parameters, 'lazy': ours == 'subscribe'})
-    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
-    diagnostics.wait()
-    getattr(graph, ours)(topic, Image, theirs)
-    with within(2.0):
-        camera = wait_for_camera(diagnostics, lambda c: 'cannot match' in c['message'])
-    assert camera['level'] == '1'
-    assert all(word in camera['message'] for word in words)
-    graph.wait_for_output(node, 'with a QoS that cannot match')
 
 
 def test_what_the_warning_of_unmatched_qos_advises_helps(graph) -> None:
@@ -591,37 +499,20 @@ def test_a_backend_that_fails_is_an_error_and_configuring_anew_recovers(graph) -
     assert node.returncode is None
 
 
-def test_in_a_namespace_reports_say_so(graph) -> None:
-    graph.start(NODE, SMALL, {'__ns': '/front'})
-    diagnostics = graph.subscribe('/diagnostics', DiagnosticArray)
-    [report] = read_reports(diagnostics.wait(1)[0])
-    assert report.node == 'front/segment'
-
-
-def test_several_cameras_of_different_sizes_share_one_network(graph) -> None:
-    start(graph, {'cameras': ['front', 'left']})
-    for name, size in (('front', (48, 64)), ('left', (30, 50))):
-        image = make_image(*size)
-        label = graph.exchange(graph.publisher(f'{name}/image', Image), image,
-                               graph.subscribe(f'/segment/{name}/label', Image))
-        assert (label.height, label.width) == size
-
-
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=['SIGINT', 'SIGTERM'])
-@pytest.mark.parametrize('count', [2, pytest.param(10, marks=pytest.mark.full)])
-def test_a_signal_ends_the_node_within_2_s_under_load(graph, within, number, count) -> None:
+@pytest.mark.parametrize('count', [1, pytest.param(10, marks=pytest.mark.full)])
+def test_a_signal_ends_the_node_within_2_s_under_load(graph, within, count) -> None:
     """The network at its checkpoint's size, fed faster than it can run."""
     image = make_image(360, 480)
     outlet = graph.publisher('image', Image, BEST_EFFORT)
     with feeding(outlet, hz=50, image=image):
-        for _ in range(count):
+        for number in (signal.SIGINT, signal.SIGTERM) * count:
             inbox = graph.subscribe('/segment/label', Image)
             node = graph.start(NODE)
             inbox.wait(2)
             with within(2.0):
                 assert node.stop(number) == 0, node.describe()
             assert 'Traceback' not in node.output
-            graph.node.destroy_subscription(inbox._subscription)
+            inbox.close()
 
 
 def test_an_unusable_checkpoint_is_one_line_and_can_be_tried_again(graph, tmp_path) -> None:
@@ -667,7 +558,7 @@ def test_all_transitions_repeat_and_work_resumes(graph, count) -> None:
         assert change_state(graph, Transition.TRANSITION_ACTIVATE)
         inbox = graph.subscribe('/segment/label', Image)
         graph.exchange(outlet, make_image(stamp=(i + 1, 0)), inbox)
-        graph.node.destroy_subscription(inbox._subscription)
+        inbox.close()
         assert change_state(graph, Transition.TRANSITION_DEACTIVATE)
         assert change_state(graph, Transition.TRANSITION_CLEANUP)
         assert get_state(graph) == State.PRIMARY_STATE_UNCONFIGURED
@@ -678,35 +569,10 @@ def test_all_transitions_repeat_and_work_resumes(graph, count) -> None:
     assert change_state(graph, Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
 
 
-def test_qos_overrides_that_make_no_sense_are_named_at_once(graph) -> None:
-    """Not by a node that dies or is deaf when the first listener comes."""
-    node = start(graph, {'qos_overrides./camera_info.subscription.reliability': 7}, ready=False)
-    line = graph.wait_for_output(node, 'not configured')
-    assert '/camera_info: cannot be opened' in line
-    assert line.endswith('correct its qos_overrides')
-    assert get_state(graph) == State.PRIMARY_STATE_UNCONFIGURED
-
-
-@pytest.mark.parametrize(('arguments', 'words'), [
-    (['--params-file', '/no/such.yaml'], '/no/such.yaml'), (['-p', 'nonsense'], 'nonsense'),
-], ids=['file', 'assignment'])
-def test_ros_arguments_that_cannot_be_read_are_named(graph, arguments, words) -> None:
-    node = graph.start(NODE, arguments=arguments)
+def test_a_wrong_parameter_at_start_is_one_line_and_exit_1(graph) -> None:
+    node = start(graph, {'backend': 'tflite'}, ready=False)
     assert node.wait() == 1
-    [line] = [line for line in node.output.splitlines() if line.startswith('segment: ')]
-    assert words in line
-    assert 'Traceback' not in node.output
-
-
-@pytest.mark.parametrize(('parameters', 'words'), [
-    ({'backend': 'tflite'}, "segment: backend is 'tflite': choose auto"),
-    ({'min_confidence': 1.5}, 'min_confidence out of range Min: 0.0, Max: 1.0, value: 1.5'),
-    ({'input_height': 'tall'}, "'input_height' to 'tall' of type 'STRING', expecting type"),
-], ids=['choice', 'range', 'type'])
-def test_a_wrong_parameter_at_start_is_one_line_and_exit_1(graph, parameters, words) -> None:
-    node = start(graph, parameters, ready=False)
-    assert node.wait() == 1
-    assert words in node.output
+    assert "segment: backend is 'tflite': choose auto" in node.output
     assert 'Traceback' not in node.output
 
 
@@ -715,7 +581,7 @@ def test_parameters_are_described_and_changed_live_or_refused_with_the_reason(gr
     described = graph.call(DescribeParameters, '/segment/describe_parameters',
                            DescribeParameters.Request(names=['backend', 'min_confidence']))
     assert described.descriptors[0].read_only
-    assert described.descriptors[0].description == 'what runs the network'
+    assert described.descriptors[0].description.startswith('Library that runs the network.')
     assert described.descriptors[1].floating_point_range[0].to_value == 1.0
 
     assert not change(graph, 'backend', 'torch').successful
@@ -749,18 +615,16 @@ def test_while_an_engine_builds_the_node_reports_answers_and_ends_in_time(graph,
     assert not Path(f'/proc/{pid}').exists()
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=['SIGINT', 'SIGTERM'])
 def test_while_the_network_is_loaded_the_node_reports_and_ends_in_time_and_in_silence(
-    graph, within, number
+    graph, within
 ) -> None:
-    """The node's own code, with a Segmenter that takes its time, as one on a slow disk."""
     node = graph.start(fakes.command('loading'), {**SMALL, 'diagnostics.period_s': 0.2})
     inbox = graph.subscribe('/diagnostics', DiagnosticArray)
     engines = [values(a, 'segment: engine') for a in inbox.wait(3)]
     assert {(e['level'], e['message'], e['state']) for e in engines} == {
         ('1', 'configuring', 'configuring')}
     with within(2.0):
-        assert node.stop(number) == 0
+        assert node.stop(signal.SIGTERM) == 0
     assert node.output == ''
 
 
@@ -799,102 +663,3 @@ def test_a_manager_may_shut_the_node_down_that_it_configures(graph) -> None:
         assert not answer.result().success
     assert get_state(graph) == State.PRIMARY_STATE_FINALIZED
     assert 'failed' not in node.output
-
-
-def test_a_network_that_does_not_run_is_given_back(graph) -> None:
-    node = graph.start(fakes.command('broken'), SMALL)
-    assert 'not configured: RuntimeError: no room' in graph.wait_for_output(
-        node, 'not configured')
-    assert 'given back' in node.output
-
-
-def test_a_node_that_cannot_listen_says_so_and_can_be_activated_again(graph) -> None:
-    node = graph.start(fakes.command('deaf'), SMALL)
-    assert 'not activated: RuntimeError: no room' in graph.wait_for_output(
-        node, 'not activated')
-    assert get_state(graph) == State.PRIMARY_STATE_INACTIVE
-    for transition in (Transition.TRANSITION_CLEANUP, Transition.TRANSITION_CONFIGURE,
-                       Transition.TRANSITION_ACTIVATE):
-        assert change_state(graph, transition)
-    graph.exchange(graph.publisher('image', Image), make_image(),
-                   graph.subscribe('/segment/label', Image))
-
-
-def show_until(node, words, outlet) -> None:
-    """Publish images until the node has written something."""
-    until_s = time.monotonic() + WITHIN_S
-    while words not in node.output:
-        assert time.monotonic() < until_s, node.describe()
-        outlet.publish(make_image(stamp=(1, 0)))
-        time.sleep(0.05)
-
-
-def test_a_frame_from_before_deactivation_is_not_published_after_it(graph, tmp_path) -> None:
-    go_on = tmp_path / 'go on'
-    node = graph.start(fakes.command('slow', go_on), SMALL)
-    graph.wait_for_output(node, 'ready: ')
-    outlet, inbox = graph.publisher('image', Image), graph.subscribe('/segment/label', Image)
-    show_until(node, 'at it', outlet)
-    assert change_state(graph, Transition.TRANSITION_DEACTIVATE)
-    assert change_state(graph, Transition.TRANSITION_ACTIVATE)
-    go_on.touch()
-    label = graph.exchange(outlet, make_image(stamp=(2, 0)), inbox)
-    assert label.header.stamp.sec == 2
-    assert [m.header.stamp.sec for m in inbox.messages if m.header.stamp.sec == 1] == []
-    report = wait_for_camera(graph.subscribe('/diagnostics', DiagnosticArray),
-                             lambda c: int(c['segmented']) >= 1)
-    assert int(report['dropped']) >= 1
-
-
-def test_a_network_that_hangs_is_named_when_it_is_to_be_given_back(graph, within) -> None:
-    node = graph.start(fakes.command('slow', '/never'), SMALL)
-    graph.wait_for_output(node, 'ready: ')
-    outlet = graph.publisher('image', Image)
-    graph.subscribe('/segment/label', Image)
-    show_until(node, 'at it', outlet)
-    assert change_state(graph, Transition.TRANSITION_DEACTIVATE)
-    assert not change_state(graph, Transition.TRANSITION_CLEANUP)
-    assert get_state(graph) == State.PRIMARY_STATE_INACTIVE
-    assert 'not cleaned up: the network hangs' in node.output
-    inbox = graph.subscribe('/diagnostics', DiagnosticArray)
-    engine = values(inbox.wait(1)[0], 'segment: engine')
-    assert engine['level'] == '2'
-    assert 'the network hangs' in engine['message']
-    with within(5.0):
-        assert node.stop(signal.SIGINT) == 0
-
-
-def test_while_torch_tensorrt_is_imported_the_node_reports(graph, tmp_path) -> None:
-    """That takes half a minute on a Jetson; whether an engine is needed cannot be told before."""
-    node = graph.start(fakes.command('importing', tmp_path / 'imported'),
-                       {**SMALL, 'backend': 'torch'})
-    inbox = graph.subscribe('/diagnostics', DiagnosticArray)
-    inbox.wait_for(lambda a: values(a, 'segment: engine')['message'] == 'configuring')
-    (tmp_path / 'imported').touch()
-    graph.wait_for_output(node, 'ready: ')
-
-
-def test_when_the_engine_is_built_the_node_begins(graph) -> None:
-    node = graph.start(fakes.command('compiling', 'import time; time.sleep(1)'),
-                       {**SMALL, 'backend': 'torch'})
-    graph.wait_for_output(node, 'ready: ')
-    graph.exchange(graph.publisher('image', Image), make_image(),
-                   graph.subscribe('/segment/label', Image))
-
-
-def test_an_engine_that_cannot_be_built_is_an_error_when_asked_for_by_name(graph) -> None:
-    child = "print('{\"error\": \"tensorrt: no room\"}'); raise SystemExit(1)"
-    node = graph.start(fakes.command('compiling', child),
-                       {**SMALL, 'backend': 'torch'})
-    assert 'not configured: tensorrt: no room' in graph.wait_for_output(
-        node, 'not configured')
-    engine = values(graph.subscribe('/diagnostics', DiagnosticArray).wait(1)[0], 'segment: engine')
-    assert (engine['level'], engine['message']) == ('2', 'tensorrt: no room')
-
-
-def test_an_engine_that_cannot_be_built_costs_speed_when_nothing_was_asked_for(graph) -> None:
-    child = "print('{\"error\": \"tensorrt: no room\"}'); raise SystemExit(1)"
-    node = graph.start(fakes.command('compiling', child), SMALL)
-    assert 'tensorrt: no room: going on without TensorRT' in graph.wait_for_output(
-        node, 'going on')
-    assert 'and tensorrt: no room)' in graph.wait_for_output(node, 'by onnxruntime cpu fp32')
