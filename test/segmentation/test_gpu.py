@@ -80,7 +80,7 @@ def test_replays_do_not_depend_on_what_ran_before(backend: Any) -> None:
 
 
 def test_what_one_thread_loaded_another_runs(backend: Any) -> None:
-    """As in the node. The fixture has loaded it in this one."""
+    """As whoever uses a Segmenter may. The fixture has loaded it in this one."""
     frames = make_frames(1, HEIGHT, WIDTH)
     expected = backend.run(frames, False).labels  # captured here
     with ThreadPoolExecutor(1) as other:

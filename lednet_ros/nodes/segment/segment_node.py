@@ -64,7 +64,7 @@ class SegmentNode(PatientLifecycleNode):
         self._stop = stop or threading.Event()  # set when the process is to end
         declare(self, PARAMETERS)
         self._cameras: list[Camera] = []
-        # The network is loaded and used in one thread, for which CUDA and malloc keep something.
+        # One thread loads, runs and closes the network: CUDA keeps something for each.
         self._network = futures.ThreadPoolExecutor(1, 'network')
         self._loader: NetworkLoader | None = None    # while it is loaded
         self._worker: InferenceWorker | None = None  # when it is
