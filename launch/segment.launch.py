@@ -20,6 +20,7 @@ from lednet_ros.nodes.shared.launch_arguments import (
     camera_names,
     existing_file,
     full_name,
+    ground_remappings,
     is_true,
     log_level,
     namespace_to_add,
@@ -55,9 +56,9 @@ ARGUMENTS = [
         'config/segment.yaml or config/ground.yaml; empty: the defaults'),
     DeclareLaunchArgument(
         'planning', default_value='false',
-        description='make ground points, an occupancy grid and a scan of the labels (of the first '
-        "camera); needs camera_info and the camera's pose: TF, or pose_source: parameters and "
-        'camera.height in params_file'),
+        description='make ground points, an occupancy grid and a scan of the labels, of all '
+        "cameras together; needs camera_info and the cameras' poses: TF, or pose_source: "
+        'parameters and camera.height (camera.front.height of a camera front) in params_file'),
     DeclareLaunchArgument(
         'namespace', default_value='',
         description="put before the nodes' names and relative topics, after what PushRosNamespace "
@@ -113,7 +114,7 @@ def start_nodes(context: LaunchContext) -> 'list[LaunchDescriptionEntity]':
     # it comes from the argument or from a PushRosNamespace around this file.
     image, outputs = value('image'), 'segment'
     camera_info = value('camera_info') or camera_info_beside(image)
-    if cameras:  # RViz and the ground node take the first
+    if cameras:  # RViz shows the first
         image, outputs = f'{cameras[0]}/image', f'segment/{cameras[0]}'
     shown, rviz_config = '/image', RVIZ_CONFIG
     if (given['image_transport'] or in_file.get(node, 'image_transport')) == 'compressed':
@@ -141,12 +142,13 @@ def start_nodes(context: LaunchContext) -> 'list[LaunchDescriptionEntity]':
         emulate_tty=True, parameters=[*parameters, *clock], arguments=log,
         remappings=[] if cameras else [('image', value('image')), ('camera_info', camera_info)]))
     if flag('planning'):
+        # The file may name some of the cameras for it.
+        seen = in_file.cameras(full_name('ground', namespace, pushed)) or cameras
+        named = [{'cameras': seen}] if seen else []
         nodes.append(Node(
             package='lednet_ros', executable='ground_node', name='ground', **common,
-            emulate_tty=True, parameters=[*files, *clock], arguments=log,
-            remappings=[(name, f'{outputs}/{name}')
-                        for name in ('label', 'camera_info', 'confidence')]
-            + [('label_info', 'segment/label_info')]))
+            emulate_tty=True, parameters=[*files, *named, *clock], arguments=log,
+            remappings=ground_remappings(seen)))
     return nodes
 
 

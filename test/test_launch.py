@@ -262,7 +262,8 @@ def test_cameras_and_transport_of_a_parameter_file_reach_ground_node_and_rviz(
                     'compressed}}\n/**/ground: {ros__parameters: {camera: {height: 1.2}}}\n')
     process = launch(graph, 'segment.launch.py', f'params_file:={file}', 'planning:=true',
                      'rviz:=true', 'namespace:=bot')
-    graph.wait_for_output(process, 'ready: /bot/segment/front/label, camvid', WITHIN_S)
+    graph.wait_for_output(
+        process, 'ready: /bot/segment/front/label, /bot/segment/left/label, ', WITHIN_S)
     graph.wait_for_output(
         process, 'ready: /bot/front/image/compressed, /bot/left/image/compressed', WITHIN_S)
     wait_for_rviz(graph, '/bot/front/image/compressed')

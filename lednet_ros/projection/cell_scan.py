@@ -43,10 +43,9 @@ class CellScan:
 
         NaN where it never does, or does so from the side.
         """
-        map_ = map_of_beams(view, self._bearings, self._ranges)
-        first = (map_[..., 0] != NOWHERE).argmax(1)
-        enters = enters_from_below(view, self._bearings, self._ranges, map_)
-        return np.where(enters, self._ranges[first], np.nan)
+        in_view = map_of_beams(view, self._bearings, self._ranges)[..., 0] != NOWHERE
+        enters = enters_from_below([view], self._bearings, self._ranges, in_view)
+        return np.where(enters, self._ranges[in_view.argmax(1)], np.nan)
 
     def make(self, cells: np.ndarray, place: Place, begins: np.ndarray | None = None,
              ) -> np.ndarray:

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil
 
 import numpy as np
 
-from lednet_ros.projection.traversability import FREE, OUT
+from lednet_ros.projection.traversability import FREE, OUT, together
 from lednet_ros.projection.view import NOWHERE, View, resample
 
 _APART_M = 0.05   # ranges of a beam, or half a pixel where that is more
@@ -15,47 +16,57 @@ _SECTORS = 72     # of a full circle, tried for lines that are in view
 
 
 class FreeSpace:
-    """Makes scans of images of codes, of one view. What it gives it uses again.
+    """Makes scans of images of codes, of one view or several. What it gives it uses again.
 
     A beam goes over the ground from the robot's origin. Its range is that of the first ground
     that is not seen to be free: blocked, hidden by an obstacle or standing under it, unknown; the
     nearest that is in view, if that already is. Infinite: free up to `range_max`. NaN: the beam
-    leaves the view before, is never in view, or comes into it from the side, so that it says
+    leaves the views before, is never in view, or comes into it from the side, so that it says
     nothing of what is nearer. Ground too near to be in view is not judged, as by any scanner.
     """
 
-    def __init__(self, view: View, angle_increment: float) -> None:
+    def __init__(self, views: Sequence[View], angle_increment: float) -> None:
+        self.views = list(views)
         self.angle_increment = angle_increment
         self.beams = max(1, round(2 * np.pi / angle_increment))
         self.angle_min = -np.pi
         # Of a beam, a pixel apart, so that no thin obstacle passes between two.
-        self._lines = max(1, ceil(angle_increment / view.pixel_rad))
-        # No farther than the camera's own max_range, whatever the direction.
-        self.range_max = max(view.max_range - float(np.hypot(view.x, view.y)),
-                             view.max_range / 10)
+        self._lines = max(1, ceil(angle_increment / min(view.pixel_rad for view in views)))
+        # No farther than any camera's own max_range, whatever the direction.
+        self.range_max = min(max(view.max_range - float(np.hypot(view.x, view.y)),
+                                 view.max_range / 10) for view in views)
         bearings = self.angle_min + (
             np.arange(self.beams * self._lines) - (self._lines - 1) / 2
         ) * angle_increment / self._lines
-        ranges = _some_ranges(view, self.range_max)
-        self._kept = np.flatnonzero(_may_be_in_view(view, len(bearings)))
-        map_ = map_of_beams(view, bearings[self._kept], ranges)
-        enters = enters_from_below(view, bearings[self._kept], ranges, map_)
-        self._kept, self._map = self._kept[enters], map_[enters]
-        in_view = self._map[..., 0] != NOWHERE
+        ranges = _some_ranges(max(views, key=lambda view: view.height / view.pixel_rad),
+                              self.range_max)
+        self._kept = np.flatnonzero(np.any(
+            [_may_be_in_view(view, len(bearings)) for view in views], axis=0))
+        maps = [map_of_beams(view, bearings[self._kept], ranges) for view in views]
+        in_view = np.any([map_[..., 0] != NOWHERE for map_ in maps], axis=0)
+        enters = enters_from_below(views, bearings[self._kept], ranges, in_view)
+        self._kept, in_view = self._kept[enters], in_view[enters]
+        self._maps = [map_[enters] for map_ in maps]
         self.range_min = float(ranges[in_view.any(0).argmax()]) if in_view.any() else 0.0
         # Between the last that is free and the first that is not; the first in view: its own.
         self._ranges = ranges.astype(np.float32)
         self._half_steps = (np.diff(ranges, prepend=0.0) / 2).astype(np.float32)
-        shape = self._map.shape[:2]
-        self._codes = np.empty(shape, np.uint8)
+        shape = in_view.shape
+        self._codes, self._more = np.empty((2, *shape), np.uint8)
         self._seen, self._stops = np.empty((2, *shape), bool)
         self._leaves = np.empty((shape[0], max(0, shape[1] - 1)), bool)
         self._all = np.full(self.beams * self._lines, np.nan, np.float32)
 
-    def make(self, codes: np.ndarray) -> np.ndarray:
-        """Give the beams' ranges in m, float32 (beams,), counter-clockwise from angle_min."""
+    def make(self, *codes: np.ndarray) -> np.ndarray:
+        """Give the beams' ranges in m, float32 (beams,), counter-clockwise from angle_min.
+
+        The codes are each view's, in their order.
+        """
         if self._kept.size:
-            resample(codes, self._map, self._codes, OUT)
+            resample(codes[0], self._maps[0], self._codes, OUT)
+            for more, map_ in zip(codes[1:], self._maps[1:], strict=True):
+                resample(more, map_, self._more, OUT)
+                self._codes[:] = together(self._codes, self._more)
             self._all[self._kept] = self._of_lines()
         lines = self._all.reshape(self.beams, self._lines)
         ranges = np.fmin.reduce(lines, axis=1)
@@ -108,18 +119,20 @@ def map_of_beams(view: View, bearings: np.ndarray, ranges: np.ndarray) -> np.nda
 
 
 def enters_from_below(
-    view: View, bearings: np.ndarray, ranges: np.ndarray, map_: np.ndarray,
+    views: Sequence[View], bearings: np.ndarray, ranges: np.ndarray, in_view: np.ndarray,
 ) -> np.ndarray:
     """Tell which lines come into view, where ground is too near to be seen, not from the side.
 
-    Just before it, a little further away from the camera is in view.
+    Just before it, a little further away from a camera is in its view. `in_view` is bool (beams,
+    ranges), of all views.
     """
-    first = (map_[..., 0] != NOWHERE).argmax(1)
+    first = in_view.argmax(1)
     before = np.where(first > 0, ranges[np.maximum(first - 1, 0)], 0.0)
-    x, y = before * np.cos(bearings) - view.x, before * np.sin(bearings) - view.y
     below = np.zeros(len(bearings), bool)
-    for further in (1.02, 1.05, 1.1, 1.2):
-        there = view.map_of_ground(*((further * d + c).astype(np.float32)[:, None]
-                                     for d, c in ((x, view.x), (y, view.y))))
-        below |= there[:, 0, 0] != NOWHERE
-    return (map_[..., 0] != NOWHERE).any(1) & (below | (first == 0))
+    for view in views:
+        x, y = before * np.cos(bearings) - view.x, before * np.sin(bearings) - view.y
+        for further in (1.02, 1.05, 1.1, 1.2):
+            there = view.map_of_ground(*((further * d + c).astype(np.float32)[:, None]
+                                         for d, c in ((x, view.x), (y, view.y))))
+            below |= there[:, 0, 0] != NOWHERE
+    return in_view.any(1) & (below | (first == 0))

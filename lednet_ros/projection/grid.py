@@ -17,7 +17,7 @@ from lednet_ros.projection.evidence import (
     Belief,
     Evidence,
 )
-from lednet_ros.projection.traversability import BLOCKED, FREE, OUT, UNKNOWN
+from lednet_ros.projection.traversability import BLOCKED, CODE_OF_RANK, FREE, OUT, RANK
 from lednet_ros.projection.view import View, resample
 
 __all__ = ['FREE_CELL', 'OCCUPIED_CELL', 'UNKNOWN_CELL', 'Belief', 'Grid', 'Sampled', 'Sighting']
@@ -65,13 +65,6 @@ class Sighting:
     yaw: float = 0.0
     certainty: np.ndarray | None = None           # uint8, of the lattice's nodes; None: all 255
     contact_certainty: np.ndarray | None = None   # uint8 (N,)
-
-
-# Of what several views show of a node the one that says most holds: what blocks the way, free
-# ground, then what is hidden or unknown.
-_RANK = np.full(256, 1, np.uint16)
-_RANK[[OUT, FREE, BLOCKED]] = 0, 2, 3
-_CODE_OF_RANK = np.array([OUT, UNKNOWN, FREE, BLOCKED], np.uint8)
 
 
 class Grid:
@@ -132,10 +125,15 @@ class Grid:
         """
         return self.add_all([Sighting(sampled, contacts, x, y, yaw)], stamp_s)
 
-    def add_all(self, sightings: Sequence[Sighting], stamp_s: float) -> np.ndarray:
-        """Take what several views show, the newest last, as one frame; give `values`."""
+    def add_all(
+        self, sightings: Sequence[Sighting], stamp_s: float, may_repeat: bool = False,
+    ) -> np.ndarray:
+        """Take what several views show, the newest last, as one frame; give `values`.
+
+        A stamp that comes again means that time stands still, unless it `may_repeat`.
+        """
         self._move(sightings[-1].x, sightings[-1].y)
-        self._evidence.age(stamp_s, may_repeat=len(sightings) > 1)
+        self._evidence.age(stamp_s, may_repeat)
         codes, certainty = self._together(sightings)
         # Of a cell's nodes the largest code; FREE is the least of all.
         largest, (free, hidden, occupied) = self._of_cells(cv2.dilate, codes), self._flags
@@ -191,11 +189,11 @@ class Grid:
                 if one.certainty is not None else None)
         best = np.zeros(self._lattice.shape, np.uint16)  # the rank, then the certainty
         for one in sightings:
-            keys = _RANK[self._placed(one.codes, one, self._lattice)] << 8
+            keys = RANK[self._placed(one.codes, one, self._lattice)].astype(np.uint16) << 8
             keys |= (self._placed(one.certainty, one, self._certainty, 0)
                      if one.certainty is not None else np.uint16(255))
             np.maximum(best, keys, out=best)
-        return _CODE_OF_RANK[best >> 8], best.astype(np.uint8) if weighed else None
+        return CODE_OF_RANK[best >> 8], best.astype(np.uint8) if weighed else None
 
     def _take_contacts(
         self, sightings: Sequence[Sighting], occupied: np.ndarray, sure: np.ndarray | None,

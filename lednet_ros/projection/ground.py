@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one door: labels, a camera and its pose in; ground points, an occupancy grid, a scan out."""
+"""The one door: labels, cameras and their poses in; ground points, a grid and a scan out."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,11 +11,9 @@ import numpy as np
 from lednet_ros.common.cpu import limit_opencv
 from lednet_ros.common.errors import ConfigError
 from lednet_ros.projection.camera import Camera
-from lednet_ros.projection.contacts import Contacts
 from lednet_ros.projection.free_space import FreeSpace
-from lednet_ros.projection.grid import Belief, Grid, Sampled, Sighting, nodes_per_cell
-from lednet_ros.projection.pixel_codes import PixelCodes
-from lednet_ros.projection.points import GroundPoints
+from lednet_ros.projection.grid import Belief, Grid, nodes_per_cell
+from lednet_ros.projection.ground_camera import GroundCamera
 from lednet_ros.projection.pose import Pose
 from lednet_ros.projection.traversability import Traversability
 from lednet_ros.projection.view import View
@@ -57,98 +56,71 @@ class GroundConfig:
 class Ground:
     """Set it up by `set_camera`, hand it frames by `look`, ask for what is wanted.
 
-    Everything that depends on camera and pose alone is made when first wanted, and kept. What an
-    output returns is overwritten by the next frame's. Used by one thread.
+    Of several cameras each has a name. What an output returns is overwritten by the next frame's.
+    Used by one thread.
     """
 
     def __init__(self, traversability: Traversability, config: GroundConfig | None = None) -> None:
         limit_opencv()
         self.traversability = traversability
         self.config = config or GroundConfig()
-        self._camera: Camera | None = None
-        self._rays = np.empty((0, 0, 3), np.float32)
-        self._view: View | None = None
-        self._codes_of: PixelCodes | None = None
-        self._contacts: Contacts | None = None
-        self._contacts_are_new = False
-        self._points: GroundPoints | None = None
-        self._sampled: Sampled | None = None
+        self._cameras: dict[str, GroundCamera] = {}
         self._free_space: FreeSpace | None = None
         self._grid = Grid(self.config.grid_resolution, self.config.grid_cells,
                           self.config.grid_decay_s, belief=self.config.grid_belief)
-        self._confidence: np.ndarray | None = None
-        self._labels = self._codes = np.empty((0, 0), np.uint8)
 
-    def set_camera(self, camera: Camera, pose: Pose) -> View:
-        """Say what the next frames are seen by; cheap when nothing has changed.
+    def set_camera(self, camera: Camera, pose: Pose, name: str = '') -> View:
+        """Say what a camera's next frames are seen by; cheap when nothing has changed.
 
         Raises NoGround where no ground is in view.
         """
-        if self._view is not None and (self._view.camera, self._view.pose) == (camera, pose):
-            return self._view
-        self._view = None
-        if camera != self._camera:
-            self._rays = camera.rays()
-            self._codes_of = PixelCodes(self.traversability, camera.height, camera.width)
-            self._camera = camera
-        self._contacts = self._points = self._sampled = self._free_space = None
-        self._view = View(camera, self._rays, pose, self.config.min_range, self.config.max_range)
-        return self._view
+        ours = self._cameras.setdefault(name, GroundCamera(self.traversability))
+        return ours.set(camera, pose, self.config.min_range, self.config.max_range)
 
     def look(
         self, labels: np.ndarray, confidence: np.ndarray | None = None,
-        min_confidence: float = 0.0,
+        min_confidence: float = 0.0, name: str = '',
     ) -> bool:
         """Take a frame: uint8 (H, W) of the camera's size, kept until the next one.
 
         Confidences are 0 to 255; a pixel less certain than `min_confidence`, 0 to 1, is unknown,
         and so is 255. Tells whether any pixel says anything of the ground.
         """
-        assert self._codes_of is not None
-        self._labels, self._confidence = labels, confidence
-        self._codes = self._codes_of.make(labels, confidence, min_confidence)
-        self._contacts_are_new = False
-        return self._codes_of.say_something()
+        return self._cameras[name].look(labels, confidence, min_confidence)
 
-    def points(self, out: np.ndarray) -> None:
+    def points(self, out: np.ndarray, name: str = '') -> None:
         """Fill `out`, float32 (H, W, 4), with every pixel's point: see GroundPoints.make."""
-        contacts = self._looked_contacts()
-        if self._points is None:
-            self._points = GroundPoints(self._the_view(), contacts, self.traversability.labels)
-        self._points.make(self._labels, self._codes, out)
+        self._cameras[name].points(out)
 
     def grid(self, stamp_s: float, x: float = 0.0, y: float = 0.0, yaw: float = 0.0) -> Grid:
         """Give the grid with this frame in it; the robot's place is in the grid's frame."""
-        if self._sampled is None:
-            self._sampled = Sampled(self._the_view(), self.config.grid_resolution,
-                                    self.config.grid_cells)
-        sampled, contacts = self._sampled.look(self._codes), self._looked_contacts()
-        certainty = self._confidence if self.config.grid_weighs else None
-        sighting = Sighting(sampled, contacts.points(), x, y, yaw) if certainty is None else (
-            Sighting(sampled, contacts.points(), x, y, yaw, self._sampled.certainty(certainty),
-                     contacts.certainty(certainty)))
-        self._grid.add_all([sighting], stamp_s)
+        return self.grid_of({'': (x, y, yaw)}, stamp_s)
+
+    def grid_of(
+        self, places: Mapping[str, tuple[float, float, float]], stamp_s: float,
+        blind: Collection[str] = (),
+    ) -> Grid:
+        """Give the grid with these cameras' frames in it, the newest last.
+
+        `places` are the robot's x, y and yaw in the grid's frame when each was taken. Of cameras
+        in `blind`, from which nothing comes, what they would see and no other sees is unknown.
+        """
+        cells = self.config.grid_resolution, self.config.grid_cells
+        newest = list(places.values())[-1]
+        self._grid.add_all(
+            [*(self._cameras[name].blind(*cells, newest) for name in blind),
+             *(self._cameras[name].sighting(*cells, place, self.config.grid_weighs)
+               for name, place in places.items())], stamp_s, len(self._cameras) > 1)
         return self._grid
 
     def forget(self) -> None:
         """Empty the grid: what was seen until now is not where it was taken to be."""
         self._grid.forget()
 
-    def free_space(self) -> tuple[FreeSpace, np.ndarray]:
-        """Give the scan's geometry and its ranges: see FreeSpace.make."""
-        if self._free_space is None:
-            self._free_space = FreeSpace(self._the_view(), self.config.angle_increment)
-        return self._free_space, self._free_space.make(self._codes)
-
-    def _the_view(self) -> View:
-        assert self._view is not None
-        return self._view
-
-    def _looked_contacts(self) -> Contacts:
-        """Give the contacts of this frame, found once for all outputs."""
-        if self._contacts is None:
-            self._contacts = Contacts(self._the_view())
-        if not self._contacts_are_new:
-            self._contacts.look(self._codes)
-            self._contacts_are_new = True
-        return self._contacts
+    def free_space(self, names: Sequence[str] = ('',)) -> tuple[FreeSpace, np.ndarray]:
+        """Give the scan's geometry and its ranges, of these cameras: see FreeSpace.make."""
+        cameras = [self._cameras[name] for name in names]
+        views = [camera.view for camera in cameras]
+        if self._free_space is None or self._free_space.views != views:
+            self._free_space = FreeSpace(views, self.config.angle_increment)
+        return self._free_space, self._free_space.make(*(camera.codes for camera in cameras))

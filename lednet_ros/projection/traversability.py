@@ -22,9 +22,23 @@ from lednet_ros.model.labels import LabelSet, builtin_label_set
 FREE, BLOCKED, OUT, UNKNOWN, OBSTACLE = range(5)
 """Ground that may be driven on; ground that may not; beside the picture; not known; obstacles."""
 
+# Of what several views show of a place the one that says most holds: what blocks the way, free
+# ground, then what is hidden or unknown.
+RANK = np.full(256, 1, np.uint8)
+RANK[[OUT, FREE, BLOCKED]] = 0, 2, 3
+CODE_OF_RANK = np.array([OUT, UNKNOWN, FREE, BLOCKED], np.uint8)
+
 BUILTIN = ('camvid', 'cityscapes')
 WORDS = {'free': FREE, 'blocked': BLOCKED, 'unknown': UNKNOWN, 'obstacle': OBSTACLE}
 _MOST_OBSTACLES = 256 - OBSTACLE
+
+
+def together(codes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Give the codes that hold of the same places in two views, uint8 of the same shape.
+
+    Obstacles are of no class then: where they stand, contacts tell.
+    """
+    return CODE_OF_RANK[np.maximum(RANK[codes], RANK[others])]
 
 
 @dataclass(frozen=True)

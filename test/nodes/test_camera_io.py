@@ -19,7 +19,8 @@ from sensor_msgs.msg import CompressedImage, Image
 from test_segment_node import make_image
 
 from lednet_ros.common.errors import ConfigError
-from lednet_ros.nodes.segment.camera_io import Camera, camera_names
+from lednet_ros.nodes.segment.camera_io import Camera
+from lednet_ros.nodes.shared.camera_names import camera_names
 from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher
 from lednet_ros.nodes.shared.status import OK, Status
 

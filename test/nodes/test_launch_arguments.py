@@ -10,6 +10,7 @@ from lednet_ros.nodes.shared.launch_arguments import (
     camera_names,
     existing_file,
     full_name,
+    ground_remappings,
     is_true,
     log_level,
     namespace_to_add,
@@ -147,3 +148,12 @@ def test_a_package_that_an_argument_needs_and_is_not_there_is_named(
     index.mkdir(parents=True)
     (index / 'rviz2').touch()
     require_package('rviz', 'rviz2')
+
+
+def test_ground_node_takes_the_labels_of_all_cameras() -> None:
+    assert ground_remappings([]) == [
+        ('label', 'segment/label'), ('camera_info', 'segment/camera_info'),
+        ('confidence', 'segment/confidence'), ('label_info', 'segment/label_info')]
+    remappings = dict(ground_remappings(['front', 'left']))
+    assert len(remappings) == 7
+    assert remappings['left/camera_info'] == 'segment/left/camera_info'

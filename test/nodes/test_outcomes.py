@@ -194,8 +194,8 @@ def ground(graph, monkeypatch) -> Iterator[GroundNode]:
 def take(node: GroundNode, stamp: int, *names: str, encoding: str = 'mono8') -> dict[str, int]:
     """Let what belongs to an image arrive; return what became of all label images."""
     for name in names:
-        node._on_input(name, ground_info(stamp) if name == 'camera_info' else ground_image(
-            street(), stamp, encoding))
+        node._on_input(node._cameras[0], name, ground_info(stamp) if name == 'camera_info' else (
+            ground_image(street(), stamp, encoding)))
     counts = node._outcomes()
     assert counts['dropped'] == sum(
         count for name, count in counts.items() if name.startswith('dropped_'))

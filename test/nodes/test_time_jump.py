@@ -95,12 +95,13 @@ def test_segment_node_compares_no_stamps_across_a_jump_back(make) -> None:
 def test_ground_node_forgets_what_waits_and_what_it_saw_when_time_jumps_back(make) -> None:
     node = make(GroundNode)
     set_time(node, 130)
-    node._on_input('label', stamped(Image, 130))  # waits for its camera_info
-    node._waiting.put({'label': stamped(Image, 129)}, 5.0)
+    [camera] = node._cameras
+    node._on_input(camera, 'label', stamped(Image, 130))  # waits for its camera_info
+    camera.waiting.put({'label': stamped(Image, 129)}, 5.0)
     node._latency.add(1.0, {TOTAL: 30e3})
     node._ground._grid._evidence._planes[:] = 1.0
     set_time(node, 100)
-    assert not node._waiting
+    assert not camera.waiting
     assert node._outcomes()['dropped_no_tf'] == 1
     assert node._outcomes()['dropped_unmatched'] == 1
     assert node._latency.quantiles(1.0) == {}

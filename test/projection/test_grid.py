@@ -176,6 +176,14 @@ def test_a_large_cell_is_looked_at_closely() -> None:
     assert values.tolist() == [[O, O, O, O], [F, N, F, F], [F, F, F, F], [F, F, F, F]]
 
 
+def test_a_stamp_may_come_again_where_several_cameras_take_turns() -> None:
+    grid = Grid(1.0, 4, 100.0, 2)
+    for _ in range(2):
+        values = grid.add_all([Sighting(lattice(), NOWHERE)], 5.0, may_repeat=True)
+    assert (values == F).all()
+    assert (grid.add_all([Sighting(NOTHING, NOWHERE)], 4.0, may_repeat=True) == N).all()
+
+
 def test_the_grid_rolls_along_and_keeps_what_stays_in_it() -> None:
     grid = Grid(1.0, 4, 100.0, 2)
     grid.add(NOTHING, np.array([[0.5, 0.5], [-1.5, 0.5]]), 0.0)

@@ -282,8 +282,9 @@ def test_nothing_that_stays_is_made_again() -> None:
         ground.look(frame)
         points_of(ground)
         scan, _ = ground.free_space()
-        return [view, scan, ground.grid(0.0).values, ground._codes, ground._points,
-                ground._contacts, ground._sampled]
+        ours = ground._cameras['']
+        return [view, scan, ground.grid(0.0).values, ours.codes, ours._points, ours._contacts,
+                ours._sampled]
 
     for first, second in zip(made(street()), made(street(box=(30, 80))), strict=True):
         assert first is second
@@ -316,9 +317,9 @@ def test_next_to_nothing_is_allocated_for_a_frame_after_the_first() -> None:
 def test_only_what_is_asked_for_is_set_up() -> None:
     ground = look(street())
     ground.free_space()
-    assert ground._contacts is None
+    assert ground._cameras['']._contacts is None
     ground.grid(0.0)
-    assert ground._points is None
+    assert ground._cameras['']._points is None
 
 
 def test_colours_are_those_of_the_classes() -> None:

@@ -33,6 +33,7 @@ class GroundView:
     counts: Mapping[str, int]
     figures: Mapping[str, object]     # of camera and pose
     stale_after_s: float
+    cameras: int = 1
 
 
 def view_status(view: GroundView) -> Status:
@@ -43,6 +44,8 @@ def view_status(view: GroundView) -> Status:
         return Status(OK, 'idle: nobody listens to its outputs', values)
     hardware_id = view.inputs[0].topic
     problem = _silence(view) or view.problem or _unjoined(view)
+    if problem and view.cameras > 1 and _goes_on(view):
+        return Status(WARN, f'not of all cameras: {problem}', values, hardware_id)
     if problem:
         return Status(WARN, f'nothing goes out: {problem}', values, hardware_id)
     if view.projected_ago_s is None:
@@ -56,6 +59,10 @@ def latency_status(latency: Mapping[str, Quantiles]) -> Status:
     message = (f'p95 {total.p95:.0f} ms from stamp to output' if total
                else 'no latency within the last seconds')
     return Status(OK, message, latency_values(latency))
+
+
+def _goes_on(view: GroundView) -> bool:
+    return view.projected_ago_s is not None and view.projected_ago_s < view.stale_after_s
 
 
 def _silence(view: GroundView) -> str:

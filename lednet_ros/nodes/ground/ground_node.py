@@ -14,39 +14,37 @@ from nav_msgs.msg import OccupancyGrid
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.subscription import Subscription
+from rclpy.qos import QoSProfile
 from rclpy.task import Future
-from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2
+from sensor_msgs.msg import Image, LaserScan, PointCloud2
 from std_msgs.msg import Header
 
 from lednet_ros.common.command import command
 from lednet_ros.common.errors import ConfigError, LednetRosError
-from lednet_ros.nodes.ground.diagnostics import GroundView, InputView, latency_status, view_status
+from lednet_ros.nodes.ground.camera_input import CameraInput, Seen
+from lednet_ros.nodes.ground.diagnostics import GroundView, latency_status, view_status
 from lednet_ros.nodes.ground.messages import GridMessage, PointsMessage, make_scan
-from lednet_ros.nodes.ground.parameters import PARAMETERS
+from lednet_ros.nodes.ground.parameters import PARAMETERS, camera_parameters
 from lednet_ros.nodes.shared.camera_info import BadCameraInfo, camera_of
+from lednet_ros.nodes.shared.camera_names import camera_names
 from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher
-from lednet_ros.nodes.shared.endpoints import type_name, wrong_publisher
 from lednet_ros.nodes.shared.image_messages import BadImage, decode_mono8
 from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, mismatch
 from lednet_ros.nodes.shared.latency import TOTAL, Latency
-from lednet_ros.nodes.shared.parameters import declare, value_of
+from lednet_ros.nodes.shared.parameters import Param, declare, value_of
 from lednet_ros.nodes.shared.process import run
-from lednet_ros.nodes.shared.qos import make_publisher, subscription_qos, unread_overrides
-from lednet_ros.nodes.shared.stamp_join import StampJoin
+from lednet_ros.nodes.shared.qos import make_publisher, unread_overrides
 from lednet_ros.nodes.shared.stamps import age_of
 from lednet_ros.nodes.shared.tf import Buffer, NoPose, Transforms
 from lednet_ros.nodes.shared.time_jump import call_on_jump_back
-from lednet_ros.nodes.shared.waiting import WaitingLine
 from lednet_ros.projection import Belief, Ground, GroundConfig, Pose, Traversability
 
 OUTPUTS = {'points': PointCloud2, 'grid': OccupancyGrid, 'free_space': LaserScan}
-INPUTS = {'label': Image, 'camera_info': CameraInfo, 'confidence': Image}
 
 EXPECTED = (LednetRosError, BadImage, BadCameraInfo)  # their texts say all
 WATCH_S = 0.2  # who listens
-TF_POLL_S = 0.02  # while a label image waits for its transforms
+POLL_S = 0.02    # while a label image waits for its transforms, or for other cameras
+GATHER_S = 0.03  # that one camera's frame waits for those of the others
 
 
 @dataclass(frozen=True)
@@ -64,6 +62,11 @@ class GroundNode(Node):
     def __init__(self) -> None:
         super().__init__('ground')
         declare(self, PARAMETERS)
+        names = camera_names(value_of(self, _row(PARAMETERS, 'cameras')))
+        more = [row for name in names if name for row in camera_parameters(name)]
+        if more:
+            declare(self, more)
+        self._rows = {row.name: row for row in (*PARAMETERS, *more)}
         self.done = Future()  # never by itself
         self._ground = Ground(Traversability.load(self._parameter('traversability')),
                               self._config())
@@ -71,25 +74,18 @@ class GroundNode(Node):
         self._outputs: dict[str, Publisher] = {
             output: make_publisher(self, type_, f'~/{output}', QoSProfile(depth=1))
             for output, type_ in OUTPUTS.items()}
-        best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-        self._qos = {name: subscription_qos(self, type_, name, best_effort)
-                     for name, type_ in INPUTS.items()}
-        self._listened: dict[str, Subscription] = {}
-        self._join = StampJoin()
+        self._cameras = [CameraInput(self, name) for name in names]
+        self._round_since_s: float | None = None  # with frames that have not gone out yet
         self._points: PointsMessage | None = None
         self._grid = GridMessage(self._ground.config.grid_cells,
                                  self._ground.config.grid_resolution)
-        self._listening_since_s = time.monotonic()
-        self._came_s: dict[str, float] = {}  # the last of each input, monotonic
+        self._listening_since_s: float | None = None
         self._projected_s: float | None = None
-        self._problem = self._remark = ''
+        self._remark = ''
         self._counts = {'received': 0, 'projected': 0, 'rejected': 0, 'dropped_unheard': 0,
                         'dropped_no_tf': 0}
-        self._waiting: WaitingLine[dict[str, Any]] = WaitingLine(  # sets, for their transforms
-            lambda: (time.monotonic(), self.get_clock().now().nanoseconds / 1e9))
         self._figures: dict[str, object] = {}
         self._mismatch = ''  # of the labels' meaning
-        self._given_pose: Pose | None = None  # by parameters
         if LabelInfo is not None:
             self.create_subscription(LabelInfo, 'label_info', self._on_label_info, LATCHED)
         self._latency = Latency()
@@ -100,11 +96,11 @@ class GroundNode(Node):
         """Begin to look who listens, and to report, by a clock that simulation cannot stop."""
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(WATCH_S, self._watch, clock=steady)
-        self._tf_poll = self.create_timer(TF_POLL_S, self._work, clock=steady)
-        self._tf_poll.cancel()  # until one waits
+        self._poll = self.create_timer(POLL_S, self._work, clock=steady)
+        self._poll.cancel()  # until one waits
         self.create_timer(self._parameter('diagnostics.period_s'), self._report, clock=steady)
         self.get_logger().info(
-            f'ready: {self.resolve_topic_name("label")}, '
+            f'ready: {", ".join(camera.topic for camera in self._cameras)}, '
             f'{self._ground.traversability.labels.name}, camera pose from '
             f'{"TF" if self._transforms else "parameters"}')
         if unread := unread_overrides(self):
@@ -115,7 +111,7 @@ class GroundNode(Node):
         return True
 
     def _parameter(self, name: str) -> Any:
-        return value_of(self, next(row for row in PARAMETERS if row.name == name))
+        return value_of(self, self._rows[name])
 
     def _config(self) -> GroundConfig:
         return GroundConfig(
@@ -156,8 +152,8 @@ class GroundNode(Node):
 
     def _forget_waiting(self) -> None:
         """Drop what waits for partners or transforms."""
-        self._counts['dropped_no_tf'] += self._waiting.clear()
-        self._join.clear()
+        self._counts['dropped_no_tf'] += sum(camera.forget() for camera in self._cameras)
+        self._round_since_s = None
 
     # Who listens, and to what.
 
@@ -172,94 +168,128 @@ class GroundNode(Node):
     def _watch(self) -> None:
         """Listen to the inputs while someone listens to an output."""
         inputs = self._inputs() if self._wanted() else []
-        if inputs and not self._listened:
+        if inputs and self._listening_since_s is None:
             self._listening_since_s = time.monotonic()
-            self._came_s.clear()
             self._forget_waiting()
-            self._problem = self._remark = ''
+            for camera in self._cameras:
+                camera.begin()
+            self._remark = ''
             self._projected_s = None
-        for name in set(self._listened) - set(inputs):
-            self.destroy_subscription(self._listened.pop(name))
-        for name in inputs:
-            if name not in self._listened:
-                self._listened[name] = self.create_subscription(
-                    INPUTS[name], name, partial(self._on_input, name), self._qos[name])
+        if not inputs:
+            self._listening_since_s = None
+        for camera in self._cameras:
+            camera.listen(inputs, self._on_input)
 
     # One frame's way.
 
     def _on_label_info(self, message: Any) -> None:
         self._mismatch = mismatch(message, self._ground.traversability.labels)
 
-    def _on_input(self, name: str, message: Any) -> None:
-        self._came_s[name] = time.monotonic()
-        self._counts['received'] += name == 'label'
-        parts = self._join.put(name, _stamp_ns(message.header), message, self._inputs())
+    def _on_input(self, camera: CameraInput, input_: str, message: Any) -> None:
+        self._counts['received'] += input_ == 'label'
+        parts = camera.put(input_, _stamp_ns(message.header), message, self._inputs())
         if parts is not None:
-            self._waiting.put(parts, self._parameter('tf_timeout_s'))
+            camera.waiting.put(parts, self._parameter('tf_timeout_s'))
             self._work()
 
     def _work(self) -> None:
-        """Project what has its partners and transforms; look again soon if one waits."""
-        self._waiting.work(self._handle)
-        if self._waiting:
-            self._tf_poll.reset()
+        """Project what has its partners and transforms; look again soon if something waits."""
+        for camera in self._cameras:
+            camera.waiting.work(partial(self._handle, camera))
+        since_s = self._round_since_s
+        if since_s is not None and time.monotonic() - since_s >= GATHER_S:
+            self._end_round()
+        if self._round_since_s is not None or any(camera.waiting for camera in self._cameras):
+            self._poll.reset()
         else:
-            self._tf_poll.cancel()
+            self._poll.cancel()
 
-    def _handle(self, parts: dict[str, Any], may_wait: bool) -> bool:
+    def _handle(self, camera: CameraInput, parts: dict[str, Any], may_wait: bool) -> bool:
         """Project a label image whose partners have come and count it; False where it waits."""
-        outcome = self._outcome(parts, may_wait)
+        outcome = self._outcome(camera, parts, may_wait)
         if outcome:
             self._counts[outcome] += 1
         return bool(outcome)
 
-    def _outcome(self, parts: dict[str, Any], may_wait: bool) -> str:
+    def _outcome(self, camera: CameraInput, parts: dict[str, Any], may_wait: bool) -> str:
         """Project a label image; return which of the counts it is, '' where it waits for TF."""
         wanted = self._wanted()
         if not wanted:
             return 'dropped_unheard'
         try:
-            poses = self._poses(parts['label'].header, wanted, may_wait)
+            poses = self._poses(camera, parts['label'].header, wanted, may_wait)
             if poses is None:
                 return ''
-            self._project(parts, wanted, poses)
+            if camera.is_new:
+                self._end_round()  # which waits for others; this camera's next one is here
+            self._look(camera, parts, poses)
+            if all(one.is_new for one in self._live()):
+                self._publish(wanted)
         except Exception as error:
             if not self.context.ok():  # publishing while the node ends
                 return 'dropped_unheard'
-            # A frame must not end the node: say what is wrong with it and go on.
-            self._problem = (str(error) if isinstance(error, EXPECTED)
-                             else f'{type(error).__name__}: {error}')
-            self.get_logger().warning(f'nothing goes out: {self._problem}',
-                                      throttle_duration_sec=5.0)
+            self._complain(camera, error)
             return 'dropped_no_tf' if isinstance(error, NoPose) else 'rejected'
         return 'projected'
 
-    def _poses(self, header: Header, wanted: Sequence[str], may_wait: bool) -> Poses | None:
+    def _complain(self, camera: CameraInput, error: Exception) -> None:
+        """Say what is wrong with a frame, which must not end the node."""
+        camera.problem = camera.words + (str(error) if isinstance(error, EXPECTED)
+                                         else f'{type(error).__name__}: {error}')
+        self.get_logger().warning(f'nothing goes out: {camera.problem}',
+                                  throttle_duration_sec=5.0)
+
+    def _end_round(self) -> None:
+        """Publish what there is of the cameras' newest frames."""
+        wanted, waiting = self._wanted(), next((c for c in self._cameras if c.is_new), None)
+        if waiting is None or not wanted:
+            self._round_since_s = None
+            return
+        try:
+            self._publish(wanted)
+        except Exception as error:
+            if self.context.ok():
+                self._complain(waiting, error)
+
+    def _live(self) -> list[CameraInput]:
+        """Return the cameras that have been seen lately, by the newest label image's stamp."""
+        seen = [(camera, camera.seen) for camera in self._cameras if camera.seen is not None]
+        newest_ns = max((one.stamp_ns for _, one in seen), default=0)
+        oldest_ns = newest_ns - self._parameter('stale_after_s') * 1e9
+        return [camera for camera, one in seen if one.stamp_ns >= oldest_ns]
+
+    def _poses(
+        self, camera: CameraInput, header: Header, wanted: Sequence[str], may_wait: bool,
+    ) -> Poses | None:
         """Return the poses at a stamp, None where one may still come; raise NoPose."""
         try:
-            camera = self._camera_pose(header)
+            pose = self._camera_pose(camera, header)
             if 'grid' not in wanted:
-                return Poses(camera)
+                return Poses(pose)
             try:
-                return Poses(camera, self._robot_pose(header))
+                return Poses(pose, self._robot_pose(header))
             except NoPose as error:
                 if len(wanted) == 1 or (may_wait and error.may_come):
                     raise
-                return Poses(camera, no_grid=f'no grid goes out: {error}')  # the others do without
+                return Poses(pose, no_grid=f'no grid goes out: {error}')  # the others do without
         except NoPose as error:
             if may_wait and error.may_come:
                 return None
             raise
 
-    def _project(
-        self, parts: dict[str, Any], wanted: Sequence[str], poses: Poses
-    ) -> None:
-        """Publish what is listened to; raise, and publish nothing, for what does not hold."""
+    def _look(self, camera: CameraInput, parts: dict[str, Any], poses: Poses) -> None:
+        """Let a camera's newest frame be seen; raise, and leave none, for what does not hold."""
+        before, camera.seen = camera.seen, None
+        camera.is_new = False
         if self._mismatch:
             raise ConfigError(self._mismatch)
         began_s = time.monotonic()
         message = parts['label']
-        transport_ms = self._age_ms(message.header)
+        stamp_ns = _stamp_ns(message.header)
+        transport_ms = self._age_ms(stamp_ns)
+        if before is not None and stamp_ns < before.stamp_ns:  # as when a bag begins again
+            for other in self._cameras:
+                other.seen, other.is_new = None, False
         labels = _decode('label', message)
         height, width = labels.shape
         confidence = _decode('confidence', parts['confidence']) if 'confidence' in parts else None
@@ -267,59 +297,129 @@ class GroundNode(Node):
             raise BadImage(f'confidence is {_size(confidence)} and label {_size(labels)}: '
                            'publish both of one size')
         try:
-            camera = camera_of(parts['camera_info'], height, width, self._parameter('rectified'))
+            lens = camera_of(parts['camera_info'], height, width, self._parameter('rectified'))
         except BadCameraInfo as error:
             raise BadCameraInfo(f'camera_info: {error}') from error
-        view = self._ground.set_camera(camera, poses.camera)
-        says_something = self._ground.look(labels, confidence, self._parameter('min_confidence'))
+        view = self._ground.set_camera(lens, poses.camera, camera.name)
+        says_something = self._ground.look(
+            labels, confidence, self._parameter('min_confidence'), camera.name)
+        robot = poses.robot
+        camera.seen = Seen(
+            stamp=message.header.stamp, stamp_ns=stamp_ns, shape=(height, width),
+            place=None if robot is None else (
+                float(robot.origin[0]), float(robot.origin[1]), robot.yaw),
+            no_grid=poses.no_grid, says_something=says_something,
+            figures={'camera_height_m': view.height, 'nearest_ground_m': view.nearest,
+                     'farthest_ground_m': view.farthest, 'size': _size(labels)},
+            transport_ms=transport_ms, run_s=time.monotonic() - began_s)
+        camera.is_new = True
+        camera.problem = ''
+        if self._round_since_s is None:
+            self._round_since_s = time.monotonic()
 
-        header = Header(stamp=message.header.stamp, frame_id=self._parameter('robot_frame'))
-        forgets = ''
+    def _publish(self, wanted: Sequence[str]) -> None:
+        """Publish what is listened to, of all cameras that are live."""
+        began_s = time.monotonic()
+        self._round_since_s = None
+        live = [(camera, camera.seen) for camera in self._live() if camera.seen is not None]
+        new = [camera for camera in self._cameras if camera.is_new]
+        for camera in self._cameras:
+            camera.is_new = False
+        newest = max((seen for _, seen in live), key=lambda seen: seen.stamp_ns)
+        header = Header(stamp=newest.stamp, frame_id=self._parameter('robot_frame'))
         if 'points' in wanted:
-            self._outputs['points'].publish(self._make_points(header, height, width))
-        if poses.robot is not None:
-            x, y, _ = poses.robot.origin
-            grid = self._ground.grid(_stamp_ns(header) / 1e9, x, y, poses.robot.yaw)
-            grid_header = Header(stamp=header.stamp, frame_id=(
-                self._parameter('grid.frame') or header.frame_id))
-            self._outputs['grid'].publish(self._grid.fill(grid_header, grid))
-            if grid.apart_s:
-                forgets = (f'label images come {grid.apart_s:.1f} s apart: what the grid has seen '
-                           'is forgotten before it is seen again, and no ground becomes free: '
-                           'make grid.decay_s larger')
+            self._outputs['points'].publish(self._make_points(header, live))
+        no_grid = self._publish_grid(header, live, new) if 'grid' in wanted else ''
         if 'free_space' in wanted:
-            self._outputs['free_space'].publish(
-                make_scan(header, *self._ground.free_space()))
+            self._outputs['free_space'].publish(make_scan(
+                header, *self._ground.free_space([camera.name for camera, _ in live])))
         self._projected_s = ended_s = time.monotonic()
-        self._problem = ''
-        self._remark = poses.no_grid or forgets if says_something else (
-            'the label image says nothing of the ground: all of it is unlabelled, unsure or sky')
+        self._remark = self._dead_camera(newest) or no_grid or next((
+            f'{camera.words}the label image says nothing of the ground: all of it is unlabelled, '
+            'unsure or sky' for camera, seen in live if not seen.says_something), '')
         self._figures = {
-            'camera_height_m': view.height, 'nearest_ground_m': view.nearest,
-            'farthest_ground_m': view.farthest, 'size': _size(labels)}
-        stages = {'run': (ended_s - began_s) * 1e3}
-        total_ms = self._age_ms(message.header)
-        if transport_ms is not None and total_ms is not None:
-            stages.update({'transport': transport_ms, TOTAL: total_ms})
-        self._latency.add(ended_s, stages)
+            f'{camera.name}/{key}' if camera.name else key: value
+            for camera, seen in live for key, value in seen.figures.items()}
+        for camera, seen in live:
+            if camera in new:
+                self._note_latency(seen, ended_s, ended_s - began_s)
 
-    def _make_points(self, header: Header, height: int, width: int) -> PointCloud2:
-        if self._points is None or self._points.points.shape[:2] != (height, width):
-            self._points = PointsMessage(height, width)
-        self._ground.points(self._points.points)
+    def _publish_grid(
+        self, header: Header, live: Sequence[tuple[CameraInput, Seen]],
+        new: Sequence[CameraInput],
+    ) -> str:
+        """Publish the grid; return why none goes out, or what is odd about it, '' if nothing."""
+        frame = self._parameter('grid.frame')
+        # What a grid remembers is not seen a second time.
+        taken = [(camera, seen) for camera, seen in live
+                 if seen.place is not None and (camera in new or not frame)]
+        taken.sort(key=lambda pair: pair[1].stamp_ns)
+        if not taken:
+            return next((seen.no_grid for _, seen in live if seen.no_grid), '')
+        names = [camera.name for camera, _ in live]
+        grid = self._ground.grid_of(
+            {camera.name: seen.place for camera, seen in taken if seen.place is not None},
+            _stamp_ns(header) / 1e9,
+            [camera.name for camera in self._cameras
+             if camera.seen is not None and camera.name not in names])
+        self._outputs['grid'].publish(self._grid.fill(
+            Header(stamp=header.stamp, frame_id=frame or header.frame_id), grid))
+        return '' if not grid.apart_s else (
+            f'label images come {grid.apart_s:.1f} s apart: what the grid has seen is forgotten '
+            'before it is seen again, and no ground becomes free: make grid.decay_s larger')
+
+    def _dead_camera(self, newest: Seen) -> str:
+        """Name a camera that takes no part in what goes out; '' where all do."""
+        for camera in self._cameras:
+            if camera.seen is None and len(self._cameras) > 1 and self._listens_for_long():
+                return (f'{camera.words}no label image has been projected: what it looks at is '
+                        f'unknown: {camera.problem or "look at its topics"}')
+            if camera.seen is not None:
+                behind_s = (newest.stamp_ns - camera.seen.stamp_ns) / 1e9
+                if behind_s > self._parameter('stale_after_s'):
+                    return (f'{camera.words}the newest label image is {behind_s:.1f} s older than '
+                            "other cameras': what it looks at is unknown")
+        return ''
+
+    def _listens_for_long(self) -> bool:
+        return (self._listening_since_s is not None and time.monotonic() - self._listening_since_s
+                > self._parameter('diagnostics.stale_after_s'))
+
+    def _note_latency(self, seen: Seen, now_s: float, publish_s: float) -> None:
+        stages = {'run': (seen.run_s + publish_s) * 1e3}
+        total_ms = self._age_ms(seen.stamp_ns)
+        if seen.transport_ms is not None and total_ms is not None:
+            stages.update({'transport': seen.transport_ms, TOTAL: total_ms})
+        self._latency.add(now_s, stages)
+
+    def _make_points(
+        self, header: Header, live: Sequence[tuple[CameraInput, Seen]],
+    ) -> PointCloud2:
+        """Make one cloud: organised as the label image, or all cameras' points in a row."""
+        shapes = [seen.shape for _, seen in live]
+        shape = shapes[0] if len(self._cameras) == 1 else (
+            1, sum(height * width for height, width in shapes))
+        if self._points is None or self._points.points.shape[:2] != shape:
+            self._points = PointsMessage(*shape)
+        points, begins = self._points.points.reshape(-1, 4), 0
+        for (camera, _), (height, width) in zip(live, shapes, strict=True):
+            ends = begins + height * width
+            self._ground.points(points[begins:ends].reshape(height, width, 4), camera.name)
+            begins = ends
         self._points.message.header = header
         return self._points.message
 
-    def _camera_pose(self, header: Header) -> Pose:
+    def _camera_pose(self, camera: CameraInput, header: Header) -> Pose:
         if self._transforms:
             return self._transforms.pose(
                 header.frame_id, self._parameter('robot_frame'), header.stamp,
                 'publish it, or set pose_source to parameters')
-        pose = Pose.of_camera(**{name: self._parameter(f'camera.{name}') for name in (
+        prefix = f'camera.{camera.name}' if camera.name else 'camera'
+        pose = Pose.of_camera(**{name: self._parameter(f'{prefix}.{name}') for name in (
             'height', 'roll', 'pitch', 'yaw', 'x', 'y')})
-        if pose != self._given_pose:
+        if pose != camera.given_pose:
             self._ground.forget()  # what it saw by another one is not where it seemed to be
-        self._given_pose = pose
+        camera.given_pose = pose
         return pose
 
     def _robot_pose(self, header: Header) -> Pose:
@@ -332,13 +432,13 @@ class GroundNode(Node):
                 'labels come')
         return Pose.from_quaternion((0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0))
 
-    def _age_ms(self, header: Header) -> float | None:
-        return age_of(_stamp_ns(header), self.get_clock().now().nanoseconds).ms
+    def _age_ms(self, stamp_ns: int) -> float | None:
+        return age_of(stamp_ns, self.get_clock().now().nanoseconds).ms
 
     def _outcomes(self) -> dict[str, int]:
         """Return what became of the label images; a few may wait for their partners."""
         dropped = {'dropped_unheard': self._counts['dropped_unheard'],
-                   'dropped_unmatched': self._join.unmatched,
+                   'dropped_unmatched': sum(c.join.unmatched for c in self._cameras),
                    'dropped_no_tf': self._counts['dropped_no_tf']}
         return {**{name: self._counts[name] for name in ('received', 'projected', 'rejected')},
                 'dropped': sum(dropped.values()), **dropped}
@@ -347,20 +447,21 @@ class GroundNode(Node):
         now_s = time.monotonic()
         view = GroundView(
             wanted=tuple(self._wanted()),
-            inputs=tuple(
-                InputView(topic, self.count_publishers(topic),
-                          now_s - self._came_s[name] if name in self._came_s else None,
-                          wrong_publisher(topic, type_name(INPUTS[name]), name,
-                                          self.get_publishers_info_by_topic(topic)))
-                for name in self._inputs() for topic in [self.resolve_topic_name(name)]),
-            listening_s=now_s - self._listening_since_s,
+            inputs=tuple(view for camera in self._cameras
+                         for view in camera.input_views(self._inputs())),
+            listening_s=now_s - (self._listening_since_s or now_s),
             projected_ago_s=None if self._projected_s is None else now_s - self._projected_s,
-            problem=self._problem, remark=self._remark,
+            problem=next((camera.problem for camera in self._cameras if camera.problem), ''),
+            remark=self._remark, cameras=len(self._cameras),
             counts=self._outcomes(), figures=self._figures,
             stale_after_s=self._parameter('diagnostics.stale_after_s'))
         self._diagnostics.publish({
             'view': view_status(view),
             'latency': latency_status(self._latency.quantiles(now_s))})
+
+
+def _row(rows: Sequence[Param], name: str) -> Param:
+    return next(row for row in rows if row.name == name)
 
 
 def _decode(name: str, message: Image) -> Any:

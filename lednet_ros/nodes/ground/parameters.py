@@ -6,6 +6,8 @@ The only source: tools/write_docs.py makes config/ground.yaml and docs/parameter
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lednet_ros.nodes.shared.parameters import Param
 
 POSE_SOURCES = ('auto', 'tf', 'parameters')
@@ -14,6 +16,14 @@ PARAMETERS = (
     Param('traversability', 'camvid',
           'What each class is to a planner: camvid, cityscapes, or the path of a YAML file like '
           'theirs.'),
+    Param('cameras', [''],
+          'Names of the cameras, each with topics <camera>/label and <camera>/camera_info, that '
+          'make one cloud, grid and scan. If the list is empty, there is one camera, on label and '
+          'camera_info.'),
+    Param('stale_after_s', 1.0,
+          'A camera whose newest label image is older than the newest one of all cameras by more '
+          'than this, in seconds, takes no part: what it looks at is unknown.',
+          between=(0.01, 60.0), live=True),
     Param('min_confidence', 0.0,
           'A pixel whose class is less probable than this counts as unknown. Above 0 the '
           'confidence images are needed too.', between=(0.0, 1.0), live=True),
@@ -87,3 +97,9 @@ PARAMETERS = (
           'An input without a message for so many seconds is reported as stale.',
           between=(0.1, 3600.0), live=True),
 )
+
+
+def camera_parameters(name: str) -> list[Param]:
+    """Return the parameters that one of several cameras has: its own pose."""
+    return [replace(row, name=row.name.replace('camera.', f'camera.{name}.'))
+            for row in PARAMETERS if row.name.startswith('camera.')]

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -16,7 +15,7 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from lednet_ros.common.errors import ConfigError, in_words
+from lednet_ros.common.errors import in_words
 from lednet_ros.nodes.segment.diagnostics import CameraStats
 from lednet_ros.nodes.segment.inference_worker import QueuedFrame
 from lednet_ros.nodes.segment.rate_limit import RateLimit
@@ -37,17 +36,6 @@ OUTPUTS = {'label': Image, 'color': Image, 'overlay': Image, 'confidence': Image
            'camera_info': CameraInfo}
 
 SAY_EVERY_S = 5.0  # the same kind of complaint
-
-
-def camera_names(names: Sequence[str]) -> list[str]:
-    """Return the names as given, [''] for a single camera without one. Raise ConfigError."""
-    names = [name for name in names if name] or ['']
-    for name in names:
-        if name and not re.fullmatch(r'[A-Za-z]\w*(/[A-Za-z]\w*)*', name, re.ASCII):
-            raise ConfigError(f'camera {name!r} is no ROS name: use letters, digits and _')
-        if names.count(name) > 1:
-            raise ConfigError(f'camera {name!r} is named twice: give each its own name')
-    return names
 
 
 class Camera:

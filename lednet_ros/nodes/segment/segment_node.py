@@ -24,7 +24,7 @@ from lednet_ros.common.command import command
 from lednet_ros.common.errors import BackendUnavailable, in_words
 from lednet_ros.model.checkpoint import default_checkpoint
 from lednet_ros.model.labels import LabelSet
-from lednet_ros.nodes.segment.camera_io import Camera, camera_names
+from lednet_ros.nodes.segment.camera_io import Camera
 from lednet_ros.nodes.segment.diagnostics import (
     NodeState,
     Reports,
@@ -36,6 +36,7 @@ from lednet_ros.nodes.segment.inference_worker import InferenceWorker, QueuedFra
 from lednet_ros.nodes.segment.outputs import make_images
 from lednet_ros.nodes.segment.parameters import PARAMETERS
 from lednet_ros.nodes.shared.camera_info import camera_info_of_frame, camera_info_of_scaled
+from lednet_ros.nodes.shared.camera_names import camera_names
 from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher
 from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, make_label_info
 from lednet_ros.nodes.shared.latency import Latency

@@ -92,6 +92,14 @@ def camera_names(value: str) -> list[str]:
     return re.sub(r'[\[\]\'",]', ' ', value).split()
 
 
+def ground_remappings(cameras: Sequence[str]) -> list[tuple[str, str]]:
+    """Return what makes ground_node take segment_node's labels, of its cameras or its only one."""
+    return [(f'{prefix}{name}', f'segment/{prefix}{name}')
+            for prefix in ([f'{camera}/' for camera in cameras] or [''])
+            for name in ('label', 'camera_info', 'confidence')] + [
+                ('label_info', 'segment/label_info')]
+
+
 def refuse_unknown(command_line: Sequence[str], file: str, known: Collection[str]) -> None:
     """Raise ConfigError for a typed launch argument that the launch file does not know.
 

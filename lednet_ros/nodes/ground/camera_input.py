@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One of ground_node's cameras: its topics, what waits for partners, its newest frame."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo, Image
+
+from lednet_ros.nodes.ground.diagnostics import InputView
+from lednet_ros.nodes.shared.endpoints import type_name, wrong_publisher
+from lednet_ros.nodes.shared.qos import subscription_qos
+from lednet_ros.nodes.shared.stamp_join import StampJoin
+from lednet_ros.nodes.shared.waiting import WaitingLine
+from lednet_ros.projection import Pose
+
+INPUTS = {'label': Image, 'camera_info': CameraInfo, 'confidence': Image}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A label image that the projection has looked at."""
+
+    stamp: Any                                # builtin_interfaces/Time
+    stamp_ns: int
+    shape: tuple[int, int]                    # of its label image
+    place: tuple[float, float, float] | None  # the robot's x, y and yaw in the grid's frame
+    no_grid: str                              # why there is no place; '': nobody wants a grid
+    says_something: bool
+    figures: dict[str, object]
+    transport_ms: float | None
+    run_s: float
+
+
+class CameraInput:
+    """Used in the executor's thread alone."""
+
+    def __init__(self, node: Node, name: str) -> None:
+        self._node = node
+        self.name = name
+        prefix = f'{name}/' if name else ''
+        self._topics = {input_: f'{prefix}{input_}' for input_ in INPUTS}
+        best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self._qos = {input_: subscription_qos(node, type_, self._topics[input_], best_effort)
+                     for input_, type_ in INPUTS.items()}
+        self._listened: dict[str, Subscription] = {}
+        self._came_s: dict[str, float] = {}  # the last of each input, monotonic
+        self.join = StampJoin()
+        self.waiting: WaitingLine[dict[str, Any]] = WaitingLine(  # sets, for their transforms
+            lambda: (time.monotonic(), node.get_clock().now().nanoseconds / 1e9))
+        self.given_pose: Pose | None = None  # by parameters
+        self.problem = ''                    # why its last frame was not projected; '': it was
+        self.seen: Seen | None = None        # the newest
+        self.is_new = False                  # it has not gone out yet
+
+    @property
+    def words(self) -> str:
+        """What an error about it begins with: nothing, where there is one camera."""
+        return f'{self.name}: ' if self.name else ''
+
+    @property
+    def topic(self) -> str:
+        """The label images' topic."""
+        return self._node.resolve_topic_name(self._topics['label'])
+
+    def listen(
+        self, inputs: Collection[str], take: Callable[[CameraInput, str, Any], None],
+    ) -> None:
+        """Subscribe to these inputs and to no others."""
+        for input_ in set(self._listened) - set(inputs):
+            self._node.destroy_subscription(self._listened.pop(input_))
+        for input_ in inputs:
+            if input_ not in self._listened:
+                self._listened[input_] = self._node.create_subscription(
+                    INPUTS[input_], self._topics[input_], partial(take, self, input_),
+                    self._qos[input_])
+
+    def begin(self) -> None:
+        """Forget what came before somebody listened."""
+        self._came_s.clear()
+        self.problem = ''
+
+    def forget(self) -> int:
+        """Drop what waits and what was seen; return how many label images waited for TF."""
+        self.join.clear()
+        self.seen = None
+        self.is_new = False
+        return self.waiting.clear()
+
+    def put(self, input_: str, stamp_ns: int, message: Any, inputs: Collection[str]) -> Any:
+        """Take a message; return the set, by input, once it is complete."""
+        self._came_s[input_] = time.monotonic()
+        return self.join.put(input_, stamp_ns, message, inputs)
+
+    def input_views(self, inputs: Collection[str]) -> list[InputView]:
+        """Return its inputs as a report shows them."""
+        now_s, node = time.monotonic(), self._node
+        return [InputView(
+            topic, node.count_publishers(topic),
+            now_s - self._came_s[input_] if input_ in self._came_s else None,
+            wrong_publisher(topic, type_name(INPUTS[input_]), self._topics[input_],
+                            node.get_publishers_info_by_topic(topic)))
+            for input_ in inputs for topic in [node.resolve_topic_name(self._topics[input_])]]
