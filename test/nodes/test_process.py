@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -66,3 +67,26 @@ def test_a_signal_wakes_the_executor() -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     assert signal.set_wakeup_fd(-1) == -1
+
+
+def made(stop: threading.Event) -> run.Runnable:
+    raise AssertionError('a node was made')
+
+
+def test_help_says_how_a_node_is_given_its_parameters(capsys) -> None:
+    assert run.run('ground', made, ['--help']) == 0
+    assert capsys.readouterr().out.startswith('usage: ground_node --ros-args [-p NAME:=VALUE')
+
+
+@pytest.mark.parametrize(('args', 'words'), [
+    (['image:=/eye'], 'image:=/eye: is no argument of this node: .* --ros-args -r NAME:=VALUE'),
+    (['--ros-args', '-r', 'a:=b', '--', 'rest'], 'rest: is no argument of this node: .* -p '),
+    (['--checkpoint', 'mine'], '--checkpoint: is no argument of this node: '),
+], ids=['as ROS 1 had it', 'behind --', 'option'])
+def test_an_argument_that_ros_would_pass_over_is_refused(capsys, args, words) -> None:
+    assert run.run('segment', made, args) == 1
+    assert re.match(f'segment: {words}', capsys.readouterr().err)
+
+
+def test_what_is_for_ros_is_left_to_it() -> None:
+    assert not run.other_words(['--ros-args', '-p', 'x:=1', '--', '--ros-args', '--help'])

@@ -22,6 +22,12 @@ from lednet_ros.nodes.shared.ros_start import init, make_node
 
 WAKE_S = 0.5  # the longest that a signal stays unseen, should nothing wake the executor
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+USAGE = """usage: {0}_node --ros-args [-p NAME:=VALUE ...] [--params-file FILE] [-r FROM:=TO ...]
+
+-p             a parameter; while the node runs, ros2 param describe /{0} NAME explains it
+--params-file  a YAML file of parameters
+-r             another name for a topic, as image:=/camera/image_raw, or the node, as __node:=eye
+"""
 
 
 class Runnable(Protocol):
@@ -48,6 +54,15 @@ def run(name: str, make: Callable[[threading.Event], Runnable], args: Sequence[s
     `make` gets an event that is set by the first signal. An error that the user can mend is one
     line on stderr and exit code 1.
     """
+    words = other_words(sys.argv[1:] if args is None else args)
+    if '-h' in words or '--help' in words:
+        print(USAGE.format(name), end='')
+        return 0
+    if words:
+        option = '-r' if ':=' in words[0] else '-p'
+        say(name, f'{words[0]}: is no argument of this node: topics and parameters come after '
+                  f'--ros-args, as in --ros-args {option} NAME:=VALUE (--help)')
+        return 1
     keep_freed_buffers()
     stop = threading.Event()
     node, code = None, 0
@@ -92,6 +107,17 @@ def run(name: str, make: Callable[[threading.Event], Runnable], args: Sequence[s
         sys.stdout.flush()
         os._exit(code)
     return code
+
+
+def other_words(args: Sequence[str]) -> list[str]:
+    """Return what stands outside of `--ros-args ... --`, which ROS would pass over in silence."""
+    words, are_for_ros = [], False
+    for word in args:
+        if word == ('--' if are_for_ros else '--ros-args'):
+            are_for_ros = not are_for_ros
+        elif not are_for_ros:
+            words.append(word)
+    return words
 
 
 @contextmanager
