@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run segment_node with a network that misbehaves: `python fakes.py NAME [ARGUMENT]`.
+"""Run segment_node with a part of its world replaced: `python fakes.py NAME ARGUMENT`.
 
-It is the node's own code with one thing replaced. The names are those of FAKES.
+It is the node's own code, with a network that misbehaves or a disk that is full, for one. The
+names are those of FAKES.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
 from lednet_ros.model.checkpoint import Checkpoint
+from lednet_ros.model.labels import LabelSet
 from lednet_ros.nodes.segment import segment_node
 from lednet_ros.segmentation import Segmentation, Segmenter, SegmenterConfig, engine_build, loader
 
@@ -27,9 +30,9 @@ def command(name: str, argument: object = '') -> list[str]:
 class Counting(Segmenter):
     """Writes what it is asked for."""
 
-    def segment(self, *args: Any, confidence: bool = False, **more: Any) -> list[Segmentation]:
-        print('segmented', 'with confidence' if confidence else 'without', flush=True)
-        return super().segment(*args, confidence=confidence, **more)
+    def segment(self, frames: Sequence[np.ndarray], *args: Any, **more: Any) -> list[Segmentation]:
+        print('segmented', 'with confidence' if more['confidence'] else 'without', flush=True)
+        return super().segment(frames, *args, **more)
 
     def colorize(self, labels: np.ndarray) -> np.ndarray:
         print('painted', flush=True)
@@ -45,11 +48,11 @@ class Failing(Segmenter):
         super().__init__(*args)
         Failing.made += 1
 
-    def segment(self, frames: Sequence[np.ndarray], **more: Any) -> list[Segmentation]:
+    def segment(self, frames: Sequence[np.ndarray], *args: Any, **more: Any) -> list[Segmentation]:
         Failing.frames += bool(frames[0].any())  # not when it is warmed up
         if Failing.made == 1 and Failing.frames > 3:
             raise RuntimeError('the device is lost')
-        return super().segment(frames, **more)
+        return super().segment(frames, *args, **more)
 
     def close(self) -> None:
         super().close()
@@ -67,36 +70,51 @@ class Loading(Segmenter):
 class Hanging(Segmenter):
     """Does not come back from the first camera image, as a GPU that hangs."""
 
-    def segment(self, frames: Sequence[np.ndarray], **more: Any) -> list[Segmentation]:
+    def segment(self, frames: Sequence[np.ndarray], *args: Any, **more: Any) -> list[Segmentation]:
         if frames[0].any():
             time.sleep(600)
-        return super().segment(frames, **more)
+        return super().segment(frames, *args, **more)
 
 
-def _with(segmenter: type[Segmenter]) -> Callable[[str], None]:
-    def replace(argument: str) -> None:
-        loader.Segmenter = segmenter
-
-    return replace
+def replace(module: Any, name: str, stand_in: Any) -> None:
+    """Replace a module's attribute for good."""
+    patch.object(module, name, stand_in).start()
 
 
-def _compiling(program: str) -> None:
+def use(segmenter: type[Segmenter]) -> Callable[[str], None]:
+    """Return what has the node make such Segmenters."""
+    return lambda argument: replace(loader, 'Segmenter', segmenter)
+
+
+def compile_by(program: str) -> None:
     """Have an engine built by a Python program, as there is no GPU here."""
     def needed_build(checkpoint: Checkpoint, config: SegmenterConfig) -> engine_build.ChildBuild:
         return engine_build.ChildBuild(None, config)
 
-    engine_build._command = lambda *_: [sys.executable, '-c', program]
-    loader.needed_build = needed_build
+    replace(engine_build, '_command', lambda *_: [sys.executable, '-c', program])
+    replace(loader, 'needed_build', needed_build)
 
 
-def _full_disk(_: str) -> None:
-    """Fail each write beyond what is smaller than the model."""
+def fill_disk(_: str) -> None:
+    """Let each write fail that is larger than what is smaller than the model."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
 
+def spell_labels(_: str) -> None:
+    """Publish a String of names for LabelInfo: vision_msgs has no wheel."""
+    from std_msgs.msg import String
+
+    def make_label_info(labels: LabelSet, *_: Any) -> String:
+        return String(data=','.join(labels.names))
+
+    replace(segment_node, 'LabelInfo', String)
+    replace(segment_node, 'make_label_info', make_label_info)
+
+
 FAKES: dict[str, Callable[[str], None]] = {
-    'counting': _with(Counting), 'failing': _with(Failing), 'loading': _with(Loading),
-    'hanging': _with(Hanging), 'compiling': _compiling, 'full disk': _full_disk,
+    'counting': use(Counting), 'failing': use(Failing), 'loading': use(Loading),
+    'hanging': use(Hanging), 'compiling': compile_by, 'full disk': fill_disk,
+    'spelt labels': spell_labels,
 }
 
 if __name__ == '__main__':

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ground node over real DDS: labels and camera_info come from this process."""
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
+import fake_tf
 from diagnostic_msgs.msg import DiagnosticArray
 from nav_msgs.msg import OccupancyGrid
 from rcl_interfaces.srv import SetParameters
@@ -333,55 +333,10 @@ def test_a_grid_in_its_own_frame_remembers_for_a_while(graph) -> None:
     assert (cells(rig.exchange('grid', unknown)) != 100).all()
 
 
-TF = """
-import sys, types
-from collections import namedtuple
-
-# A stand-in for tf2_ros, which has no wheel: a buffer that knows two transforms, and no other.
-V = namedtuple('V', 'x y z')
-Q = namedtuple('Q', 'x y z w')
-T = namedtuple('T', 'translation rotation')
-S = namedtuple('S', 'transform')
-
-class TransformException(Exception):
-    pass
-
-class ExtrapolationException(TransformException):
-    pass
-
-class InvalidArgumentException(TransformException):
-    pass
-
-class Buffer:
-    asked = 0
-    def lookup_transform(self, target, source, time):
-        Buffer.asked += 1
-        if (target, source) == ('base_link', 'eye'):
-            return S(T(V(0.5, 0.0, 1.0), Q(-0.5, 0.5, -0.5, 0.5)))
-        if (target, source) == ('odom', 'base_link') and Buffer.asked > 3:
-            return S(T(V(30.0, -7.0, 0.0), Q(0.0, 0.0, 2 ** -0.5, 2 ** -0.5)))
-        raise TransformException(f'"{target}" passed to lookupTransform does not exist.')
-    def get_latest_common_time(self, target, source):
-        raise TransformException('not yet')
-
-class TransformListener:
-    def __init__(self, buffer, node):
-        pass
-
-module = types.ModuleType('tf2_ros')
-module.Buffer, module.TransformException = Buffer, TransformException
-module.TransformListener = TransformListener
-module.InvalidArgumentException = InvalidArgumentException
-sys.modules['tf2_ros'] = module
-from lednet_ros.nodes.ground import ground_node
-sys.exit(ground_node.main())
-"""
-
-
 def test_poses_come_from_tf_where_it_is_installed(graph) -> None:
     rig = Rig(graph, {'pose_source': 'auto', 'camera.height': 9.0, 'grid.frame': 'odom',
                       'tf_timeout_s': 0.0},
-              command=[sys.executable, '-c', TF.replace('asked > 3', 'asked > 40')])
+              command=fake_tf.command('missing', 40))
     graph.wait_for_output(rig.node, 'camera pose from TF')
     with rig.feeding(rig.send):
         status = rig.status('no TF')
@@ -398,22 +353,11 @@ def test_poses_come_from_tf_where_it_is_installed(graph) -> None:
     assert (column[55:58] == 100).any()
 
 
-LATE = TF.replace("raise TransformException(f'", """
-        if (target, source) == ('odom', 'base_link'):  # not yet
-            raise ExtrapolationException('Lookup would require extrapolation into the future.')
-        raise TransformException(f'""").replace('class TransformListener', """
-    def clear(self):
-        Buffer.asked = 0
-        print('cleared', flush=True)
-
-class TransformListener""").replace('Buffer.asked > 3', 'Buffer.asked > 30')
-
-
 @pytest.mark.parametrize(('timeout_s', 'comes'), [(10.0, True), (0.0, False)])
 def test_a_label_waits_for_the_transform_of_its_stamp(graph, timeout_s, comes) -> None:
     """Odometry comes ten times a second, labels a few ms after their images."""
     rig = Rig(graph, {'pose_source': 'tf', 'grid.frame': 'odom', 'tf_timeout_s': timeout_s},
-              outputs=('grid',), command=[sys.executable, '-c', LATE])
+              outputs=('grid',), command=fake_tf.command('late', 30))
     if comes:
         grid = rig.exchange('grid')
         assert grid.header.stamp.sec == 1 or rig.inboxes['grid'].messages[0].header.stamp.sec < 4
@@ -428,7 +372,7 @@ def test_a_label_waits_for_the_transform_of_its_stamp(graph, timeout_s, comes) -
 def test_when_time_jumps_back_the_transforms_of_before_are_forgotten(graph) -> None:
     """Else a bag that is played again has all its transforms refused as old."""
     rig = Rig(graph, {'pose_source': 'tf', 'use_sim_time': True}, outputs=(),
-              command=[sys.executable, '-c', LATE])
+              command=fake_tf.command('late', 30))
     clock = graph.publisher('/clock', Clock)
     clock.wait_matched()
     for second in (100, 160, 100):
@@ -456,7 +400,5 @@ def test_a_wrong_traversability_is_refused_in_one_line(graph) -> None:
 
 def test_it_loads_no_torch(graph) -> None:
     """A planner's computer need not have it."""
-    node = graph.start([sys.executable, '-c', (
-        'import sys; sys.modules["torch"] = None\n'
-        'from lednet_ros.nodes.ground import ground_node; sys.exit(ground_node.main())')], POSE)
+    node = graph.start(fake_tf.command('no torch'), POSE)
     graph.wait_for_output(node, 'ready: ')

@@ -195,17 +195,8 @@ def test_a_signal_ends_it_while_it_waits_for_a_subscriber(
 
 
 def test_a_signal_ends_it_while_a_webcam_blocks(graph: Graph, within: Within) -> None:
-    program = (
-        'import cv2, sys, time\n'
-        'class Stuck:\n'
-        '    def __init__(self, number): pass\n'
-        '    def isOpened(self): return True\n'
-        '    def read(self): print("reading"); time.sleep(60.0)\n'
-        '    def release(self): pass\n'
-        'cv2.VideoCapture = Stuck\n'
-        f'from {NODE} import main\n'
-        'sys.exit(main())\n')
-    node = graph.start([sys.executable, '-c', program], {'source': '0'})
+    fake = Path(__file__).with_name('fake_webcam.py')
+    node = graph.start([sys.executable, str(fake)], {'source': '0'})
     graph.wait_for_output(node, 'reading')
     with within(ENDED_S):
         assert node.stop(signal.SIGTERM) == 0
