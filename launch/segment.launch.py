@@ -27,6 +27,7 @@ from lednet_ros.nodes.shared.launch_arguments import (
     refuse_unknown,
     require_package,
 )
+from lednet_ros.segmentation.backends.registry import CHOICES
 
 RVIZ_CONFIG = PathJoinSubstitution([FindPackageShare('lednet_ros'), 'config', 'segment.rviz'])
 
@@ -48,7 +49,7 @@ ARGUMENTS = [
         'checkpoint', default_value='',
         description="checkpoint file; empty: params_file's, else the one of the package"),
     DeclareLaunchArgument(
-        'backend', default_value='', choices=['', 'auto', 'tensorrt', 'torch', 'onnxruntime'],
+        'backend', default_value='', choices=['', *CHOICES],
         description="what runs the network; empty: params_file's, else auto"),
     DeclareLaunchArgument(
         'params_file', default_value='',

@@ -30,6 +30,7 @@ from lednet_ros.common.command import command
 from lednet_ros.common.cpu import usable_cores
 from lednet_ros.common.errors import BackendUnavailable, ConfigError
 from lednet_ros.common.paths import expanded
+from lednet_ros.segmentation.backends.registry import BACKENDS, names
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +52,7 @@ _PAPER_TABLE2 = ('LEDNet, paper (GTX 1080Ti)', '70.6', '87.1', '14', '71', '0.94
 class Knobs:
     """What is measured. benchmarks/run.py shows them with their values."""
 
-    backends: tuple[str, ...] = ('torch', 'onnxruntime')
+    backends: tuple[str, ...] = names('cpu')
     sizes: tuple[tuple[int, int], ...] = ((256, 512), (512, 1024), (1024, 2048))
     batches: tuple[int, ...] = (1, 2, 4)
     rounds: int = 15
@@ -164,7 +165,7 @@ class _Backend:
         from lednet_ros.segmentation import Segmenter, SegmenterConfig
         self._segmenter = Segmenter(checkpoint, SegmenterConfig(
             backend=name, device=knobs.device, input_height=size[0], input_width=size[1]))
-        self.name = self._segmenter.backend.partition(' (')[0]
+        self.name = self._segmenter.backend_info.name
 
     def __call__(self, frames: Sequence[np.ndarray]) -> dict[str, float]:
         return self._segmenter.segment(frames)[0].timings
@@ -505,7 +506,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Gives its exit code."""
     default = Knobs()
     parser = argparse.ArgumentParser('lednet_benchmark', description=__doc__.partition(': ')[2])
-    parser.add_argument('--backends', nargs='+', choices=('tensorrt', 'torch', 'onnxruntime'),
+    parser.add_argument('--backends', nargs='+', choices=tuple(BACKENDS),
                         help='default: torch onnxruntime; with --device cuda tensorrt torch')
     parser.add_argument('--sizes', nargs='+', type=_size, metavar='WxH', default=default.sizes)
     parser.add_argument('--batches', nargs='+', type=_count, metavar='N', default=default.batches)
@@ -527,7 +528,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _table2(args)
     on_gpu = args.device.startswith('cuda')
     knobs = Knobs(
-        tuple(args.backends or (('tensorrt', 'torch') if on_gpu else default.backends)),
+        tuple(args.backends or (names('cuda') if on_gpu else default.backends)),
         tuple(args.sizes), tuple(args.batches), args.rounds or default.rounds, args.device,
         args.classes, args.checkpoint, args.images)
     if args.probe:

@@ -109,11 +109,11 @@ def _build(checkpoint: Checkpoint, config: SegmenterConfig) -> str:
     """
     import numpy as np
 
-    from lednet_ros.segmentation.backends import make_backend
+    from lednet_ros.segmentation.backends.registry import make_backend
     backend = make_backend(checkpoint, config)
     backend.run(np.zeros((1, *config.input_size(checkpoint), 3), np.uint8), confidence=True)
     check = backend.self_check
-    name = f'{backend.name} ({backend.reason})'
+    name = str(backend.info)
     backend.close()
     return f'{name}: {check}' if check else name
 

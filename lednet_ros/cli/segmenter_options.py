@@ -6,7 +6,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import fields
 
-from lednet_ros.segmentation.config import BACKENDS, FITS, PRECISIONS, SegmenterConfig
+from lednet_ros.segmentation.backends.registry import CHOICES
+from lednet_ros.segmentation.config import FITS, PRECISIONS, SegmenterConfig
 
 
 def add_segmenter_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +15,7 @@ def add_segmenter_arguments(parser: argparse.ArgumentParser) -> None:
     default = SegmenterConfig()
     parser.add_argument('--checkpoint', default='', metavar='FILE',
                         help='the weights (default: the shipped ones)')
-    parser.add_argument('--backend', choices=BACKENDS, default=default.backend)
+    parser.add_argument('--backend', choices=CHOICES, default=default.backend)
     parser.add_argument('--device', default=default.device, help='auto, cpu or cuda:N')
     parser.add_argument('--precision', choices=PRECISIONS, default=default.precision)
     for side in ('height', 'width'):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from lednet_ros.common.errors import ConfigError
 from lednet_ros.model.checkpoint import MIN_INPUT_SIZE, Checkpoint
+from lednet_ros.segmentation.backends.registry import CHOICES
 
-BACKENDS = ('auto', 'tensorrt', 'torch', 'onnxruntime')
 PRECISIONS = ('auto', 'fp16', 'fp32')
 FITS = ('letterbox', 'stretch')
 OUTPUT_SIZES = ('camera', 'network')  # or WIDTHxHEIGHT
@@ -21,7 +21,7 @@ _MIN_OUTPUT_SIZE = 8
 class SegmenterConfig:
     """How a checkpoint is run. Checked when made, so nothing further in has to ask again."""
 
-    backend: str = 'auto'        # what runs the network, one of BACKENDS
+    backend: str = 'auto'        # what runs the network, one of registry.CHOICES
     device: str = 'auto'         # 'auto', 'cpu', 'cuda' or 'cuda:N'
     precision: str = 'auto'      # 'auto' is fp16 on CUDA and fp32 on the CPU
     input_height: int = 0        # of the network's input in pixels; 0: the checkpoint's
@@ -33,7 +33,7 @@ class SegmenterConfig:
     engine_cache_dir: str = ''   # where compiled programs are kept; '': ~/.cache/lednet_ros
 
     def __post_init__(self) -> None:
-        for name, choices in (('backend', BACKENDS), ('precision', PRECISIONS), ('fit', FITS)):
+        for name, choices in (('backend', CHOICES), ('precision', PRECISIONS), ('fit', FITS)):
             value = getattr(self, name)
             if value not in choices:
                 raise ConfigError(f'{name} is {value!r}: choose {", ".join(choices)}')

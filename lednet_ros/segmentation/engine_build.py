@@ -17,6 +17,7 @@ from time import monotonic
 
 from lednet_ros.common.errors import BackendUnavailable
 from lednet_ros.model.checkpoint import Checkpoint
+from lednet_ros.segmentation.backends.registry import BACKENDS
 from lednet_ros.segmentation.config import SegmenterConfig
 
 
@@ -97,7 +98,7 @@ def needed_build(checkpoint: Checkpoint, config: SegmenterConfig) -> ChildBuild 
     from lednet_ros.segmentation.backends.engine_cache import EngineCache
     from lednet_ros.segmentation.backends.tensorrt import is_built
     from lednet_ros.segmentation.backends.torch import choose_device
-    if config.backend not in ('auto', 'tensorrt'):
+    if config.backend != 'auto' and not BACKENDS[config.backend].builds_engine:
         return None
     try:
         if choose_device(config.device).type != 'cuda' or all(

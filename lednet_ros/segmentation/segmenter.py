@@ -15,7 +15,8 @@ import numpy as np
 from lednet_ros.common.cpu import limit_opencv
 from lednet_ros.model.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
 from lednet_ros.model.labels import UNLABELLED, LabelSet
-from lednet_ros.segmentation.backends import make_backend
+from lednet_ros.segmentation.backends.base import BackendInfo
+from lednet_ros.segmentation.backends.registry import make_backend
 from lednet_ros.segmentation.backends.torch import device_health
 from lednet_ros.segmentation.config import SegmenterConfig, fixed_output_size
 from lednet_ros.segmentation.letterbox import Fit
@@ -67,7 +68,12 @@ class Segmenter:
     @property
     def backend(self) -> str:
         """What runs the network and why, for people: 'torch cpu fp32 (no CUDA GPU)'."""
-        return f'{self._backend.name} ({self._backend.reason})'
+        return str(self._backend.info)
+
+    @property
+    def backend_info(self) -> BackendInfo:
+        """The same as fields: kind, device, precision and reason."""
+        return self._backend.info
 
     @property
     def self_check(self) -> SelfCheck | None:
@@ -81,7 +87,7 @@ class Segmenter:
 
     def device_health(self) -> dict[str, float]:
         """Give the GPU's `gpu_used_mb`, `gpu_total_mb`, `gpu_temperature_c`, as far as known."""
-        return device_health(self._backend.name.split()[1])
+        return device_health(self._backend.info.device)
 
     def segment(
         self,

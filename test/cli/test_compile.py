@@ -12,7 +12,7 @@ from lednet_ros.cli import compile
 from lednet_ros.cli.compile import main
 from lednet_ros.segmentation.backends.engine_cache import EngineCache, EngineKey
 
-KEY = EngineKey('tensorrt', 'abc', 1, 512, 1024, 'fp16', False, 'Orin sm87 cuda:0', ())
+KEY = EngineKey('tensorrt', 'abc', 'def', 512, 1024, 'fp16', False, 'Orin sm87 cuda:0', ())
 
 
 @pytest.fixture

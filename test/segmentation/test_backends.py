@@ -12,11 +12,13 @@ import torch
 
 from lednet_ros.common.errors import BackendUnavailable, OutOfMemory
 from lednet_ros.model.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
-from lednet_ros.segmentation import Segmenter, SegmenterConfig, backends
+from lednet_ros.segmentation import Segmenter, SegmenterConfig
 from lednet_ros.segmentation.backends import cuda_runner as backends_cuda
+from lednet_ros.segmentation.backends import registry
 from lednet_ros.segmentation.backends import torch as backends_torch
+from lednet_ros.segmentation.backends.base import BackendInfo
+from lednet_ros.segmentation.backends.registry import CHOICES, BackendSpec
 from lednet_ros.segmentation.backends.torch import TorchBackend, device_health
-from lednet_ros.segmentation.config import BACKENDS
 from lednet_ros.segmentation.self_check import make_frames
 
 SMALL = {'input_height': 32, 'input_width': 32}
@@ -33,6 +35,7 @@ class Stub:
         if self.name in self._errors:
             raise self._errors[self.name]
         self.reason = reason
+        self.info = BackendInfo(self.name, config.device, 'fp32', reason)
         return self
 
 
@@ -44,8 +47,8 @@ def choose(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     ) -> Any:
         monkeypatch.setattr(torch.cuda, 'is_available', lambda: cuda)
         monkeypatch.setattr(torch.cuda, 'device_count', lambda: int(cuda))
-        monkeypatch.setattr(backends, '_load', lambda name: Stub(name, errors or {}))
-        return backends.make_backend(None, config)
+        monkeypatch.setattr(BackendSpec, 'load', lambda spec: Stub(spec.module, errors or {}))
+        return registry.make_backend(None, config)
     return choose
 
 
@@ -76,7 +79,8 @@ def test_auto_takes_the_fastest_there_is(
     with caplog.at_level(logging.INFO):
         backend = choose(SegmenterConfig(**config), cuda, errors)
     assert (backend.name, backend.reason) == (name, reason)
-    assert sum(f'backend {name}: {reason}' in line for line in caplog.messages) == 1
+    said = f'backend {backend.info.name}: {reason}'
+    assert sum(said in line for line in caplog.messages) == 1
     assert all(str(error) in caplog.text for error in errors.values())
 
 
@@ -99,7 +103,7 @@ def test_why_a_gpu_cannot_be_used_is_the_reason(
         choose(SegmenterConfig(device='cuda:0'), False)
 
 
-@pytest.mark.parametrize('name', [name for name in BACKENDS if name != 'auto'])
+@pytest.mark.parametrize('name', [*registry.BACKENDS])
 def test_a_backend_asked_for_is_never_substituted(choose: Callable[..., Any], name: str) -> None:
     assert choose(SegmenterConfig(backend=name), True).reason == 'asked for'
     with pytest.raises(BackendUnavailable, match='broken'):
@@ -124,9 +128,9 @@ def test_without_onnxruntime_auto_takes_torch_and_says_why(
 
 
 def test_every_name_has_a_backend() -> None:
-    assert set(BACKENDS) == {'auto', *backends._LOCATIONS}
-    for name in backends._LOCATIONS:
-        assert callable(backends._load(name))
+    assert set(CHOICES) == {'auto', *registry.BACKENDS}
+    for spec in registry.BACKENDS.values():
+        assert callable(spec.load())
 
 
 def test_the_health_of_a_gpu_is_told_and_a_lost_one_ends_no_report(
@@ -180,7 +184,7 @@ def start_torch(checkpoint: Checkpoint, precision: str = 'auto') -> TorchBackend
 @pytest.mark.usefixtures('gpu')
 def test_fp16_on_a_gpu_is_checked_through_its_cuda_graph() -> None:
     backend = start_torch(load_checkpoint(default_checkpoint()))
-    assert backend.name == 'torch cpu fp16'
+    assert backend.info.name == 'torch cpu fp16'
     assert backend.self_check is not None
     assert backend.self_check.agreement > 0.99
     assert backend._runner is not None
@@ -192,7 +196,7 @@ def test_where_fp16_overflows_fp32_runs_and_says_so(
     overflowing: Checkpoint, caplog: pytest.LogCaptureFixture
 ) -> None:
     backend = start_torch(overflowing)
-    assert backend.name == 'torch cpu fp32'
+    assert backend.info.name == 'torch cpu fp32'
     warnings = [r.getMessage() for r in caplog.records if r.levelname == 'WARNING']
     assert len(warnings) == 1
     assert 'torch cpu fp16: the self-check failed' in warnings[0]

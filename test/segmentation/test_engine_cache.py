@@ -18,11 +18,17 @@ from typing import Any
 import pytest
 
 from lednet_ros.common.errors import BackendUnavailable
-from lednet_ros.segmentation.backends.engine_cache import EngineCache, EngineKey, default_directory
+from lednet_ros.segmentation.backends.engine_cache import (
+    EngineCache,
+    EngineKey,
+    default_directory,
+    hash_of_sources,
+)
 
-KEY = EngineKey('onnx', 'a' * 64, 1, 512, 1024, 'fp32', False, 'cpu', (('onnxruntime', '1'),))
+KEY = EngineKey('onnx', 'a' * 64, 'b' * 64, 512, 1024, 'fp32', False, 'cpu',
+                (('onnxruntime', '1'),))
 OTHER = {
-    'kind': 'tensorrt', 'weights_sha256': 'b' * 64, 'graph_version': 2, 'height': 256,
+    'kind': 'tensorrt', 'weights_sha256': 'b' * 64, 'sources': 'c' * 64, 'height': 256,
     'width': 512, 'precision': 'fp16', 'confidence': True, 'device': 'Orin sm87',
     'versions': (('onnxruntime', '2'),), 'temperature': 1.5,
 }
@@ -38,6 +44,16 @@ def refuse_to_build() -> bytes:
 
 def load(payload: bytes) -> str:
     return payload.decode()
+
+
+def test_another_source_is_another_engine(tmp_path: Path, monkeypatch) -> None:
+    """What decides about a compiled program is in its key: nobody has to raise a number."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / 'made_graph.py').write_text('x = 1')
+    before = hash_of_sources('made_graph', 'lednet_ros.model.lednet')
+    assert before == hash_of_sources('made_graph', 'lednet_ros.model.lednet')
+    (tmp_path / 'made_graph.py').write_text('x = 2')
+    assert before != hash_of_sources('made_graph', 'lednet_ros.model.lednet')
 
 
 def test_an_engine_is_built_once_and_found_again(tmp_path: Path) -> None:

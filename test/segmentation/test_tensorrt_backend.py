@@ -139,7 +139,7 @@ def test_a_kept_engine_runs_checked_and_says_what_torch_says(
 ) -> None:
     backend = make_backend(checkpoint, directory)
     assert backend.self_check.agreement == 1.0
-    assert backend.name == 'tensorrt cpu:0 fp16'
+    assert backend.info.name == 'tensorrt cpu:0 fp16'
     assert backend.build_s == 0.0
     frames = make_frames(3, HEIGHT, WIDTH)
     with torch.no_grad():
@@ -387,7 +387,7 @@ def test_weights_that_overflow_fp16_get_an_engine_of_fp32_before_any_is_built(
     caplog: pytest.LogCaptureFixture
 ) -> None:
     backend = make_backend(overflowing, tmp_path)
-    assert backend.name == 'tensorrt cpu:0 fp32'
+    assert backend.info.name == 'tensorrt cpu:0 fp32'
     assert backend.self_check.agreement == 1.0
     assert quick_builder == ['fp32']
     assert any('going on in fp32' in r.getMessage() and r.levelname == 'WARNING'

@@ -194,10 +194,10 @@ def _camera_state(view: CameraView, stale_after_s: float) -> tuple[str, bytes, s
 # The engine.
 
 ENGINE_VALUES: dict[str, Callable[[Segmenter], object]] = {  # after 'state'; None is left out
-    'backend': lambda network: _backend(network)[0],
-    'device': lambda network: _backend(network)[1],
-    'precision': lambda network: _backend(network)[2],
-    'why': lambda network: network.backend.partition(' (')[2].removesuffix(')'),
+    'backend': lambda network: network.backend_info.kind,
+    'device': lambda network: network.backend_info.device,
+    'precision': lambda network: network.backend_info.precision,
+    'why': lambda network: network.backend_info.reason,
     'input': lambda network: f'{network.input_size[1]}x{network.input_size[0]}',
     'checkpoint': lambda network: network.checkpoint.name,
     'checkpoint_sha256': lambda network: network.checkpoint.sha256[:16],
@@ -218,7 +218,7 @@ def engine_status(segmenter: Segmenter, problem: str) -> Status:
     return Status(
         ERROR if problem else OK, problem or segmenter.backend,
         {'state': 'failing' if problem else 'ready', **_known(values),
-         **segmenter.device_health()}, f'{platform.node()} {_backend(segmenter)[1]}')
+         **segmenter.device_health()}, f'{platform.node()} {segmenter.backend_info.device}')
 
 
 def loading_status(build: BuildState | None) -> Status:
@@ -232,11 +232,6 @@ def loading_status(build: BuildState | None) -> Status:
 def unconfigured_status(problem: str) -> Status:
     """Report that there is no network, for a problem or as nobody has asked for one."""
     return Status(ERROR if problem else OK, problem or 'not configured', {})
-
-
-def _backend(segmenter: Segmenter) -> list[str]:
-    """Return the backend's kind, device and precision."""
-    return segmenter.backend.partition(' (')[0].split()
 
 
 # The latency, and all together.

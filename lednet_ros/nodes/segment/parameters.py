@@ -7,8 +7,8 @@ The only source: tools/write_docs.py makes config/segment.yaml and docs/paramete
 from __future__ import annotations
 
 from lednet_ros.nodes.shared.parameters import Param
+from lednet_ros.segmentation.backends.registry import CHOICES
 from lednet_ros.segmentation.config import (
-    BACKENDS,
     FITS,
     MAX_INPUT_SIZE,
     PRECISIONS,
@@ -22,7 +22,7 @@ PARAMETERS = (
           'Path of the checkpoint file. If it is empty, the checkpoint of the package is used.'),
     Param('backend', 'auto',
           'Library that runs the network. auto takes TensorRT or torch on a CUDA GPU, and ONNX '
-          'Runtime on a CPU.', choices=BACKENDS),
+          'Runtime on a CPU.', choices=CHOICES),
     Param('device', 'auto',
           'Device that runs the network: auto, cpu, or cuda:N for the GPU of number N.'),
     Param('precision', 'auto',

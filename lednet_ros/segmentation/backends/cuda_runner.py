@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lednet_ros.common.errors import BackendUnavailable, LednetRosError, OutOfMemory, first_line
-from lednet_ros.segmentation.backends import BackendResult
+from lednet_ros.segmentation.backends.base import BackendResult
 from lednet_ros.segmentation.letterbox import Fit
 from lednet_ros.segmentation.self_check import make_frames
 

@@ -14,9 +14,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import lednet_ros
 from lednet_ros.common.errors import ConfigError, LednetRosError, first_line
 from lednet_ros.common.paths import expanded
 
@@ -35,13 +37,29 @@ def default_directory() -> Path:
     return (Path(base) if os.path.isabs(base) else expanded('~/.cache')) / 'lednet_ros'
 
 
+def hash_of_sources(*modules: str) -> str:
+    """Return a SHA-256 over the source files of modules: another source, another engine.
+
+    Where they are installed without sources, the package's version stands for them.
+    """
+    digest = hashlib.sha256()
+    for module in modules:
+        spec = find_spec(module)
+        origin = spec.origin if spec else None
+        try:
+            digest.update(Path(origin or '').read_bytes())
+        except OSError:
+            digest.update(lednet_ros.__version__.encode())
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True)
 class EngineKey:
     """All that a compiled program depends on: programs of equal keys are interchangeable."""
 
     kind: str            # 'onnx' or 'tensorrt'
     weights_sha256: str  # Checkpoint.sha256, which leaves out the preprocessing
-    graph_version: int   # graph.GRAPH_VERSION
+    sources: str         # hash_of_sources of the modules that decide what it computes
     height: int          # of the network's input in pixels
     width: int
     precision: str       # 'fp16' or 'fp32'

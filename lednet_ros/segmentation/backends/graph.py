@@ -12,9 +12,6 @@ from torch import Tensor, nn
 from lednet_ros.model.checkpoint import Preprocessing
 from lednet_ros.model.networks import AnyNetwork, upsample
 
-GRAPH_VERSION = 1  # raise it with any change of what compiled programs compute or how: it is in
-#                    the key of the engine cache, so older engines are not found any more
-
 
 class ScoreGraph(nn.Module):
     """Pixels to scores: normalise, network, and no upsampling.

@@ -16,9 +16,8 @@ from lednet_ros.common.cpu import usable_cores
 from lednet_ros.common.errors import BackendUnavailable, ConfigError
 from lednet_ros.model.checkpoint import Checkpoint
 from lednet_ros.model.networks import entry_of, name_of
-from lednet_ros.segmentation.backends import BackendResult
-from lednet_ros.segmentation.backends.engine_cache import EngineCache, EngineKey
-from lednet_ros.segmentation.backends.graph import GRAPH_VERSION
+from lednet_ros.segmentation.backends.base import BackendInfo, BackendResult
+from lednet_ros.segmentation.backends.engine_cache import EngineCache, EngineKey, hash_of_sources
 from lednet_ros.segmentation.backends.torch import choose_precision
 from lednet_ros.segmentation.config import SegmenterConfig
 from lednet_ros.segmentation.letterbox import Fit, place_all
@@ -41,7 +40,9 @@ class OnnxRuntimeBackend:
         runtime = import_onnxruntime()
         size = config.input_size(checkpoint)
         key = EngineKey(
-            kind='onnx', weights_sha256=checkpoint.sha256, graph_version=GRAPH_VERSION,
+            kind='onnx', weights_sha256=checkpoint.sha256, sources=hash_of_sources(
+                __name__, f'{__package__}.onnx_writer', f'{__package__}.graph',
+                type(checkpoint.network).__module__),
             height=size[0], width=size[1], precision='fp32', confidence=False, device='cpu',
             versions=(('onnxruntime', runtime.__version__),
                       ('preprocessing', repr(checkpoint.preprocessing)),
@@ -57,8 +58,7 @@ class OnnxRuntimeBackend:
         self._upsampling = make_upsampling(
             tuple(scores_shape[1:]), size, entry_of(checkpoint.network).aligned)
         self._temperature = checkpoint.metadata.temperature  # after the model, which gives scores
-        self.name = 'onnxruntime cpu fp32'
-        self.reason = reason
+        self.info = BackendInfo('onnxruntime', 'cpu', 'fp32', reason)
         self.build_s = cached.build_s
         self.self_check = self_check(
             checkpoint, lambda frames: self.run(frames, confidence=False).labels, *size)

@@ -20,15 +20,21 @@ from torch import Tensor
 
 from lednet_ros.common.errors import BackendUnavailable, first_line
 from lednet_ros.model.checkpoint import Checkpoint
-from lednet_ros.segmentation.backends import BackendResult
+from lednet_ros.segmentation.backends import graph
+from lednet_ros.segmentation.backends.base import BackendInfo, BackendResult
 from lednet_ros.segmentation.backends.cuda_runner import (
     CudaRunner,
     Program,
     explained,
     require_code_for,
 )
-from lednet_ros.segmentation.backends.engine_cache import Cached, EngineCache, EngineKey
-from lednet_ros.segmentation.backends.graph import GRAPH_VERSION, LabelGraph
+from lednet_ros.segmentation.backends.engine_cache import (
+    Cached,
+    EngineCache,
+    EngineKey,
+    hash_of_sources,
+)
+from lednet_ros.segmentation.backends.graph import LabelGraph
 from lednet_ros.segmentation.backends.tensorrt_versions import INSTEAD, check_versions, wanted
 from lednet_ros.segmentation.backends.torch import (
     choose_device,
@@ -190,7 +196,8 @@ def engine_key(checkpoint: Checkpoint, config: SegmenterConfig, confidence: bool
     preprocessing = checkpoint.preprocessing
     height, width = config.input_size(checkpoint)
     return EngineKey(
-        kind='tensorrt', weights_sha256=checkpoint.sha256, graph_version=GRAPH_VERSION,
+        kind='tensorrt', weights_sha256=checkpoint.sha256, sources=hash_of_sources(
+            __name__, graph.__name__, type(checkpoint.network).__module__),
         height=height, width=width, precision=choose_precision(config, device),
         confidence=confidence,
         # An engine remembers which of several GPUs it was built on; all Orins have one name.
@@ -238,12 +245,11 @@ class TensorRTBackend:
         self._size = key.height, key.width
         self._precision = key.precision
         self._cache = EngineCache(config.engine_cache_dir or None)
-        self.name = f'tensorrt {self._device} {key.precision}'
-        self.reason = reason
+        self.info = BackendInfo('tensorrt', str(self._device), key.precision, reason)
         self.self_check: SelfCheck | None = None  # of the program loaded last
         self.build_s: float | None = None
-        self._what = f'{self.name}: the engine of {key.width}x{key.height} pixels'
-        self._runner = CudaRunner(self.name, self._device, *self._size, self._program)
+        self._what = f'{self.info.name}: the engine of {key.width}x{key.height} pixels'
+        self._runner = CudaRunner(self.info.name, self._device, *self._size, self._program)
         try:
             # Load the engine and record its CUDA graph, so that no camera frame waits for that.
             with explained(f'{self._what}: running it', self._device, INSTEAD):
@@ -274,7 +280,7 @@ class TensorRTBackend:
     def _program(self, confidence: bool) -> Program:
         """Load the engine of this ending, or build it; either way it is checked."""
         if self.build_s is not None:
-            _log.info('%s: preparing confidence as well: no labels meanwhile', self.name)
+            _log.info('%s: preparing confidence as well: no labels meanwhile', self.info.name)
         with explained(self._what, self._device, _TRY):
             try:
                 cached: Cached[Program] = self._cache.fetch(
@@ -290,12 +296,12 @@ class TensorRTBackend:
     def _build(self, confidence: bool) -> bytes:
         with (explained(f'{self._what}: building it', self._device, _TRY),
               torch.cuda.device(self._device)):
-            _log.info('%s: exporting the network', self.name)
+            _log.info('%s: exporting the network', self.info.name)
             # On the CPU: the GPU's memory is TensorRT's.
             graph = make_graph(
                 self._checkpoint, confidence, torch.device('cpu'), self._precision)
             exported = export(graph, *self._size)
-            _log.info('%s: building the engine, which can take minutes', self.name)
+            _log.info('%s: building the engine, which can take minutes', self.info.name)
             gpu = torch.cuda.get_device_properties(self._device)
             return build_engine(exported, *self._size, build_settings(
                 self._precision, self._device.index, bool(gpu.is_integrated)))
@@ -306,7 +312,7 @@ class TensorRTBackend:
         Its bytes are as they were built, so that what goes wrong is the machine's fault, and
         raised as such: only an engine with other labels is set aside by the cache.
         """
-        _log.info('%s: checking the engine', self.name)
+        _log.info('%s: checking the engine', self.info.name)
         with (explained(f'{self._what}: loading it', self._device,
                         f'delete it by lednet_compile --prune, {INSTEAD}'),
               torch.cuda.device(self._device), torch.no_grad()):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lednet_ros.common.errors import BackendUnavailable, ConfigError
 from lednet_ros.model.checkpoint import Checkpoint
-from lednet_ros.segmentation.backends import BackendResult
+from lednet_ros.segmentation.backends.base import BackendInfo, BackendResult
 from lednet_ros.segmentation.backends.cuda_runner import (
     CudaRunner,
     Program,
@@ -113,7 +113,7 @@ class TorchBackend:
         self._size = config.input_size(checkpoint)
         self.self_check: SelfCheck | None = None  # fp32 is what others are checked against
         self.build_s = None
-        self.reason = reason
+        self._reason = reason
         self._runner: CudaRunner | None = None
         precision = choose_precision(config, self._device)
         if is_gpu(self._device):
@@ -122,7 +122,7 @@ class TorchBackend:
             self._make_graphs(checkpoint, precision)
 
     def _make_graphs(self, checkpoint: Checkpoint, precision: str) -> None:
-        self.name = f'torch {self._device} {precision}'
+        self.info = BackendInfo('torch', str(self._device), precision, self._reason)
         self._graphs = {
             confidence: make_graph(checkpoint, confidence, self._device, precision).to(
                 memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -138,7 +138,7 @@ class TorchBackend:
                 require_code_for(self._device)
                 self._make_graphs(checkpoint, precision)
                 self._runner = runner = CudaRunner(
-                    self.name, self._device, *self._size, self._program)
+                    self.info.name, self._device, *self._size, self._program)
                 if precision == 'fp32':
                     runner.run(np.zeros((1, *self._size, 3), np.uint8), False)
                     return
@@ -154,8 +154,8 @@ class TorchBackend:
         self.close()
         if config.precision == 'fp16':
             raise BackendUnavailable(
-                f'{self.name}: {found.refusal}: choose precision auto or fp32')
-        _log.warning('%s: %s: going on in fp32, slower', self.name, found.refusal)
+                f'{self.info.name}: {found.refusal}: choose precision auto or fp32')
+        _log.warning('%s: %s: going on in fp32, slower', self.info.name, found.refusal)
         self._start_on_gpu(checkpoint, config, 'fp32')
 
     def prepare(
