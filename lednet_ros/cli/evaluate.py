@@ -56,6 +56,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
                         help='fit the temperature that makes confidence true to these images, '
                         'which the network has not learnt from, and write the checkpoint with it '
                         'as FILE; no label changes')
+    parser.add_argument('--table', type=int, choices=(3,),
+                        help="lay --checkpoints beside each other in the paper's Table 3; "
+                        '--output gets table3.png, mIoU over time and size')
+    parser.add_argument('--checkpoints', nargs='+', default=[], metavar='FILE',
+                        help='for --table 3')
     parser.add_argument('--json', type=expanded, metavar='FILE')
     add_segmenter_arguments(parser)
     return parser.parse_args(argv)
@@ -77,6 +82,11 @@ def _run(args: argparse.Namespace) -> int:
         raise ConfigError(f'--every {args.every}: give 1 or more')
     data = open_data_set(args.data, args.split)
     data = replace(data, pairs=data.pairs[::args.every])
+    if bool(args.table) != bool(args.checkpoints):
+        raise ConfigError('--table 3 and --checkpoints go together: give both, or a '
+                          '--checkpoint')
+    if args.table:
+        return _table3(args, data)
     ground = find_traversability(args.traversability, data.labels)
     if args.calibrate:
         return _calibrate(args, data)
@@ -116,6 +126,25 @@ def _run(args: argparse.Namespace) -> int:
             if robustness:
                 for path in write_robustness(robustness, segmenter, data, args.output):
                     print(path)
+    return 0
+
+
+def _table3(args: argparse.Namespace, data: DataSet) -> int:
+    from lednet_ros.cli.segmenter_options import segmenter_config
+    from lednet_ros.common.progress_bar import progress_bar
+    from lednet_ros.training.table3 import measure
+    with progress_bar() as progress:
+        task = progress.add_task(f'{args.split} of {args.data.name}',
+                                 total=len(data) * len(args.checkpoints))
+        found = measure(args.checkpoints, segmenter_config(args), data,
+                        lambda: progress.advance(task))
+    if args.json:
+        write_json(args.json, found.to_dict())
+    print(f'{args.split} of {args.data.name} ({len(data)} images; label set '
+          f'{data.labels.name!r}: {data.labels_from})\n')
+    print('\n'.join(found.lines()))
+    if args.output:
+        print(found.draw(args.output))
     return 0
 
 

@@ -91,7 +91,7 @@ def left_out(result: Evaluation, labels: LabelSet) -> Iterator[str]:
 def table(scores: Scores) -> Iterator[str]:
     """Give the scores in percent as Table 3 of the paper has them, then by category."""
     def rows(values: dict[str, float], means: dict[str, float]) -> Iterator[str]:
-        cells = [(_short(name, values), v) for name, v in values.items()] + list(means.items())
+        cells = [(short_name(name, values), v) for name, v in values.items()] + list(means.items())
         for i in range(0, len(cells), WRAP):
             part = [(name, '-' if np.isnan(v) else f'{100 * v:.1f}')
                     for name, v in cells[i:i + WRAP]]
@@ -107,7 +107,7 @@ def table(scores: Scores) -> Iterator[str]:
            f'pixel accuracy {100 * scores.pixel_accuracy:.2f}, of {scores.pixels} pixels')
 
 
-def _short(name: str, names: dict[str, float]) -> str:
+def short_name(name: str, names: dict[str, float]) -> str:
     """Shorten a name as the paper does: 'Roa', 'TLi'; in full where that names two."""
     def short(name: str) -> str:
         words = name.title().split() or [name]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import lednet_ros.cli.benchmark
+from lednet_ros.cli import benchmark_table2
 from lednet_ros.cli.benchmark import (
     PRODUCT,
     Knobs,
@@ -21,7 +22,6 @@ from lednet_ros.cli.benchmark import (
 from lednet_ros.cli.benchmark_table2 import (
     Table2,
     measure,
-    random_checkpoint,
     without_batch_norm,
 )
 from lednet_ros.model.networks import NETWORKS, make_network
@@ -74,7 +74,7 @@ def test_what_the_paper_left_out_of_its_timing_is_left_out() -> None:
 
 def test_transposed_convolutions_are_counted_by_their_inputs() -> None:
     """ERFNet's last: 16 channels of 32x48 to 2x2 pixels of 20 classes each."""
-    checkpoint = random_checkpoint('erfnet', (64, 96))
+    checkpoint = benchmark_table2.make_checkpoint('erfnet', (64, 96))
     whole = count_gmac(checkpoint, (64, 96))
     last = checkpoint.network.output_conv
     checkpoint.network.output_conv = torch.nn.Identity()
