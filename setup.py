@@ -52,6 +52,7 @@ setup(
         'console_scripts': [
             'segment_node = lednet_ros.cli.console_scripts:segment_node',
             'ground_node = lednet_ros.cli.console_scripts:ground_node',
+            'semantic_cloud_node = lednet_ros.cli.console_scripts:semantic_cloud_node',
             'image_source_node = lednet_ros.cli.console_scripts:image_source_node',
             'lednet_demo = lednet_ros.cli.console_scripts:lednet_demo',
             'lednet_benchmark = lednet_ros.cli.console_scripts:lednet_benchmark',

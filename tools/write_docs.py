@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from lednet_ros.nodes import image_source_node  # noqa: E402
+from lednet_ros.nodes.cloud import parameters as cloud  # noqa: E402
 from lednet_ros.nodes.ground import parameters as ground  # noqa: E402
 from lednet_ros.nodes.segment import parameters as segment  # noqa: E402
 from lednet_ros.nodes.shared.parameters import Param  # noqa: E402
@@ -46,6 +47,12 @@ TABLES = (
     Table('ground', ground.PARAMETERS, 'ground.yaml', '/**/ground',
           'All parameters of ground_node with their defaults. Copy this file, change what you '
           'need, and give it to segment.launch.py by params_file:=, or to the node by '
+          '--params-file. In one file with those of segment.yaml, put this below them: what '
+          'stands under /** holds for both nodes. The node needs the pose of the camera: from TF, '
+          'or from pose_source: parameters and camera.height.'),
+    Table('semantic_cloud', cloud.PARAMETERS, 'cloud.yaml', '/**/semantic_cloud',
+          'All parameters of semantic_cloud_node with their defaults. Copy this file, change what '
+          'you need, and give it to segment.launch.py by params_file:=, or to the node by '
           '--params-file. In one file with those of segment.yaml, put this below them: what '
           'stands under /** holds for both nodes. The node needs the pose of the camera: from TF, '
           'or from pose_source: parameters and camera.height.'),

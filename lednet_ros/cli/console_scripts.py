@@ -27,6 +27,8 @@ def _script(name: str, module: str, is_node: bool = False) -> Callable[..., int]
 
 segment_node = _script('segment_node', 'lednet_ros.nodes.segment.segment_node', is_node=True)
 ground_node = _script('ground_node', 'lednet_ros.nodes.ground.ground_node', is_node=True)
+semantic_cloud_node = _script(
+    'semantic_cloud_node', 'lednet_ros.nodes.cloud.cloud_node', is_node=True)
 image_source_node = _script(
     'image_source_node', 'lednet_ros.nodes.image_source_node', is_node=True)
 lednet_demo = _script('lednet_demo', 'lednet_ros.demo.demo')

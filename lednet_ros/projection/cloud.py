@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lednet_ros.common.cpu import limit_opencv
-from lednet_ros.common.errors import ConfigError
+from lednet_ros.common.errors import ConfigError, DataError
 from lednet_ros.projection.camera import Camera
 from lednet_ros.projection.cell_scan import CellScan
 from lednet_ros.projection.depth import DepthCamera, leave_out_edges, metres
@@ -18,10 +18,12 @@ from lednet_ros.projection.heights import Heights, HeightsConfig, Place
 from lednet_ros.projection.labelled_points import LabelledPoints
 from lednet_ros.projection.lidar import Painter
 from lednet_ros.projection.pose import Pose
-from lednet_ros.projection.traversability import UNKNOWN, Traversability
+from lednet_ros.projection.traversability import OUT, UNKNOWN, Traversability
 from lednet_ros.projection.view import NOWHERE, View
 
 _MOST_CELLS = 2000  # along a side
+_SOME = 20_000      # points, to look where the ground is
+_ODD_M = 0.5        # off which level ground cannot be
 
 
 @dataclass(frozen=True)
@@ -114,13 +116,34 @@ class LabelCloud:
         if sure is not None:
             codes[sure < np.ceil(255 * min_confidence)] = UNKNOWN
         x, y, z = points.reshape(3, 1, -1)
-        distance = np.sqrt(sum((plane - np.float32(o)) ** 2
-                               for plane, o in zip((x, y, z), origin, strict=True)))
         with np.errstate(invalid='ignore'):
-            near = (distance >= self.config.min_range) & (distance <= self.config.max_range)
-        z = np.where(near, z, np.float32(np.nan))
+            distance2 = sum((plane - np.float32(o)) ** 2
+                            for plane, o in zip(points, origin, strict=True))
+            in_range = ((distance2 >= self.config.min_range ** 2)
+                        & (distance2 <= self.config.max_range ** 2))
+        codes[~in_range] = OUT
         return LabelledPoints(x, y, z, painted[None], codes[None], origin,
                               None if sure is None else sure[None])
+
+    def check_ground(self, points: LabelledPoints) -> None:
+        """Raise DataError where the nearest ground is not where a robot could stand before it.
+
+        So it is where depth is in other units than it says, or the pose is another camera's.
+        """
+        stride = max(1, points.x.size // _SOME)
+        x, y, z, codes = (plane.ravel()[::stride] for plane in (
+            points.x, points.y, points.z, points.codes))
+        ground = (codes < OUT) & np.isfinite(z)
+        if not ground.any():
+            return
+        away = np.hypot(x[ground] - points.origin[0], y[ground] - points.origin[1])
+        nearest = np.percentile(away, 1)
+        height = float(np.median(z[ground][away <= nearest + 1]))
+        if abs(height) > _ODD_M + np.tan(self.config.heights.max_slope) * nearest:
+            raise DataError(
+                f'the nearest ground, {nearest:.1f} m away, lies {abs(height):.1f} m '
+                f"{'above' if height > 0 else 'below'} z = 0 of the output frame: look at the "
+                "depth's units, the camera's pose and the output frame")
 
     def place(self, x: float = 0.0, y: float = 0.0, yaw: float = 0.0) -> Place:
         """Return where the cells lie around a robot that is there in the grid's frame."""

@@ -168,7 +168,7 @@ arguments = {'lednet_segment': ['x.png'], 'lednet_train': ['--data', 'x', '--out
 for name in sys.argv[2].split(','):
     print(name, getattr(commands, name)(arguments.get(name, [])))
 """
-NODES = ['segment_node', 'ground_node', 'image_source_node']
+NODES = ['segment_node', 'ground_node', 'semantic_cloud_node', 'image_source_node']
 NEED_TORCH = ['segment_node', 'lednet_benchmark', 'lednet_segment', 'lednet_train',
               'lednet_evaluate', 'lednet_compile']
 

@@ -14,13 +14,14 @@ import yaml
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from lednet_ros.nodes import image_source_node
+from lednet_ros.nodes.cloud import parameters as cloud
 from lednet_ros.nodes.ground import parameters as ground
 from lednet_ros.nodes.segment.parameters import PARAMETERS
 from lednet_ros.nodes.shared.dds_profile import config_file
 from lednet_ros.nodes.shared.parameters import Param
 
 WRITE_DOCS = Path(__file__).parents[2] / 'tools' / 'write_docs.py'
-TABLES = (*PARAMETERS, *ground.PARAMETERS, *image_source_node.PARAMETERS)
+TABLES = (*PARAMETERS, *cloud.PARAMETERS, *ground.PARAMETERS, *image_source_node.PARAMETERS)
 
 def parameters_of(name: str, nodes: str = '/**') -> dict[str, Any]:
     """Read a parameter file; nested names joined by dots."""
@@ -38,7 +39,8 @@ def parameters_of(name: str, nodes: str = '/**') -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(('file', 'nodes', 'rows'), [
-    ('segment.yaml', '/**', PARAMETERS), ('ground.yaml', '/**/ground', ground.PARAMETERS)])
+    ('segment.yaml', '/**', PARAMETERS), ('ground.yaml', '/**/ground', ground.PARAMETERS),
+    ('cloud.yaml', '/**/semantic_cloud', cloud.PARAMETERS)])
 def test_a_template_holds_each_parameter_with_its_default(file, nodes, rows) -> None:
     expected = {row.name: row.default for row in rows}
     found = parameters_of(file, nodes)

@@ -17,7 +17,7 @@ from lednet_ros.nodes.shared import ros_start
 from lednet_ros.nodes.shared.dds_profile import PROFILE, config_file, large_image_environment
 
 ROOT = Path(__file__).parents[2]
-NODES = ('segment_node', 'ground_node', 'image_source_node')
+NODES = ('segment_node', 'ground_node', 'semantic_cloud_node', 'image_source_node')
 COMMANDS = (*NODES, 'lednet_top', 'lednet_latency_report', 'lednet_demo')
 RUN = """
 import sys

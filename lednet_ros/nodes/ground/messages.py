@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import array
+from typing import Protocol
 
 import numpy as np
 from nav_msgs.msg import OccupancyGrid
 from sensor_msgs.msg import LaserScan, PointCloud2, PointField
 from std_msgs.msg import Header
 
-from lednet_ros.projection.free_space import FreeSpace
 from lednet_ros.projection.grid import UNKNOWN_CELL, Grid
 
 
@@ -51,7 +51,17 @@ class GridMessage:
         return self.message
 
 
-def make_scan(header: Header, free_space: FreeSpace, ranges: np.ndarray) -> LaserScan:
+class Beams(Protocol):
+    """Where a scan's beams go."""
+
+    angle_increment: float
+    angle_min: float
+    beams: int
+    range_min: float
+    range_max: float
+
+
+def make_scan(header: Header, free_space: Beams, ranges: np.ndarray) -> LaserScan:
     """Give a scan of float32 (beams,) as a message."""
     increment = free_space.angle_increment
     message = LaserScan(

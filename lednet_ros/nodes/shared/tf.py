@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rclpy.node import Node
@@ -69,8 +70,28 @@ class Transforms:
     def pose(self, frame: str, in_frame: str, stamp: Any, remedy: str) -> Pose:
         """Return where a frame is in another at a builtin_interfaces/Time. Raise NoPose."""
         time_ = Time.from_msg(stamp)
+        return self._found(
+            frame, in_frame, time_, remedy,
+            lambda: self._buffer.lookup_transform(in_frame, frame, time_))
+
+    def moved(
+        self, frame: str, stamp: Any, in_frame: str, in_stamp: Any, fixed_frame: str, remedy: str,
+    ) -> Pose:
+        """Return where a frame was at one time in another at another time. Raise NoPose.
+
+        What moves between is taken to stay in `fixed_frame`.
+        """
+        time_, in_time = Time.from_msg(stamp), Time.from_msg(in_stamp)
+        return self._found(
+            frame, in_frame, max(time_, in_time, key=lambda t: t.nanoseconds), remedy,
+            lambda: self._buffer.lookup_transform_full(
+                in_frame, in_time, frame, time_, fixed_frame))
+
+    def _found(
+        self, frame: str, in_frame: str, time_: Time, remedy: str, look_up: Callable[[], Any],
+    ) -> Pose:
         try:
-            found = self._buffer.lookup_transform(in_frame, frame, time_).transform
+            found = look_up().transform
         except TransformException as error:
             missing = NoPose(f'no TF from {in_frame!r} to {frame!r}: {first_line(error)}: '
                              f'{remedy}')

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where camera, points and robot were when labels and depth were taken: by TF, or parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from std_msgs.msg import Header
+
+from lednet_ros.common.errors import ConfigError
+from lednet_ros.nodes.shared.tf import NoPose, Transforms
+from lednet_ros.projection import Pose
+
+STILL = Pose.from_quaternion((0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0))
+
+
+@dataclass(frozen=True)
+class Poses:
+    """Where things were. All but the last in the output frame at the labels' stamp."""
+
+    camera: Pose               # when the labels were taken
+    sensor: Pose               # of depth or points, when those were taken
+    robot: Pose | None = None  # in the grid's frame; None: no grid goes out
+    no_grid: str = ''          # why; '': nobody listens to it
+
+
+class PoseFinder:
+    """Finds poses; without `transforms`, of a camera whose pose the parameters give."""
+
+    def __init__(
+        self, transforms: Transforms | None, parameter: Callable[[str], Any],
+    ) -> None:
+        self._transforms = transforms
+        self._parameter = parameter
+        frame = parameter('grid.frame')
+        for name, given in (('grid.frame', frame), ('fixed_frame', parameter('fixed_frame'))):
+            if transforms is None and given not in ('', parameter('output_frame')):
+                raise ConfigError(f'{name} is {given!r} but there is no TF to follow the robot '
+                                  'in it: install tf2_ros and let pose_source be tf, or leave it '
+                                  'empty')
+
+    def find(self, label: Header, other: Header, wanted: list[str], may_wait: bool,
+             ) -> Poses | None:
+        """Return where things were, None where TF may still tell; raise NoPose.
+
+        `other` is the header of depth or points. A robot that is not found costs the grid alone.
+        """
+        try:
+            camera = self._camera(label)
+            sensor = self._sensor(label, other)
+            if 'grid' not in wanted:
+                return Poses(camera, sensor)
+            try:
+                return Poses(camera, sensor, self._robot(label))
+            except NoPose as error:
+                if len(wanted) == 1 or (may_wait and error.may_come):
+                    raise
+                return Poses(camera, sensor, no_grid=f'no grid goes out: {error}')
+        except NoPose as error:
+            if may_wait and error.may_come:
+                return None
+            raise
+
+    def _camera(self, label: Header) -> Pose:
+        if self._transforms:
+            return self._transforms.pose(
+                label.frame_id, self._parameter('output_frame'), label.stamp,
+                'publish it, or set pose_source to parameters')
+        if not self._parameter('camera.height'):
+            raise ConfigError("the camera's pose is not known: give camera.height and what else "
+                              'is not 0, or let pose_source be tf')
+        return Pose.of_camera(**{name: self._parameter(f'camera.{name}') for name in (
+            'height', 'roll', 'pitch', 'yaw', 'x', 'y')})
+
+    def _sensor(self, label: Header, other: Header) -> Pose:
+        output, fixed = self._parameter('output_frame'), self._parameter('fixed_frame')
+        if self._transforms is None:
+            if other.frame_id in ('', label.frame_id):
+                return self._camera(label)
+            if other.frame_id != output:
+                missing = NoPose(f'points are in frame {other.frame_id!r} and there is no TF: '
+                                 f'publish them in {output!r}, or install tf2_ros')
+                raise missing
+            return STILL
+        if fixed:
+            return self._transforms.moved(
+                other.frame_id, other.stamp, output, label.stamp, fixed,
+                f'publish where {output} is in {fixed}, or leave fixed_frame empty')
+        return self._transforms.pose(other.frame_id, output, other.stamp,
+                                     'publish where the sensor is on the robot')
+
+    def _robot(self, label: Header) -> Pose:
+        frame, output = self._parameter('grid.frame'), self._parameter('output_frame')
+        if self._transforms is None or frame in ('', output):
+            return STILL
+        return self._transforms.pose(
+            output, frame, label.stamp,
+            f'publish where {output} is in {frame}, at most tf_timeout_s later than labels come')

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One frame's way from messages to messages: labels and depth or points, and where they were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from nav_msgs.msg import OccupancyGrid
+from sensor_msgs.msg import LaserScan, PointCloud2
+from std_msgs.msg import Header
+
+from lednet_ros.common.errors import DataError
+from lednet_ros.nodes.cloud.messages import CloudMessage, decode_depth, decode_points
+from lednet_ros.nodes.cloud.poses import Poses
+from lednet_ros.nodes.ground.messages import GridMessage, make_scan
+from lednet_ros.nodes.shared.camera_info import BadCameraInfo, camera_of
+from lednet_ros.nodes.shared.image_messages import BadImage, decode_mono8
+from lednet_ros.projection import Camera, NoGround
+from lednet_ros.projection.cloud import CloudConfig, LabelCloud
+from lednet_ros.projection.heights import Place
+from lednet_ros.projection.labelled_points import LabelledPoints
+from lednet_ros.projection.traversability import Traversability
+from lednet_ros.projection.view import View
+
+NO_DEPTH = 'there is no depth within min_range and max_range: look at the sensor'
+SAYS_NOTHING = ('the labels say nothing of what depth sees: all of it is unlabelled, unsure or '
+                'sky')
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Labels where they are, and what the outputs need besides."""
+
+    points: LabelledPoints
+    poses: Poses
+    stamp: Any
+    view: View | None = None  # of flat ground, of a depth camera
+    no_view: str = ''         # why there is none
+
+    @property
+    def remark(self) -> str:
+        """Return what is odd about it; '' if nothing is."""
+        if not np.isfinite(self.points.z).any():
+            return NO_DEPTH
+        return '' if (self.points.labels != 255).any() else SAYS_NOTHING
+
+
+class Projector:
+    """Makes outputs of frames. Its messages' memory is used again: publish, then forget."""
+
+    def __init__(
+        self, traversability: Traversability, config: CloudConfig, frame: str, grid_frame: str,
+    ) -> None:
+        self.cloud = LabelCloud(traversability, config)
+        self._frame, self._grid_frame = frame, grid_frame or frame
+        self._message = CloudMessage(1, 1)
+        self._grid = GridMessage(config.grid_cells, config.grid_resolution)
+        self._cells: tuple[np.ndarray, Place] | None = None  # of the frame looked at last
+
+    def look(
+        self, parts: Mapping[str, Any], poses: Poses, rectified: bool, min_confidence: float,
+        needs_cells: bool,
+    ) -> Frame:
+        """Return a frame; raise what names the part that does not hold."""
+        labels, confidence = _labels(parts)
+        camera = _lens(parts['camera_info'], labels, rectified)
+        self._cells = None
+        depth = _depth(parts, camera)
+        if depth is None:
+            points = self._paint(parts['points'], camera, poses, labels, confidence,
+                                 min_confidence)
+            view, no_view = None, ''
+        else:
+            points = self.cloud.look_at_depth(camera, poses.sensor, depth, labels, confidence,
+                                              min_confidence, needs_cells)
+            view, no_view = self._view(camera, poses) if needs_cells else (None, '')
+        self.cloud.check_ground(points)
+        return Frame(points, poses, parts['label'].header.stamp, view, no_view)
+
+    def _paint(
+        self, message: PointCloud2, camera: Camera, poses: Poses, labels: np.ndarray,
+        confidence: np.ndarray | None, min_confidence: float,
+    ) -> LabelledPoints:
+        sensor = poses.sensor
+        with np.errstate(invalid='ignore'):  # points that are none
+            points = (sensor.rotation.astype(np.float32) @ decode_points(message).reshape(3, -1)
+                      + sensor.origin.astype(np.float32)[:, None])
+        return self.cloud.look_at_points(camera, poses.camera, points, sensor.origin, labels,
+                                         confidence, min_confidence)
+
+    def _view(self, camera: Camera, poses: Poses) -> tuple[View | None, str]:
+        try:
+            return self.cloud.view(camera, poses.sensor), ''
+        except NoGround as error:
+            return None, str(error)
+
+    def make_points(self, frame: Frame, size: tuple[int, int] | None = None) -> PointCloud2:
+        """Return the cloud, organised as its source is."""
+        shape = size or frame.points.shape
+        if self._message.points.shape[:2] != shape:
+            self._message = CloudMessage(*shape)
+        out = self._message.points.reshape(*frame.points.shape, -1)
+        frame.points.fill(self.cloud.traversability.labels, out)
+        return self._message.with_header(Header(stamp=frame.stamp, frame_id=self._frame))
+
+    def make_grid(self, frame: Frame) -> OccupancyGrid:
+        """Return the grid with this frame in it."""
+        cells, place = self._judged(frame)
+        in_view = (self.cloud.in_view(frame.view, place)
+                   if frame.view is not None and self.cloud.config.grid_decay_s else None)
+        stamp_s = frame.stamp.sec + frame.stamp.nanosec / 1e9
+        grid = self.cloud.grid(cells, place, stamp_s, in_view)
+        return self._grid.fill(Header(stamp=frame.stamp, frame_id=self._grid_frame), grid)
+
+    def make_scan(self, frame: Frame) -> LaserScan | None:
+        """Return the scan; None where a camera sees no ground to scan."""
+        if frame.no_view:
+            return None
+        cells, place = self._judged(frame)
+        return make_scan(Header(stamp=frame.stamp, frame_id=self._frame),
+                         *self.cloud.free_space(cells, place, frame.view))
+
+    def _judged(self, frame: Frame) -> tuple[np.ndarray, Place]:
+        if self._cells is None:
+            robot = frame.poses.robot
+            place = (self.cloud.place() if robot is None else
+                     self.cloud.place(float(robot.origin[0]), float(robot.origin[1]), robot.yaw))
+            self._cells = self.cloud.cells([frame.points], place), place
+        return self._cells
+
+
+def check_frame(label: Header, depth: Header) -> None:
+    """Raise DataError where a depth image is not registered to the camera of the labels."""
+    if depth.frame_id != label.frame_id:
+        raise DataError(
+            f'depth is in frame {depth.frame_id!r} and label in {label.frame_id!r}: publish depth '
+            'that is registered to the camera of the labels, in its frame')
+
+
+def _labels(parts: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray | None]:
+    decoded = {}
+    for name in ('label', 'confidence'):
+        try:
+            decoded[name] = decode_mono8(parts[name]) if name in parts else None
+        except BadImage as error:
+            raise BadImage(f'{name}: {error}') from error
+    labels, confidence = decoded['label'], decoded['confidence']
+    assert labels is not None
+    if confidence is not None and confidence.shape != labels.shape:
+        raise BadImage(f'confidence is {_size(confidence)} and label {_size(labels)}: publish '
+                       'both of one size')
+    return labels, confidence
+
+
+def _lens(info: Any, labels: np.ndarray, rectified: bool) -> Camera:
+    try:
+        return camera_of(info, labels.shape[0], labels.shape[1], rectified)
+    except BadCameraInfo as error:
+        raise BadCameraInfo(f'camera_info: {error}') from error
+
+
+def _depth(parts: Mapping[str, Any], camera: Camera) -> np.ndarray | None:
+    """Return the depth of each pixel, of an image or of a cloud that is organised as one; None.
+
+    Such a cloud is in the camera's own frame, and its z is depth.
+    """
+    frame = parts['label'].header.frame_id
+    if 'depth' in parts:
+        return decode_depth(parts['depth'])
+    message = parts['points']
+    is_registered = (message.header.frame_id == frame and message.height > 1
+                     and message.width * camera.height == message.height * camera.width)
+    return decode_points(message)[2] if is_registered else None
+
+
+def _size(pixels: np.ndarray) -> str:
+    return f'{pixels.shape[1]}x{pixels.shape[0]}'
