@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from lednet_ros.common.errors import ConfigError, DataError
+from lednet_ros.common.errors import ConfigError, DataError, LednetRosError
 from lednet_ros.datasets.class_files import read_class_file
 from lednet_ros.datasets.classes import Classes, identity, read_classes
 from lednet_ros.datasets.data_set import DataSet, Pair
@@ -43,6 +43,24 @@ def described() -> list[str]:
     """Return the names of the data sets that come with a description, for `base`."""
     folder = files('lednet_ros') / 'datasets' / 'descriptors'
     return sorted(Path(str(p)).stem for p in folder.iterdir() if str(p).endswith('.yaml'))
+
+
+def likely_base(root: Path) -> str:
+    """Return which description that comes along fits a directory; '' where none does."""
+    for name in described():
+        data = _read(_builtin(name))
+        listed = [data[s] for s in ('train', 'val') if isinstance(data.get(s), str)]
+        classes = data['classes']
+        needed = [*listed, classes] if isinstance(classes, str) and '.' in classes else listed
+        if not all((root / file).is_file() for file in needed):
+            continue
+        try:
+            pairs, _ = _split_pairs(data, root, _builtin(name), 'train')
+        except LednetRosError:
+            continue
+        if pairs and pairs[0].label.is_file():
+            return name
+    return ''
 
 
 def builtin_classes(name: str) -> Classes:

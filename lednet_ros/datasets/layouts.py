@@ -21,7 +21,13 @@ import numpy as np
 from lednet_ros.common.errors import DataError
 from lednet_ros.datasets.classes import identity
 from lednet_ros.datasets.data_set import DataSet, Pair
-from lednet_ros.datasets.descriptor import NAME, builtin_classes, described, open_descriptor
+from lednet_ros.datasets.descriptor import (
+    NAME,
+    builtin_classes,
+    described,
+    likely_base,
+    open_descriptor,
+)
 from lednet_ros.images.sources import IMAGE_SUFFIXES, natural
 from lednet_ros.model.labels import UNLABELLED, LabelSet, builtin_label_set
 
@@ -60,12 +66,21 @@ def open_data_set(root: Path, split: str, coarse: bool = False) -> DataSet:
                 raise DataError(f'{root}: is not Cityscapes, so there is nothing coarse: '
                                 'set coarse=false')
             return layout(root, split, coarse)
+    _refuse_described(root)
     raise DataError(
         f'{root}: holds no {split} split of a known layout: leftImg8bit/ and gtFine/ '
         f'(Cityscapes), {split}/ and {split}annot/ (CamVid), or images/{split}/, labels/{split}/ '
         f'and labels.yaml: describe yours in {root / NAME}, as docs/datasets.md shows, for which '
         f'"base:" knows {", ".join(described())}; of a labelling tool\'s polygons and brush '
         'masks lednet_import makes one')
+
+
+def _refuse_described(root: Path) -> None:
+    """Raise DataError where a description that comes along fits, naming it."""
+    base = likely_base(root)
+    if base:
+        raise DataError(f'{root}: looks like what is described as {base}: write "base: {base}" '
+                        f'into {root / NAME}, and see docs/datasets.md')
 
 
 def _camvid(root: Path, split: str, coarse: bool) -> DataSet:
@@ -105,6 +120,7 @@ def _letters(name: str) -> str:
 def _folders(root: Path, split: str, coarse: bool) -> DataSet:
     meaning = _own_labels(root)
     if not meaning:
+        _refuse_described(root)
         raise DataError(
             f'{root / LABELS}: does not exist, and as {root} holds images/ it was taken for '
             f'images/{split}/, labels/{split}/ and that file: write into it "classes:" and then, '

@@ -289,6 +289,29 @@ def test_every_shipped_description_is_whole(tmp_path, name) -> None:
         open_data_set(tmp_path, 'train')
 
 
+@pytest.mark.parametrize(('images', 'labels', 'more', 'base'), [
+    ('imgs/0000.png', 'masks/0000.png', '', 'comma10k'),
+    ('images/10k/train/a.jpg', 'labels/sem_seg/masks/train/a.png', '', 'bdd100k'),
+    ('training/image_2/0.png', 'training/semantic/0.png', '', 'kitti'),
+    ('JPEGImages/a.jpg', 'SegmentationClass/a.png', 'labelmap.txt', 'cvat_masks'),
+    ('JPEGImages/a.jpg', 'SegmentationClass/a.png', 'ImageSets/Segmentation/train.txt', ''),
+    ('train/a.jpg', 'train/a_mask.png', 'train/_classes.csv', 'roboflow_masks'),
+    ('photos/a.jpg', 'masks/a.png', '', ''),
+])
+def test_a_folder_that_a_description_fits_is_told_so(
+    tmp_path, images, labels, more, base
+) -> None:
+    image(tmp_path, images)
+    mask(tmp_path, labels, IDS)
+    if more:
+        (tmp_path / more).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / more).write_text('a\n')
+    said = f'write "base: {base}" into {tmp_path}/data.yaml' if base else 'describe yours in'
+    with pytest.raises(DataError) as error:
+        open_data_set(tmp_path, 'train')
+    assert said in str(error.value)
+
+
 # Keys
 
 

@@ -305,6 +305,33 @@ def test_a_bad_pair_ends_it_before_the_first_step(
     assert not (tmp_path / 'out' / 'state.pt').exists()
 
 
+def test_colours_of_a_data_yaml_train_as_ids_do(orchard, recipe_file, tmp_path) -> None:
+    """Through the worker processes too."""
+    command = [*words(recipe_file(), orchard, tmp_path / 'ids'), '--set', 'epochs=1']
+    assert main(command) == 0
+    colors = np.full((256, 3), 255, np.uint8)
+    colors[:3] = [0, 200, 0], [90, 60, 0], [0, 0, 0]
+    for path in orchard.glob('labels/*/*.png'):
+        ids = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        target = orchard / 'masks' / path.parent.name / f'{path.stem}_mask.png'
+        target.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(target), colors[ids][..., ::-1])
+    (orchard / 'data.yaml').write_text("""
+name: orchard
+train: {images: images/train/*.png, labels: masks/train/*_mask.png}
+val: {images: images/val/*.png, labels: masks/val/*_mask.png}
+classes:
+  - {name: grass, color: [0, 200, 0], category: flat}
+  - {name: trunk, color: [90, 60, 0], category: object}
+  - {name: rest, color: [0, 0, 0], category: void, void: true}
+ignore: ['#ffffff']
+""")
+    assert main([*words(recipe_file(), orchard, tmp_path / 'colors'), '--set', 'epochs=1']) == 0
+    ids, by_color = (load_checkpoint(tmp_path / name / 'last.safetensors').network.state_dict()
+                     for name in ('ids', 'colors'))
+    assert all((ids[key] == by_color[key]).all() for key in ids)
+
+
 def test_the_check_alone_trains_nothing(orchard, capsys, monkeypatch) -> None:
     monkeypatch.chdir(orchard.parent)
     assert main(['--data', str(orchard), '--check-data']) == 0

@@ -6,6 +6,7 @@ One file, or a folder of them; a split is what a file's name or folder says (ins
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -37,7 +38,8 @@ def open_coco(files: list[Path]) -> Export:
     classes: dict[str, ImportedClass] = {}
     for file in files:
         with format_named(file, TOOL):
-            for category in sorted(read_json(file)['categories'], key=lambda c: c['id']):
+            for category in sorted(
+                    read_json(file, _without_shapes)['categories'], key=lambda c: c['id']):
                 name = str(category['name'])
                 classes.setdefault(name, ImportedClass(
                     name, None, str(category.get('supercategory') or '')))
@@ -46,9 +48,23 @@ def open_coco(files: list[Path]) -> Export:
     def pictures() -> Iterator[Picture]:
         for file in files:
             with format_named(file, TOOL):
-                yield from _pictures(file, read_json(file), left_out)
+                yield from _pictures(file, read_json(file, _packed), left_out)
 
     return Export(list(classes.values()), pictures, files, left_out)
+
+
+def _without_shapes(entry: dict[str, Any]) -> dict[str, Any]:
+    entry.pop('segmentation', None)
+    return entry
+
+
+def _packed(entry: dict[str, Any]) -> dict[str, Any]:
+    """Hold coordinates in a fifth of the memory: a file may have millions."""
+    if isinstance(entry.get('segmentation'), list):
+        entry['segmentation'] = [array('d', polygon) for polygon in entry['segmentation']]
+    for key in ('bbox', 'keypoints'):
+        entry.pop(key, None)
+    return entry
 
 
 def _pictures(

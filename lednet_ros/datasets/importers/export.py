@@ -59,11 +59,11 @@ class Export:
     left_out: Counter[str] = field(default_factory=Counter)  # what makes no pixels, by kind
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises DataError."""
+def read_json(path: Path, hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """Read a JSON file; `hook` may make each object smaller as it is read. Raises DataError."""
     try:
         with path.open(encoding='utf-8-sig') as file:
-            return json.load(file)
+            return json.load(file, object_hook=hook)
     except OSError as error:
         raise DataError(f'{path}: cannot be read: {error.strerror}: export it anew') from error
     except ValueError as error:
