@@ -44,6 +44,7 @@ setup(
     extras_require={
         'test': ['pytest', 'pytest-timeout', 'hypothesis'],  # colcon test looks here
         'training': ['tensorboard>=2.10'],
+        'cluster': ['ray>=2.9'],
         'films': ['av>=12'],  # H.264; its wheels hold x264, which is GPL: so it is asked for
         'import': ['pycocotools>=2.0.7'],  # lednet_import's polygons and run lengths
     },

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from fnmatch import fnmatch
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,10 @@ def found(may_isolate, tmp_path_factory) -> Found:
         'sealed lednet_segment': ['sealed', *segment, str(place / 'sealed_out')],
         'sealed lednet_evaluate': ['sealed', *evaluate, str(place / 'sealed_scores')],
     }
+    if find_spec('ray'):
+        commands |= {f'{home}lednet_segment --cluster': [
+            home.strip() or 'home', *segment, str(place / f'{home.strip()}cluster_out'),
+            '--cluster', '--workers', '1'] for home in ('', 'sealed ')}
     try:
         import rclpy  # noqa: F401
     except ImportError:

@@ -4,24 +4,24 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lednet_ros.common.command import command, say
-from lednet_ros.common.errors import STOPPED, ConfigError, LednetRosError, printable
+from lednet_ros.common.errors import STOPPED, ConfigError, printable
 from lednet_ros.common.paths import expanded
 
 if TYPE_CHECKING:
+    from lednet_ros.offline.jobs import Job
     from lednet_ros.offline.output_dir import Output
-    from lednet_ros.offline.sources import Item
     from lednet_ros.offline.work import Work
 
-MAX_BATCH = 32  # a typing error must not become an allocation
+MAX_BATCH, MAX_WORKERS = 32, 1024  # a typing error must not become an allocation
 
 
 @command('lednet_segment')
@@ -70,6 +70,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--output-size', default='camera', metavar='SIZE',
                         help="of label images and overlays: camera (the picture's, the default), "
                         'network, or WIDTHxHEIGHT such as 424x240')
+    parser.add_argument('--cluster', nargs='?', const='local', default='', metavar='ADDRESS',
+                        help='let the workers of this Ray cluster do it (no address: one on this '
+                        'machine); every machine has the same paths')
+    parser.add_argument('--workers', type=int, default=0, metavar='N',
+                        help='of a Ray on this machine (default: one a core)')
     parser.add_argument('--json', type=expanded, metavar='FILE',
                         help='write there too what was segmented, left out and skipped')
     add_segmenter_arguments(parser)
@@ -81,6 +86,7 @@ def _run(args: argparse.Namespace) -> int:
     from lednet_ros.common.atomic_file import write_json
     from lednet_ros.common.progress_bar import progress_bar
     from lednet_ros.images.sources import quieten_opencv
+    from lednet_ros.offline.jobs import do_job, find_jobs
     from lednet_ros.offline.output_dir import Output
     from lednet_ros.offline.sources import fault_of
     from lednet_ros.offline.work import Extras, Work
@@ -92,6 +98,11 @@ def _run(args: argparse.Namespace) -> int:
     if not re.fullmatch(r'[A-Za-z]\w*(/[A-Za-z]\w*)*', args.node_name, re.ASCII):
         raise ConfigError(f'--node-name is {args.node_name!r}: give the name of a ROS node, as '
                           'segment or robot1/segment')
+    if not 0 <= args.workers <= MAX_WORKERS:
+        raise ConfigError(f'--workers is {args.workers}: give 1 to {MAX_WORKERS}')
+    if args.cluster and Path(args.cluster).exists():
+        raise ConfigError(f'--cluster is {args.cluster}, which is a file or a directory: give the '
+                          'sources before it, or write --cluster=local')
     for source in args.sources:
         if fault := fault_of(source):
             raise ConfigError(f'{source}: {fault}')
@@ -110,8 +121,13 @@ def _run(args: argparse.Namespace) -> int:
                         args.node_name)
             names: dict[Path, Path] = {}
             try:
-                for source in args.sources:
-                    _segment(source, work, output, names)
+                jobs = (job for source in args.sources
+                        for job in find_jobs(source, work, output, names))
+                if args.cluster:
+                    _run_on_cluster(args, list(jobs), work, output)
+                else:
+                    for job in jobs:
+                        do_job(job, work)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(output.again) from None
     if args.json:
@@ -124,63 +140,19 @@ def _run(args: argparse.Namespace) -> int:
     return 1 if work.left_out.counts else 0
 
 
-def _segment(source: Path, work: Work, output: Output, names: dict[Path, Path]) -> None:
-    """Handle one source; what is wrong with a part of it is no reason to leave out the rest."""
-    from lednet_ros.offline.images import label_of, segment_pictures, segment_video
-    from lednet_ros.offline.sources import find
-    with _going_on(work, 'sources'):
-        found = find(source, output)
-        for kind, path in found.skipped:
-            work.skip(kind, str(path))
-        for problem in found.unreadable:
-            work.complain(problem, 'unreadable files')
-        if found.pictures:
-            with _going_on(work, 'sources'):
-                for picture in found.pictures:
-                    _claim(label_of(picture), picture.path, names)
-                output.begin(source, {
-                    label_of(p).parent: p.path.parent for p in found.pictures})
-                segment_pictures(found.pictures, work)
-        for video in found.videos:
-            with _going_on(work, 'videos'):
-                output.begin(source, {label_of(video): video.path})
-                segment_video(video, work)
-        for bag in found.bags:
-            with _going_on(work, 'bags'):
-                _segment_bag(source, bag, work, output)
-
-
-def _segment_bag(source: Path, bag: Item, work: Work, output: Output) -> None:
-    from lednet_ros.bags.files import without_rosbags
-    try:
-        from lednet_ros.offline.bags import result_of, segment_bag
-        from lednet_ros.offline.cameras import NoCamera
-    except ImportError as error:
-        raise without_rosbags(bag.path, error) from error
-    try:
-        output.begin(source, {result_of(bag): bag.path})
-        segment_bag(bag, work)
-    except NoCamera:
-        if bag.path == source:
-            raise
-        work.skip('bags without a camera', str(bag.path))
-
-
-@contextmanager
-def _going_on(work: Work, kind: str) -> Iterator[None]:
-    """Complain of what is wrong, and go on."""
-    try:
-        yield
-    except LednetRosError as error:
-        work.complain(str(error), kind)
-
-
-def _claim(label: Path, picture: Path, names: dict[Path, Path]) -> None:
-    """Refuse what would write over another picture's results."""
-    other = names.setdefault(label, picture)
-    if other != picture:
-        raise ConfigError(f'{picture} and {other}: would share the label image {label}.png: '
-                          'rename one, or give each its own --output')
+def _run_on_cluster(
+    args: argparse.Namespace, jobs: list[Job], work: Work, output: Output
+) -> None:
+    import lednet_ros
+    from lednet_ros.offline.cluster import Cluster, do_on_cluster
+    from lednet_ros.offline.cluster_worker import Setup
+    paths = [*args.sources, args.output, *filter(None, [args.checkpoint])]
+    place = '' if all(Path(path).is_absolute() for path in paths) else os.getcwd()
+    setup = Setup(
+        place, args.checkpoint, work.segmenter.checkpoint.sha256, lednet_ros.__version__,
+        work.segmenter.config, output.directory, output.record, output.again, args.palette,
+        output.now_ns(), work.batch, work.extras, work.topics, work.node)
+    do_on_cluster(jobs, setup, work, Cluster(args.cluster, args.workers))
 
 
 if __name__ == '__main__':

@@ -89,8 +89,9 @@ def _run(args: argparse.Namespace) -> int:
         height, width = segmenter.input_size
         output = Output(args.output, {
             'checkpoint': segmenter.checkpoint.sha256, 'input': f'{width}x{height}',
-            'fit': config.fit, 'every': args.every}, args.sources, args.overwrite,
-            command='lednet_select')
+            'fit': config.fit, 'every': args.every,
+            'temperature': segmenter.checkpoint.metadata.temperature}, args.sources,
+            args.overwrite, command='lednet_select')
         output.write_classes(segmenter.labels)
         with progress_bar() as progress:
             work = Work(segmenter, output, progress, args.batch, Extras(confidence=True),

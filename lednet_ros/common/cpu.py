@@ -15,12 +15,21 @@ from pathlib import Path
 SPIN_COUNT = 1000
 
 
+_at_most = sys.maxsize  # cores
+
+
+def use_at_most(cores: int) -> None:
+    """Let this process have no more cores, as others of its kind have the rest."""
+    global _at_most
+    _at_most = cores
+
+
 def usable_cores(root: Path = Path('/')) -> int:
     """Return the cores that affinity and cgroups' quotas (containers) leave to this process.
 
     A quota of 1.5 cores counts as 2. `root` is where /proc and /sys are.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = min(_at_most, len(os.sched_getaffinity(0)))
     with suppress(OSError, ValueError, IndexError):  # no cgroups, or none that can be read
         cores = min([cores, *(max(1, math.ceil(quota)) for quota in _quotas(root))])
     return cores

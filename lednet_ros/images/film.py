@@ -16,7 +16,10 @@ from lednet_ros.images.sources import named_for_opencv
 
 NO_H264 = ('films are MPEG-4 part 2, which browsers do not play, as PyAV {}: pip install av '
            'makes them H.264')
-_THREADS = 2  # a fixed number: x264's bytes depend on it
+# So that the same pictures are the same bytes: x264's depend on the number of its threads and,
+# from run to run, on its looking ahead.
+_THREADS = 2
+_X264 = 'rc-lookahead=0:sync-lookahead=0'
 
 
 class Film(Protocol):
@@ -58,7 +61,7 @@ class _H264Film:
         self._container: Any = av.open(
             str(path), mode='w', format='mp4', options={'movflags': '+faststart'})
         self._stream: Any = self._container.add_stream('libx264', rate=rate, options={
-            'crf': '20', 'preset': 'medium'})
+            'crf': '20', 'preset': 'medium', 'x264-params': _X264})
         self._stream.height, self._stream.width = height + height % 2, width + width % 2
         self._stream.pix_fmt = 'yuv420p'
         self._stream.codec_context.thread_count = _THREADS

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,18 +25,14 @@ from lednet_ros.bags.files import files_of
 from lednet_ros.bags.storage import ROS_1, serialization
 from lednet_ros.common.errors import ConfigError, first_line, printable
 from lednet_ros.images.encodings import BadImage, Frame
+from lednet_ros.images.sources import Part
 from lednet_ros.offline.cameras import EMPTY, IMAGE, Camera, NoCamera, choose, decode
-from lednet_ros.offline.sources import Item
+from lednet_ros.offline.sources import Item, result_of
 from lednet_ros.offline.work import Seen, Stored, Work
 
 _UNKNOWN_HASH = f'RIHS01_{"0" * 64}'
 # In the new bag's custom_data: (kind, complaint) of what it lacks; which frames are beside it.
 _NOTE, _FRAMES = 'lednet_segment', 'lednet_segment_frames'
-
-
-def result_of(item: Item) -> Path:
-    """Return the name of the bag that is written for one."""
-    return item.name.with_name(f'{item.name.name}_labels')
 
 
 def segment_bag(item: Item, work: Work) -> None:
@@ -47,7 +44,7 @@ def segment_bag(item: Item, work: Work) -> None:
     target = work.output.directory / name
     # Its files are named after it, in a URI and in YAML.
     new = target.with_name(f'.partial-{_plain(name.name)}') / _plain(name.name)
-    held = Path(f'.work-{name}')
+    held = _held(item)
     with Bag(item.path) as bag:
         try:
             choice = choose(item.path, bag, work.topics, work.extras.kinds, work.node)
@@ -81,6 +78,43 @@ def segment_bag(item: Item, work: Work) -> None:
     shutil.rmtree(work.output.directory / held, ignore_errors=True)
     with suppress(OSError):  # they are not empty
         os.removedirs((work.output.directory / held).parent)
+
+
+def segment_bag_part(item: Item, part: Part, work: Work) -> None:
+    """Make and keep the labels of some of a bag's images, for segment_bag to take.
+
+    They are counted over all its cameras. Raises ConfigError.
+    """
+    counts: Counter[int] = Counter()
+    with Bag(item.path) as bag:
+        cameras = choose(
+            item.path, bag, work.topics, work.extras.kinds, work.node).cameras
+        by_id = {camera.connection.id: camera for camera in cameras}
+        messages = bag.messages([camera.connection for camera in cameras])
+        for place, (connection, _, data) in enumerate(messages):
+            number = counts[connection.id]
+            counts[connection.id] += 1
+            if place < part.first:
+                continue
+            if 0 <= part.last < place:
+                break
+            with suppress(BadImage):  # segment_bag will say so
+                _, frame = decode(bag, connection, data)
+                work.seen([(_stored(item, by_id[connection.id], number, _held(item), work),
+                            frame)])
+
+
+def count_images(item: Item, work: Work) -> int:
+    """Return about how many images the cameras of a bag have. Raises ConfigError."""
+    with Bag(item.path) as bag:
+        cameras = choose(
+            item.path, bag, work.topics, work.extras.kinds, work.node).cameras
+    return sum(camera.connection.msgcount for camera in cameras)
+
+
+def _held(item: Item) -> Path:
+    """Return where label images are kept until the new bag is whole."""
+    return Path(f'.work-{result_of(item)}')
 
 
 def _plain(name: str) -> str:

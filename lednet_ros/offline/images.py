@@ -28,10 +28,14 @@ def segment_pictures(pictures: Sequence[Item], work: Work) -> None:
     def is_done(picture: Item) -> bool:
         return all(work.output.is_done(_png(kind, picture)) for kind in work.extras.kinds)
 
-    missing = [picture for picture in pictures if not is_done(picture)]
-    work.kept += len(pictures) - len(missing)
+    done: list[Item] = []
+    missing: list[Item] = []
+    for picture in pictures:
+        (done if is_done(picture) else missing).append(picture)
+    work.take([_png('label', picture) for picture in done])
+    work.on_frames(len(done))
     task = work.progress.add_task('images', total=len(pictures),
-                                  completed=len(pictures) - len(missing))
+                                  completed=len(done))
     for batch in batches(missing, work.batch):
         read = []
         for picture in batch:
@@ -47,6 +51,7 @@ def segment_pictures(pictures: Sequence[Item], work: Work) -> None:
                 work.output.write_png(_png('confidence', picture), seen.confidence)
             work.output.write_labels(_png('label', picture), seen.labels)
         work.progress.advance(task, len(batch))
+        work.on_frames(len(batch))
 
 
 def _png(kind: str, item: Item) -> Path:

@@ -34,19 +34,26 @@ class Results:
     """What is done of the source at hand: files that appear whole or not at all."""
 
     def __init__(
-        self, directory: Path, again: str, since_ns: int = 0, palette: np.ndarray | None = None
+        self, directory: Path, again: str, since_ns: int = 0, palette: np.ndarray | None = None,
+        began_ns: int | None = None,
     ) -> None:
         """Take what is at least as new as `since_ns` for results of before.
 
-        `again` says how to go on. `palette`, uint8 (256, 3) RGB, goes into label images.
+        `again` says how to go on. `palette`, uint8 (256, 3) RGB, goes into label images. Other
+        processes write results of this run too, from `began_ns` on; None: none does.
         """
         self.directory, self.again, self.since_ns = directory, again, since_ns
-        self.palette = palette
+        self.palette, self.began_ns = palette, began_ns
 
     def is_done(self, name: Path) -> bool:
         """Whether this result of the source at hand is there from before and may stay."""
         path = self.directory / name
         return path.exists() and path.stat().st_mtime_ns >= self.since_ns
+
+    def is_new(self, name: Path) -> bool:
+        """Whether another process of this run has made this result, which is there."""
+        return self.began_ns is not None and (
+            (self.directory / name).stat().st_mtime_ns >= self.began_ns)
 
     def write_png(self, name: Path, pixels: np.ndarray) -> None:
         """Write uint8 (H, W), or (H, W, 3) RGB. Raises ConfigError."""
@@ -151,6 +158,17 @@ class Output(Results):
                 + yaml.safe_dump(labels.to_dict(), sort_keys=False, default_flow_style=None,
                                  allow_unicode=True), encoding='utf-8')
 
+    @property
+    def record(self) -> Path:
+        """Name of the file that says what the results were made with."""
+        return Path(self._own[0])
+
+    def now_ns(self) -> int:
+        """Return the time by the clock that dates results. Raises ConfigError."""
+        with self._explaining(self.directory / self._own[0]):
+            self._save()
+        return (self.directory / self._own[0]).stat().st_mtime_ns
+
     def begin(self, source: Path, origins: Mapping[Path, Path]) -> None:
         """Turn to a source; each directory of its results is of one origin.
 
@@ -196,5 +214,6 @@ def _others(found: Any, settings: Mapping[str, Any]) -> list[str]:
     """Give the settings that a record does not share."""
     if not isinstance(found, dict):
         return list(settings)
-    found = {'output_size': 'camera', 'palette': False, **found}  # as earlier records have it
+    # What earlier records do not have.
+    found = {'output_size': 'camera', 'palette': False, 'temperature': 1.0, **found}
     return [k for k in settings if found.get(k) != settings[k]]

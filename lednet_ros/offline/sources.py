@@ -26,6 +26,11 @@ class Item(NamedTuple):
     name: Path
 
 
+def result_of(bag: Item) -> Path:
+    """Return the name of the bag that is written for one."""
+    return bag.name.with_name(f'{bag.name.name}_labels')
+
+
 @dataclass
 class Found:
     """What is to be segmented, sorted; and what is not: (what it is, path)."""

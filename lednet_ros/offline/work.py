@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -41,7 +41,8 @@ class Tally:
 
     def __str__(self) -> str:
         """Say how many, and of which kinds."""
-        kinds = ', '.join(f'{kind}: {count}' for kind, count in self.counts.most_common())
+        by_count = sorted(self.counts.items(), key=lambda entry: (-entry[1], entry[0]))
+        kinds = ', '.join(f'{kind}: {count}' for kind, count in by_count)
         return f'{sum(self.counts.values())}' + (f' ({kinds})' if kinds else '')
 
     def to_dict(self) -> dict[str, Any]:
@@ -106,12 +107,14 @@ class Work:
     topics: Sequence[str] = ()     # of bags; empty: each that shows pictures
     node: str = 'segment'          # whose topics a bag's results have
     command: str = 'lednet_segment'
+    on_frames: Callable[[int], None] = lambda count: None  # told how many more are done
     segmented: int = 0
     kept: int = 0                  # found from before
     left_out: Tally = field(default_factory=Tally)  # what was asked for; the names are lines
     skipped: Tally = field(default_factory=Tally)   # what nobody misses
     complaints: list[Complaint] = field(default_factory=list)  # those of left_out, in order
-    _said: set[str] = field(default_factory=set)
+    skips: list[tuple[str, str, bool]] = field(default_factory=list)  # the same of skipped
+    said: set[str] = field(default_factory=set)     # lines that are printed once
 
     def segment(self, frames: Sequence[Frame]) -> list[Seen]:
         """Give labels and, where they are wanted, confidences."""
@@ -126,7 +129,7 @@ class Work:
         found = [self._kept(stored, frame) for stored, frame in frames]
         missing = [pair for pair, kept in zip(frames, found, strict=True) if kept is None]
         made = iter(self.segment([frame for _, frame in missing]))
-        self.kept += len(frames) - len(missing)
+        self.take([stored.labels for (stored, _), kept in zip(frames, found, strict=True) if kept])
         for place, (stored, frame) in enumerate(frames):
             if found[place] is None:
                 found[place] = one = next(made)
@@ -135,7 +138,14 @@ class Work:
                 self.output.write_labels(stored.labels, one.labels)
             if stored.frame and not self.output.is_done(stored.frame):
                 self._write_frame(stored.frame, frame)
+        self.on_frames(len(frames))
         return [one for one in found if one]
+
+    def take(self, labels: Sequence[Path]) -> None:
+        """Count label images that are there: of before, or of this run by another process."""
+        new = sum(map(self.output.is_new, labels))
+        self.segmented += new
+        self.kept += len(labels) - new
 
     def _kept(self, stored: Stored, frame: Frame) -> Seen | None:
         size = self.label_size(frame)
@@ -163,9 +173,14 @@ class Work:
 
     def say_of_films(self) -> None:
         """Say once where films will not be H.264."""
-        if (lack := lack_of_h264()) and lack not in self._said:
-            self._said.add(lack)
-            self._print(lack)
+        if lack := lack_of_h264():
+            self.tell_once(lack)
+
+    def tell_once(self, line: str) -> None:
+        """Print a line above the progress, unless it was printed before."""
+        if line not in self.said:
+            self.said.add(line)
+            self.tell(line)
 
     def complain(self, problem: str, kind: str, count: int = 1) -> None:
         """Say what is left out; the run goes on and ends with exit code 1."""
@@ -173,26 +188,32 @@ class Work:
         self.left_out.add(kind, problem, count)
         said = len(self.left_out.to_dict()[kind]['names'])
         if said <= SAID:
-            self._print(problem)
+            self.tell(problem)
         if said == SAID:
-            self._print(f'more of this kind ({kind}) are only counted; --json has them all')
+            self.tell(f'more of this kind ({kind}) are only counted; --json has them all')
 
     def skip(self, kind: str, name: str, is_said: bool = False) -> None:
         """Note what is left out, as nobody will miss it."""
+        self.skips.append((kind, name, is_said))
         self.skipped.add(kind, name)
         if is_said:
-            self._print(f'{name}: skipped ({kind})')
+            self.tell(f'{name}: skipped ({kind})')
 
     def silent(self) -> Work:
         """Return one with the same network and output that says and shows nothing."""
-        console = Console(file=io.StringIO(), quiet=True)
         return replace(
-            self, progress=Progress(console=console, disable=True), left_out=Tally(),
-            skipped=Tally(), complaints=[], segmented=0, kept=0, _said=set())
+            self, progress=silent_progress(), left_out=Tally(), skipped=Tally(), complaints=[],
+            skips=[], segmented=0, kept=0, said=set())
 
-    def _print(self, line: str) -> None:
+    def tell(self, line: str) -> None:
+        """Print a line above the progress."""
         self.progress.console.print(f'{self.command}: {printable(line)}', highlight=False,
                                     markup=False, soft_wrap=True)
+
+
+def silent_progress() -> Progress:
+    """Return a progress that shows nothing."""
+    return Progress(console=Console(file=io.StringIO(), quiet=True), disable=True)
 
 
 def rgb_of(frame: Frame) -> np.ndarray:
