@@ -69,3 +69,11 @@ def test_rosdep_brings_no_window_to_a_robot() -> None:
         ROOT / 'package.xml').getroot() if element.tag.endswith('depend')]
     assert 'rclpy' in depends
     assert not [name for name in depends if name.startswith(('rviz', 'rqt'))]
+
+
+def test_every_source_file_names_its_licence() -> None:
+    folders = ('lednet_ros', 'launch', 'benchmarks', 'tools', 'test', 'docs')
+    files = [path for folder in folders for path in (ROOT / folder).rglob('*.py')]
+    assert len(files) > 200
+    assert [path for path in files if path.stat().st_size and not path.read_text(
+        encoding='utf-8').startswith('# SPDX-License-Identifier: Apache-2.0')] == []
