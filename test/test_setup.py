@@ -75,5 +75,6 @@ def test_every_source_file_names_its_licence() -> None:
     folders = ('lednet_ros', 'launch', 'benchmarks', 'tools', 'test', 'docs')
     files = [path for folder in folders for path in (ROOT / folder).rglob('*.py')]
     assert len(files) > 200
-    assert [path for path in files if path.stat().st_size and not path.read_text(
-        encoding='utf-8').startswith('# SPDX-License-Identifier: Apache-2.0')] == []
+    licence = '# SPDX-License-Identifier: Apache-2.0'
+    assert [path for path in files if path.stat().st_size and licence not in path.read_text(
+        encoding='utf-8').splitlines()[:2]] == []
