@@ -27,8 +27,8 @@ from lednet_ros.nodes.cloud.parameters import PARAMETERS
 from lednet_ros.nodes.cloud.poses import PoseFinder
 from lednet_ros.nodes.cloud.projector import Projector, check_frame
 from lednet_ros.nodes.ground.diagnostics import InputView
-from lednet_ros.nodes.segment.diagnostics import make_status, reporter
 from lednet_ros.nodes.shared.camera_info import BadCameraInfo
+from lednet_ros.nodes.shared.diagnostics import make_status, reporter
 from lednet_ros.nodes.shared.endpoints import type_name, wrong_publisher
 from lednet_ros.nodes.shared.image_messages import BadImage
 from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, mismatch

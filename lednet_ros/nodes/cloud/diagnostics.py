@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from lednet_ros.nodes.ground import diagnostics as ground
-from lednet_ros.nodes.segment.diagnostics import OK, WARN, Status
 from lednet_ros.nodes.shared.latency import TOTAL, Quantiles
+from lednet_ros.nodes.shared.status import OK, WARN, Status
 
 
 @dataclass(frozen=True)
