@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
 from nav_msgs.msg import OccupancyGrid
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -28,7 +27,7 @@ from lednet_ros.nodes.cloud.poses import PoseFinder
 from lednet_ros.nodes.cloud.projector import Projector, check_frame
 from lednet_ros.nodes.ground.diagnostics import InputView
 from lednet_ros.nodes.shared.camera_info import BadCameraInfo
-from lednet_ros.nodes.shared.diagnostics import make_status, reporter
+from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher
 from lednet_ros.nodes.shared.endpoints import type_name, wrong_publisher
 from lednet_ros.nodes.shared.image_messages import BadImage
 from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, mismatch
@@ -83,7 +82,7 @@ class CloudNode(LifecycleNode):
         if LabelInfo is not None:
             self.create_subscription(LabelInfo, 'label_info', self._on_label_info, LATCHED)
         self._jump_handle = call_on_jump_back(self, self._forget_stamps)
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._diagnostics = DiagnosticsPublisher(self)
         # By a clock that simulation cannot stop.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._watching = self.create_timer(WATCH_S, self._watch, clock=steady)
@@ -360,12 +359,9 @@ class CloudNode(LifecycleNode):
             is_active=self._is_active, apart_ms=self._pairs.apart_ms,
             tolerance_ms=self._parameter('sync_tolerance_ms'))
         limit_ms = self._parameter('diagnostics.max_latency_ms')
-        array = DiagnosticArray(status=[
-            make_status(f'{reporter(self)}: {task}', status) for task, status in (
-                ('view', view_status(view)),
-                ('latency', latency_status(self._latency.quantiles(now_s), limit_ms)))])
-        array.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(array)
+        self._diagnostics.publish({
+            'view': view_status(view),
+            'latency': latency_status(self._latency.quantiles(now_s), limit_ms)})
 
     def _input_view(self, name: str) -> InputView:
         topic, came_s = self.resolve_topic_name(name), self._came_s.get(name)
