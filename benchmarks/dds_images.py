@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# SPDX-License-Identifier: Apache-2.0
 """What arrives of large messages between processes, with and without the Fast DDS profile.
 
 Needs ROS 2 with rmw_fastrtps_cpp; takes about a minute. `--sides none,publisher,subscriber,both`

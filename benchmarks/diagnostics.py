@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# SPDX-License-Identifier: Apache-2.0
 """What diagnostics cost: CPU time of a frame's bookkeeping and of a report, in percent of a core.
 
 The node's own code beside a camera, listeners and a reader of /diagnostics in another process, as

@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# SPDX-License-Identifier: Apache-2.0
 """The node as a robot has it: camera, node and listener are processes, images go over DDS.
 
 Three questions, each with and without the Fast DDS profile: what the node adds to the network's

@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# SPDX-License-Identifier: Apache-2.0
 """How much of a remembering grid changes from one frame of a street clip to the next.
 
 The clip's frames are segmented by the shipped network and projected by one pose; the grid stays

@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# SPDX-License-Identifier: Apache-2.0
 """How long ground points, grid and scan take, for a pose that stays and one that changes.
 
 A drawn street: road, pavement, cars and houses with a ragged edge, under a little sky. All that

@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# SPDX-License-Identifier: Apache-2.0
 """The benchmark with its knobs in sight. `lednet_benchmark` sets them from the command line."""
 
 from lednet_ros.cli.benchmark import Knobs, benchmark

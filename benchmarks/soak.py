@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# SPDX-License-Identifier: Apache-2.0
 """The node for minutes or days beside a camera that misbehaves: nothing may grow.
 
 A clip is played at 30 Hz by a camera that now and then sends rubbish, changes its size, stops,
