@@ -18,6 +18,7 @@ from lednet_ros.nodes.shared.launch_arguments import (
     ParameterFile,
     camera_info_beside,
     camera_names,
+    cloud_source,
     existing_file,
     full_name,
     ground_remappings,
@@ -54,12 +55,20 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         'params_file', default_value='',
         description="file with the nodes' parameters, such as a changed copy of "
-        'config/segment.yaml or config/ground.yaml; empty: the defaults'),
+        'config/segment.yaml, config/ground.yaml or config/cloud.yaml; empty: the defaults'),
     DeclareLaunchArgument(
         'planning', default_value='false',
         description='make ground points, an occupancy grid and a scan of the labels, of all '
         "cameras together; needs camera_info and the cameras' poses: TF, or pose_source: "
         'parameters and camera.height (camera.front.height of a camera front) in params_file'),
+    DeclareLaunchArgument(
+        'depth', default_value='',
+        description='topic of a depth image that is registered to the camera: labels in three '
+        'dimensions, a grid and a scan of it by semantic_cloud_node (of the first camera); with '
+        'it, planning starts no ground_node'),
+    DeclareLaunchArgument(
+        'points', default_value='',
+        description="the same of a PointCloud2, a LiDAR's or an organised one of the camera"),
     DeclareLaunchArgument(
         'namespace', default_value='',
         description="put before the nodes' names and relative topics, after what PushRosNamespace "
@@ -136,13 +145,21 @@ def start_nodes(context: LaunchContext) -> 'list[LaunchDescriptionEntity]':
             remappings=[(shown, image), *(
                 (f'/segment/{name}', f'{outputs}/{name}')
                 for name in ('overlay', 'label', 'confidence')), *(
-                (f'/ground/{name}', f'ground/{name}')
+                (f'/{node}/{name}', f'{node}/{name}') for node in ('ground', 'semantic_cloud')
                 for name in ('points', 'grid', 'free_space'))]))
     nodes.append(Node(
         package='lednet_ros', executable='segment_node', name='segment', **common,
         emulate_tty=True, parameters=[*parameters, *clock], arguments=log,
         remappings=[] if cameras else [('image', value('image')), ('camera_info', camera_info)]))
-    if flag('planning'):
+    source = cloud_source(value('depth'), value('points'))
+    if source:
+        nodes.append(Node(
+            package='lednet_ros', executable='semantic_cloud_node', name='semantic_cloud',
+            **common, emulate_tty=True, arguments=log,
+            parameters=[*files, {'source': source}, *clock],
+            remappings=[(source, value(source)), ('label_info', 'segment/label_info'), *(
+                (name, f'{outputs}/{name}') for name in ('label', 'camera_info', 'confidence'))]))
+    elif flag('planning'):
         # The file may name some of the cameras for it.
         seen = in_file.cameras(full_name('ground', namespace, pushed)) or cameras
         named = [{'cameras': seen}] if seen else []

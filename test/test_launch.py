@@ -147,6 +147,20 @@ def test_planning_starts_the_ground_node_on_the_labels(graph: Graph, tmp_path: P
     assert process.stop(signal.SIGINT, WITHIN_S) == 0, process.describe()
 
 
+def test_depth_starts_the_cloud_node_on_the_labels(graph: Graph, tmp_path: Path) -> None:
+    file = tmp_path / 'mine.yaml'
+    file.write_text('/**/semantic_cloud: {ros__parameters: {camera: {height: 1.2}}}')
+    graph.subscribe('/bot/semantic_cloud/points', PointCloud2)
+    process = launch(graph, 'segment.launch.py', 'namespace:=bot', 'image:=/eye/image_raw',
+                     'planning:=true', 'depth:=/eye/depth', f'params_file:={file}')
+    graph.wait_for_output(process, 'ready: /bot/segment/label on /eye/depth, camvid', WITHIN_S)
+    for topic in ('/bot/segment/label', '/bot/segment/camera_info', '/eye/depth'):
+        graph.wait_until(lambda topic=topic: graph.node.count_subscribers(topic) == 1, WITHIN_S,
+                         f'nobody listens to {topic}')
+    assert 'ground_node' not in process.output
+    assert process.stop(signal.SIGINT, WITHIN_S) == 0, process.describe()
+
+
 NAV2 = 'nav2.yaml'  # as its bring-ups have one, for all nodes
 
 PARENT = """

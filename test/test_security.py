@@ -43,7 +43,7 @@ def allowed_to(node: str) -> dict[str, set[str | None]]:
 
 # No label_info without vision_msgs, no TF without tf2_ros, no type descriptions in Humble.
 AT_WILL = {'/segment/label_info', '/segment/get_type_description', '/ground/get_type_description',
-           '/tf', '/tf_static'}
+           '/semantic_cloud/get_type_description', '/tf', '/tf_static'}
 
 
 def wait_for_policy(graph, node: str) -> None:
@@ -76,3 +76,14 @@ def test_the_sros2_policy_lists_what_the_ground_node_has_in_the_graph(graph) -> 
     graph.wait_for_output(node, 'ready: ')
     graph.subscribe('/ground/free_space', LaserScan)
     wait_for_policy(graph, 'ground')
+
+
+def test_the_sros2_policy_lists_what_the_cloud_node_has_in_the_graph(graph) -> None:
+    from sensor_msgs.msg import LaserScan
+    remaps = {name: f'/segment/{name}' for name in (
+        'label', 'confidence', 'camera_info', 'label_info')}
+    node = graph.start('lednet_ros.nodes.cloud.cloud_node', {
+        'min_confidence': 0.5, 'camera.height': 1.0, 'use_sim_time': True}, remaps)
+    graph.wait_for_output(node, 'ready: ')
+    graph.subscribe('/semantic_cloud/free_space', LaserScan)
+    wait_for_policy(graph, 'semantic_cloud')

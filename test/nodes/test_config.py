@@ -73,4 +73,6 @@ def test_segment_rviz_shows_the_topics_that_exist() -> None:
     config = yaml.safe_load(config_file('segment.rviz').read_text(encoding='utf-8'))
     topics = [display['Topic']['Value'] for display in config['Visualization Manager']['Displays']]
     assert topics == ['/image', '/segment/overlay', '/segment/label', '/segment/confidence',
-                      '/ground/grid', '/ground/points', '/ground/free_space']
+                      '/ground/grid', '/ground/points', '/ground/free_space',
+                      '/semantic_cloud/grid', '/semantic_cloud/points',
+                      '/semantic_cloud/free_space']

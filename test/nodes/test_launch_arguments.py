@@ -8,6 +8,7 @@ from lednet_ros.nodes.shared.launch_arguments import (
     ParameterFile,
     camera_info_beside,
     camera_names,
+    cloud_source,
     existing_file,
     full_name,
     ground_remappings,
@@ -157,3 +158,10 @@ def test_ground_node_takes_the_labels_of_all_cameras() -> None:
     remappings = dict(ground_remappings(['front', 'left']))
     assert len(remappings) == 7
     assert remappings['left/camera_info'] == 'segment/left/camera_info'
+
+
+def test_labels_go_by_depth_or_by_points() -> None:
+    assert [cloud_source('', ''), cloud_source('/d', ''), cloud_source('', '/p')] == [
+        '', 'depth', 'points']
+    with pytest.raises(ConfigError, match='give one of them'):
+        cloud_source('/d', '/p')

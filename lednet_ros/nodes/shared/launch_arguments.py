@@ -46,6 +46,13 @@ def full_name(name: str, namespace: str, pushed: str) -> str:
     return ''.join(f'/{part}' for part in parts if part)
 
 
+def cloud_source(depth: str, points: str) -> str:
+    """Return which topic semantic_cloud_node goes by; '' if none is given. Raise ConfigError."""
+    if depth and points:
+        raise ConfigError(f'depth is {depth!r} and points {points!r}: give one of them')
+    return 'depth' if depth else 'points' if points else ''
+
+
 def is_true(name: str, value: str) -> bool | None:
     """Return what a launch argument says, in any case and in Python's or YAML's words; '': None.
 
