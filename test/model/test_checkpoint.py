@@ -12,12 +12,11 @@ import torch
 from golden import authors_state_dict, image
 
 from lednet_ros.common.errors import CheckpointError, ConfigError
+from lednet_ros.model.authors_checkpoint import rename_authors_key, rename_ours_key
 from lednet_ros.model.checkpoint import (
     Preprocessing,
     default_checkpoint,
     load_checkpoint,
-    rename_authors_key,
-    rename_ours_key,
     save_checkpoint,
 )
 from lednet_ros.model.labels import LabelSet, builtin_label_set
