@@ -214,6 +214,7 @@ def _others(found: Any, settings: Mapping[str, Any]) -> list[str]:
     """Give the settings that a record does not share."""
     if not isinstance(found, dict):
         return list(settings)
-    # What earlier records do not have.
-    found = {'output_size': 'camera', 'palette': False, 'temperature': 1.0, **found}
+    # What earlier records do not have. A temperature changes no label, unless confidence does.
+    temperature = 1.0 if found.get('min_confidence') else settings.get('temperature')
+    found = {'output_size': 'camera', 'palette': False, 'temperature': temperature, **found}
     return [k for k in settings if found.get(k) != settings[k]]
