@@ -38,12 +38,12 @@ CLASSES = 20  # 19 and the background, as the paper has it
 ROUNDS = 5
 BARE, WHOLE, LABELS = 'as the paper timed it', 'all of it by torch', 'camera to labels'
 # Class and category mIoU on Cityscapes' test split, ms, frames a second, million parameters, on a
-# GTX 1080 Ti. ERFNet has no row there.
+# GTX 1080 Ti. ERFNet has no row there, and LEDNet1D is its future work.
 PAPER = {
     'segnet': ('57.0', '79.1', '67', '15', '29.5'), 'enet': ('58.3', '80.4', '34', '31', '0.36'),
     'espnet': ('60.3', '82.2', '9', '112', '0.40'), 'cgnet': ('64.8', '85.7', '20', '50', '0.50'),
     'erfnet': ('-', '-', '-', '-', '-'), 'icnet': ('69.5', '86.4', '33', '30', '7.80'),
-    'lednet': ('70.6', '87.1', '14', '71', '0.94'),
+    'lednet': ('70.6', '87.1', '14', '71', '0.94'), 'lednet_1d': ('-', '-', '-', '-', '-'),
 }
 
 

@@ -57,6 +57,7 @@ NETWORKS = {
     'icnet': Entry('ICNet', 'networks.icnet', 4),
     'cgnet': Entry('CGNet', 'networks.cgnet', 8, aligned=False),
     'espnet': Entry('ESPNet', 'networks.espnet', 1),
+    'lednet_1d': Entry('LEDNet1D', 'networks.lednet_1d', 8),  # the paper's future work
 }
 
 
