@@ -112,7 +112,8 @@ def _run(args: argparse.Namespace) -> int:
             'checkpoint': segmenter.checkpoint.sha256, 'input': f'{width}x{height}',
             'fit': config.fit, 'min_confidence': config.min_confidence,
             'output_size': config.output_size,
-            'temperature': segmenter.checkpoint.metadata.temperature}, args.sources,
+            'temperature': segmenter.checkpoint.metadata.temperature,
+            'unfamiliar_share': config.unfamiliar_share}, args.sources,
             args.overwrite, segmenter.labels.palette if args.palette else None)
         output.write_classes(segmenter.labels)
         extras = Extras(args.overlay, args.confidence, args.frames)

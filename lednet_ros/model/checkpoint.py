@@ -28,6 +28,7 @@ from lednet_ros.common.paths import expanded
 from lednet_ros.model.authors_checkpoint import read_authors_file, rename_ours_key
 from lednet_ros.model.labels import LabelSet, builtin_label_set
 from lednet_ros.model.networks import AnyNetwork, find_entry, make_network, name_of
+from lednet_ros.model.score_floors import ScoreFloors
 
 FORMAT = 1
 MIN_INPUT_SIZE = 32  # below this the pyramid's smallest map would vanish
@@ -60,6 +61,7 @@ class Metadata:
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
     temperature: float = 1.0  # scores are divided by it before softmax, so that confidence is true
+    score_floors: ScoreFloors | None = None  # how low ordinary pixels score; None: not measured
 
     def __post_init__(self) -> None:
         if not (_is_number(self.temperature) and self.temperature > 0):
@@ -133,6 +135,7 @@ def save_checkpoint(
     training: Mapping[str, Any] | None = None,
     scores: Mapping[str, Any] | None = None,
     temperature: float = 1.0,
+    score_floors: ScoreFloors | None = None,
 ) -> None:
     """Write our format. The file appears whole or not at all."""
     if len(labels) != network.num_classes:
@@ -149,6 +152,7 @@ def save_checkpoint(
         'input_height': input_height,
         'input_width': input_width,
         'temperature': temperature,
+        **({'score_floors': score_floors.to_dict()} if score_floors else {}),
         'training': dict(training or {}),
         'scores': dict(scores or {}),
     }
@@ -195,7 +199,9 @@ def _load_ours(path: Path) -> Checkpoint:
         metadata = Metadata(
             record['input_height'], record['input_width'],
             dict(record.get('training', {})), dict(record.get('scores', {})),
-            record.get('temperature', 1.0))
+            record.get('temperature', 1.0),
+            ScoreFloors.from_dict(record['score_floors'], len(labels))
+            if 'score_floors' in record else None)
     except (ConfigError, KeyError, TypeError, ValueError, AttributeError,
             RecursionError) as error:
         problem = f'lacks {error}' if isinstance(error, KeyError) else first_line(error)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from lednet_ros.common.errors import ConfigError
 from lednet_ros.model.checkpoint import MIN_INPUT_SIZE, Checkpoint
+from lednet_ros.model.score_floors import SHARES
 from lednet_ros.segmentation.backends.registry import CHOICES
 
 PRECISIONS = ('auto', 'fp16', 'fp32')
@@ -15,6 +16,7 @@ FITS = ('letterbox', 'stretch')
 OUTPUT_SIZES = ('camera', 'network')  # or WIDTHxHEIGHT
 MAX_INPUT_SIZE = 8192  # a typing error must not become an allocation
 _MIN_OUTPUT_SIZE = 8
+MAX_UNFAMILIAR_SHARE = SHARES[-1]
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class SegmenterConfig:
     fit: str = 'letterbox'       # 'letterbox' keeps the frame's shape, 'stretch' fills the input
     output_size: str = 'camera'  # of label images: the frame's, 'network' or 'WIDTHxHEIGHT'
     min_confidence: float = 0.0  # a pixel less certain than this becomes 255
+    # a pixel whose score this share of ordinary ones of its class lie below becomes 255; 0: none
+    unfamiliar_share: float = 0.0
     no_tensorrt: str = ''        # why 'auto' is to leave TensorRT out; '': it is not
     engine_cache_dir: str = ''   # where compiled programs are kept; '': ~/.cache/lednet_ros
 
@@ -47,11 +51,29 @@ class SegmenterConfig:
                                   "pixels, or 0 for the checkpoint's")
         if not 0.0 <= self.min_confidence <= 1.0:
             raise ConfigError(f'min_confidence is {self.min_confidence}: give one from 0 to 1')
+        if not 0.0 <= self.unfamiliar_share <= MAX_UNFAMILIAR_SHARE:
+            raise ConfigError(f'unfamiliar_share is {self.unfamiliar_share}: give one from 0 to '
+                              f'{MAX_UNFAMILIAR_SHARE}')
 
     def input_size(self, checkpoint: Checkpoint) -> tuple[int, int]:
         """Give the (height, width) of the network's input."""
         return (self.input_height or checkpoint.metadata.input_height,
                 self.input_width or checkpoint.metadata.input_width)
+
+
+    def score_floors(self, checkpoint: Checkpoint) -> tuple[float, ...]:
+        """Return the score by class below which a pixel becomes 255; (): none does.
+
+        Raise ConfigError where the checkpoint does not know how low ordinary pixels score.
+        """
+        if not self.unfamiliar_share:
+            return ()
+        if checkpoint.metadata.score_floors is None:
+            raise ConfigError(
+                f'unfamiliar_share is {self.unfamiliar_share}, but {checkpoint.name} does not say '
+                'how low the scores of ordinary pixels are: have them measured by lednet_evaluate '
+                '--calibrate, or set it to 0')
+        return checkpoint.metadata.score_floors.at(self.unfamiliar_share)
 
 
 def fixed_output_size(output_size: str) -> tuple[int, int] | None:

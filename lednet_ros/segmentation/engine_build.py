@@ -118,6 +118,7 @@ def _command(checkpoint: str | Path | None, config: SegmenterConfig) -> list[str
         f'--backend={config.backend}', f'--device={config.device}',
         f'--precision={config.precision}', f'--input-height={config.input_height}',
         f'--input-width={config.input_width}',
+        f'--unfamiliar-share={config.unfamiliar_share}',
         f'--engine-cache-dir={config.engine_cache_dir}']
     if checkpoint:
         command.append(f'--checkpoint={checkpoint}')

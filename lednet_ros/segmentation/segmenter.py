@@ -114,13 +114,15 @@ class Segmenter:
         fits = [Fit.make(frame.shape[:2], self.input_size, self.config.fit) for frame in frames]
         batch = self._backend.prepare(frames, are_rgb, fits)
         prepared_s = perf_counter()
-        result = self._backend.run(batch, confidence or floor > 0)
+        # Where the score is too low for any class, the backend gives a confidence of 0.
+        least = max(floor * 255, 1.0 if self.config.unfamiliar_share else 0.0)
+        result = self._backend.run(batch, confidence or least > 0)
         labels = result.labels
         if self.labels.void_ids:
             labels = self._to_label[labels]
-        if floor > 0:
+        if least > 0:
             assert result.confidence is not None
-            labels = np.where(result.confidence < floor * 255, np.uint8(UNLABELLED), labels)
+            labels = np.where(result.confidence < least, np.uint8(UNLABELLED), labels)
         places = [self.place(frame.shape[:2], output_size) for frame in frames]
         label_images = [_outwards(fit, place, one, UNLABELLED)
                         for fit, place, one in zip(fits, places, labels, strict=True)]

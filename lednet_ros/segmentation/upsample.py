@@ -15,6 +15,7 @@ win there. The result equals upsampling and argmax but for pixels where rounding
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,13 +108,17 @@ class Upsampling:
                 np.maximum(best[:, :, :n], value, out=best[:, :, :n])
             labels.reshape(-1)[pixel_y[:, None] * self._size[1] + pixel_x] = winner
 
-    def confidence(self, scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    def confidence(
+        self, scores: np.ndarray, temperature: float = 1.0, floors: Sequence[float] = ()
+    ) -> np.ndarray:
         """255 x softmax of the best class at each pixel, uint8 (H, W).
 
-        Scores are divided by the temperature: before the upsampling, which is linear.
+        Scores are divided by the temperature: before the upsampling, which is linear. 0 where the
+        best class's is below its floor.
         """
         if temperature != 1:
             scores = scores * np.float32(1 / temperature)
+        lowest = _cooled(floors, temperature)
         left = scores[:, :, self._x.cell]
         wide = left + (scores[:, :, self._x.cell + 1] - left) * self._x.fraction  # (C, h, W)
         out = np.empty(self._size, np.uint8)
@@ -121,9 +126,7 @@ class Upsampling:
             pixels = self._y.pixels[:, cell]
             top, bottom = wide[:, cell, None], wide[:, cell + 1, None]
             value = top + (bottom - top) * self._y.fraction[pixels][:, None]      # (C, K, W)
-            value -= value.max(0)
-            np.exp(value, out=value)
-            out[pixels] = np.rint(255 / value.sum(0))
+            out[pixels] = _certainty(value, lowest)
         return out
 
 
@@ -134,11 +137,30 @@ class NoUpsampling:
         """The class of each pixel, uint8 (H, W), from float32 scores (C, H, W)."""
         return argmax(scores)
 
-    def confidence(self, scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-        """255 x softmax of the best class at each pixel, uint8 (H, W)."""
-        value = (scores - scores.max(0)) * np.float32(1 / temperature)
-        np.exp(value, out=value)
-        return np.rint(255 / value.sum(0)).astype(np.uint8)
+    def confidence(
+        self, scores: np.ndarray, temperature: float = 1.0, floors: Sequence[float] = ()
+    ) -> np.ndarray:
+        """255 x softmax of the best class at each pixel, uint8 (H, W); 0 below its floor."""
+        return _certainty(scores * np.float32(1 / temperature), _cooled(floors, temperature))
+
+
+def _cooled(floors: Sequence[float], temperature: float) -> np.ndarray | None:
+    """Return floors for scores that were divided by a temperature: float32 (C, 1, 1)."""
+    return np.array(floors, np.float32)[:, None, None] / np.float32(temperature) if floors else None
+
+
+def _certainty(value: np.ndarray, floors: np.ndarray | None) -> np.ndarray:
+    """255 x softmax of the best of (C, h, w), uint8; 0 below its floor. Overwrites `value`."""
+    best = value.max(0)
+    value -= best
+    unfamiliar = None
+    if floors is not None:  # only the best class is not behind: is the least of both at least 0
+        unfamiliar = np.minimum(value, value + best - floors).max(0) < 0
+    np.exp(value, out=value)
+    certainty = np.rint(255 / value.sum(0)).astype(np.uint8)
+    if unfamiliar is not None:
+        certainty[unfamiliar] = 0
+    return certainty
 
 
 def make_upsampling(

@@ -21,6 +21,7 @@ from lednet_ros.datasets.layouts import DataSet
 from lednet_ros.model.checkpoint import Checkpoint, save_checkpoint
 from lednet_ros.model.labels import UNLABELLED
 from lednet_ros.model.networks import upsample
+from lednet_ros.model.score_floors import ScoreFloors
 from lednet_ros.segmentation.backends.graph import ScoreGraph
 from lednet_ros.segmentation.letterbox import Fit, place_all
 
@@ -52,6 +53,7 @@ class Calibration:
     images: int
     pixels: int
     drives: list[str]  # that the images are of, where their names say so
+    floors: ScoreFloors
 
     def __str__(self) -> str:
         """Say it in a line."""
@@ -64,7 +66,8 @@ class Calibration:
     def to_dict(self) -> dict[str, Any]:
         """Give what a checkpoint's record keeps, in plain numbers."""
         return {key: (None if np.isnan(value) else round(value, 5))
-                if isinstance(value, float) else value for key, value in asdict(self).items()}
+                if isinstance(value, float) else value for key, value in asdict(self).items()
+                if key != 'floors'}
 
 
 def calibrate(
@@ -85,7 +88,8 @@ def calibrate(
     named = [pair.image for pair in data.pairs if '_' in pair.image.stem]
     return Calibration(
         fit_temperature(samples.scores, samples.truth), before, after, data.root.name, data.split,
-        len(data), len(samples.truth), sorted({drive_of(image) for image in named}))
+        len(data), len(samples.truth), sorted({drive_of(image) for image in named}),
+        ScoreFloors.of(samples.scores.max(1), samples.scores.argmax(1), len(data.labels)))
 
 
 def write_calibrated(checkpoint: Checkpoint, calibration: Calibration, path: Path) -> None:
@@ -95,7 +99,8 @@ def write_calibrated(checkpoint: Checkpoint, calibration: Calibration, path: Pat
         path, checkpoint.network, checkpoint.labels, checkpoint.preprocessing,
         input_height=metadata.input_height, input_width=metadata.input_width,
         training={**metadata.training, 'calibration': calibration.to_dict()},
-        scores=metadata.scores, temperature=calibration.temperature)
+        scores=metadata.scores, temperature=calibration.temperature,
+        score_floors=calibration.floors)
 
 
 def sample(

@@ -81,9 +81,11 @@ def check_graph(
     """What can be asserted without a GPU, as facts for the test to judge."""
     checkpoint, size = make_checkpoint(classes, network), (height, width)
     settings = tensorrt.build_settings(precision, gpu=0, is_integrated=False)
-    exported = tensorrt.export(make_graph(checkpoint, confidence, CPU, precision), *size)
+    floors = [1.5] * classes if confidence else []
+    exported = tensorrt.export(
+        make_graph(checkpoint, confidence, CPU, precision, floors), *size)
     tensorrt.partition(exported, *size, settings)  # raises AssertionError on a fallback
-    exact = make_graph(checkpoint, confidence, CPU, 'fp32')
+    exact = make_graph(checkpoint, confidence, CPU, 'fp32', floors)
     return {**build(exported, size, settings),
             'lowered_is_exact': is_exact(exact, lower(tensorrt.export(exact, *size)), size)}
 

@@ -31,6 +31,7 @@ OTHER = {
     'kind': 'tensorrt', 'weights_sha256': 'b' * 64, 'sources': 'c' * 64, 'height': 256,
     'width': 512, 'precision': 'fp16', 'confidence': True, 'device': 'Orin sm87',
     'versions': (('onnxruntime', '2'),), 'temperature': 1.5,
+    'floors': (1.0, 2.0),
 }
 
 

@@ -11,6 +11,7 @@ from lednet_ros.segmentation.backends.registry import CHOICES
 from lednet_ros.segmentation.config import (
     FITS,
     MAX_INPUT_SIZE,
+    MAX_UNFAMILIAR_SHARE,
     PRECISIONS,
     output_size_fault,
 )
@@ -49,6 +50,10 @@ PARAMETERS = (
     Param('min_confidence', 0.0,
           'A pixel whose class is less probable than this is published as 255, unlabelled.',
           between=(0.0, 1.0), live=True),
+    Param('unfamiliar_share', 0.0,
+          'A pixel whose score is below that of all but this share of the ordinary pixels of its '
+          'class is published as 255: it is likely none of the classes. 0 leaves it as it is.',
+          between=(0.0, MAX_UNFAMILIAR_SHARE)),
     Param('overlay_alpha', 0.5,
           "Opacity of the classes' colours in the overlay.", between=(0.0, 1.0), live=True),
     Param('max_rate_hz', 0.0,

@@ -105,7 +105,7 @@ class SegmentNode(PatientLifecycleNode):
         config = SegmenterConfig(**{
             name: self.parameter(name) for name in (
                 'backend', 'device', 'precision', 'input_height', 'input_width', 'fit',
-                'engine_cache_dir')})
+                'unfamiliar_share', 'engine_cache_dir')})
         return NetworkLoader(
             self._network, self.parameter('checkpoint') or default_checkpoint(), config,
             len(camera_names(self.parameter('cameras'))), self.wake)

@@ -67,6 +67,7 @@ class EngineKey:
     device: str          # which GPU, or 'cpu'
     versions: tuple[tuple[str, str], ...]  # (library, version), and whatever else must match
     temperature: float = 1.0  # that it divides scores by; 1 where it gives no confidence
+    floors: tuple[float, ...] = ()  # of scores, below which that is 0
 
     @property
     def file_name(self) -> str:

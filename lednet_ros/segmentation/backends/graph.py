@@ -6,6 +6,8 @@ The forms are chosen so that each graph becomes one TensorRT engine; a test hold
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -40,18 +42,21 @@ class LabelGraph(nn.Module):
     """Pixels to labels: the ScoreGraph, upsampling, argmax.
 
     Input: uint8 (N, H, W, 3) RGB. Output: int32 (N, H, W) class ids, and with `confidence` also
-    int32 (N, H, W), 255 x softmax of the chosen class, of scores divided by `temperature`. Both
-    fit a byte; casting to uint8 inside would split the TensorRT engine.
+    int32 (N, H, W), 255 x softmax of the chosen class, of scores divided by `temperature`; 0
+    where its score is below the class's of `floors`. Both fit a byte; casting to uint8 inside
+    would split the TensorRT engine.
     """
 
     def __init__(
         self, network: AnyNetwork, preprocessing: Preprocessing, confidence: bool = False,
-        temperature: float = 1.0,
+        temperature: float = 1.0, floors: Sequence[float] = (),
     ) -> None:
         super().__init__()
         self.score_graph = ScoreGraph(network, preprocessing)
         self.confidence = confidence
         self.temperature = temperature
+        self.floors: Tensor | None
+        self.register_buffer('floors', torch.tensor(floors).view(1, -1, 1, 1) if floors else None)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         scores = upsample(
@@ -60,7 +65,10 @@ class LabelGraph(nn.Module):
         if not self.confidence:
             return (labels,)
         behind = scores - scores.amax(1, keepdim=True)  # the best class; labels are made already
-        if self.temperature != 1:
-            behind = behind * (1 / self.temperature)
-        softmax = 1 / behind.exp().sum(1)
+        cooled = behind * (1 / self.temperature) if self.temperature != 1 else behind
+        softmax = 1 / cooled.exp().sum(1)
+        if self.floors is not None:
+            # Only the best class is not behind: the minimum reaches 0 where it is above its floor.
+            familiar = torch.minimum(behind, scores - self.floors).amax(1) >= 0
+            softmax = softmax * familiar.to(softmax.dtype)
         return labels, (255 * softmax).round().to(torch.int32)

@@ -58,6 +58,7 @@ class OnnxRuntimeBackend:
         self._upsampling = make_upsampling(
             tuple(scores_shape[1:]), size, entry_of(checkpoint.network).aligned)
         self._temperature = checkpoint.metadata.temperature  # after the model, which gives scores
+        self._floors = config.score_floors(checkpoint)
         self.info = BackendInfo('onnxruntime', 'cpu', 'fp32', reason)
         self.build_s = cached.build_s
         self.self_check = self_check(
@@ -87,7 +88,7 @@ class OnnxRuntimeBackend:
             labels[i] = self._upsampling.labels(self._scores[0])
             if certainty is not None:
                 certainty[i] = self._upsampling.confidence(
-                    self._scores[0], self._temperature)
+                    self._scores[0], self._temperature, self._floors)
         return BackendResult(labels, certainty, run_s * 1e3)
 
     def close(self) -> None:

@@ -205,7 +205,8 @@ def engine_key(checkpoint: Checkpoint, config: SegmenterConfig, confidence: bool
         versions=(('torch', torch.__version__), ('torch_tensorrt', torch_tensorrt.__version__),
                   ('tensorrt', tensorrt.__version__),
                   ('preprocessing', f'{preprocessing.mean} {preprocessing.std}')),
-        temperature=checkpoint.metadata.temperature if confidence else 1.0)
+        temperature=checkpoint.metadata.temperature if confidence else 1.0,
+        floors=config.score_floors(checkpoint) if confidence else ())
 
 
 def _choose_gpu(config: SegmenterConfig) -> torch.device:
@@ -254,7 +255,8 @@ class TensorRTBackend:
             # Load the engine and record its CUDA graph, so that no camera frame waits for that.
             with explained(f'{self._what}: running it', self._device, INSTEAD):
                 self._runner.run(
-                    np.zeros((1, *self._size, 3), np.uint8), config.min_confidence > 0)
+                    np.zeros((1, *self._size, 3), np.uint8),
+                    config.min_confidence > 0 or config.unfamiliar_share > 0)
         except Exception:
             with suppress(Exception):  # of what is broken
                 self.close()
@@ -299,7 +301,8 @@ class TensorRTBackend:
             _log.info('%s: exporting the network', self.info.name)
             # On the CPU: the GPU's memory is TensorRT's.
             graph = make_graph(
-                self._checkpoint, confidence, torch.device('cpu'), self._precision)
+                self._checkpoint, confidence, torch.device('cpu'), self._precision,
+                self._keys[confidence].floors)
             exported = export(graph, *self._size)
             _log.info('%s: building the engine, which can take minutes', self.info.name)
             gpu = torch.cuda.get_device_properties(self._device)

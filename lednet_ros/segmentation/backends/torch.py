@@ -89,12 +89,13 @@ def choose_precision(config: SegmenterConfig, device: torch.device) -> str:
 
 
 def make_graph(
-    checkpoint: Checkpoint, confidence: bool, device: torch.device, precision: str
+    checkpoint: Checkpoint, confidence: bool, device: torch.device, precision: str,
+    floors: Sequence[float] = (),
 ) -> LabelGraph:
     """Make a graph ready to run or to compile, with weights of its own."""
     network = copy.deepcopy(checkpoint.network)  # the caller's stays as it is
     graph = LabelGraph(network, checkpoint.preprocessing, confidence,
-                       checkpoint.metadata.temperature)
+                       checkpoint.metadata.temperature, floors)
     return graph.to(device, torch.float16 if precision == 'fp16' else torch.float32).eval()
 
 
@@ -111,6 +112,7 @@ class TorchBackend:
     ) -> None:
         self._device = choose_device(config.device)
         self._size = config.input_size(checkpoint)
+        self._floors = config.score_floors(checkpoint)
         self.self_check: SelfCheck | None = None  # fp32 is what others are checked against
         self.build_s = None
         self._reason = reason
@@ -124,7 +126,8 @@ class TorchBackend:
     def _make_graphs(self, checkpoint: Checkpoint, precision: str) -> None:
         self.info = BackendInfo('torch', str(self._device), precision, self._reason)
         self._graphs = {
-            confidence: make_graph(checkpoint, confidence, self._device, precision).to(
+            confidence: make_graph(
+                checkpoint, confidence, self._device, precision, self._floors).to(
                 memory_format=torch.channels_last)  # type: ignore[call-overload]
             for confidence in (False, True)}
 
