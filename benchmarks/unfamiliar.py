@@ -78,7 +78,8 @@ def main() -> None:
     known = truth != UNLABELLED
     kinds = {name: (which, seen, best, sure) for name, which in (
         ('labelled', known), ('wrong', known & (seen != truth)), ('no class', ~known))}
-    foreign = [(path.stem[:12], cv2.imread(str(path))[..., ::-1].copy()) for path in args.images]
+    foreign = [(path.stem[:12], np.asarray(cv2.imread(str(path)))[..., ::-1].copy())
+               for path in args.images]
     for name, picture in [*foreign, *strange(image)]:
         looks = see(picture)
         kinds[name] = np.ones(looks[0].shape, bool), *looks
