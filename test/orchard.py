@@ -45,6 +45,7 @@ def make_orchard(root: Path, train: int = 8, val: int = 3) -> Path:
 
 
 RECIPE = """
+base: none
 input_height: 48
 input_width: 64
 epochs: 2

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from lednet_ros.training.train import Listener, Position, Training
 
 
+_MOST_PADDING = 0.25  # of a crop, before the random scale: more is most likely not meant
+
+
 @command('lednet_train')
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command: 0 also when stopped by Ctrl-C, as all is saved then; 130 before."""
@@ -61,7 +64,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
                         help='gets best.safetensors, last.safetensors and what is needed to go on')
     parser.add_argument('--init', metavar='FILE',
                         help='begin with this checkpoint (camvid: the one that comes with the '
-                        'package); other classes than its: new class layers on its encoder')
+                        'package); classes that it does not have by name get new layers')
+    parser.add_argument('--size', metavar='WIDTHxHEIGHT', type=_size,
+                        help="of the network's input; scales the recipe's crops with it")
+    parser.add_argument('--name', default='', help="the run's, wherever its checkpoints are "
+                        "named (default: that of --output)")
+    parser.add_argument('--listener', default='', metavar='MODULE:FUNCTION',
+                        help='also called with each step and epoch, for a tracker of your own: '
+                        'docs/training.md shows one for MLflow')
     parser.add_argument('--set', action='append', default=[], metavar='KNOB=VALUE',
                         help='override the recipe, for example --set epochs=20; may be repeated')
     parser.add_argument('--device', default='auto',
@@ -80,10 +90,18 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+def _size(text: str) -> tuple[int, int]:
+    """Return the (height, width) of 'WIDTHxHEIGHT'."""
+    width, _, height = text.partition('x')
+    if not (width.isdecimal() and height.isdecimal()):
+        raise argparse.ArgumentTypeError(f'{text!r}: give WIDTHxHEIGHT, such as 480x272')
+    return int(height), int(width)
+
+
 def _open(args: argparse.Namespace) -> tuple[Any, DataSet, DataSet]:
     from lednet_ros.datasets.layouts import open_data_set
     from lednet_ros.training.recipe import load_recipe
-    recipe = load_recipe(args.recipe, args.set)
+    recipe = load_recipe(args.recipe, args.set, args.size)
     return (recipe, open_data_set(args.data, 'train', recipe.coarse),
             open_data_set(args.data, 'val'))
 
@@ -175,7 +193,9 @@ def _train_among(processes: Processes, device: torch.device, args: argparse.Name
     recipe, train, val = _open(args)
     if not args.leave_one_drive_out:
         position, is_done = _train_on(processes, device, args, recipe, train, val, args.output)
-        return (f'best val mIoU {position.best:.4f}: best.safetensors' if is_done
+        from_init = (', which --init began with: no epoch was better'
+                     if position.best == _of_beginning(position) else '')
+        return (f'best val mIoU {position.best:.4f}{from_init}: best.safetensors' if is_done
                 else 'stopped and saved: the same command goes on')
     last = {}
     for drive, others, own in leave_one_out(train, val):
@@ -187,6 +207,12 @@ def _train_among(processes: Processes, device: torch.device, args: argparse.Name
     return '\n'.join(['', *drive_table(last)])
 
 
+def _of_beginning(position: Position) -> float | None:
+    """Return the mIoU of what --init began with; None where nothing was."""
+    first = position.history[0] if position.history else {}
+    return first['val_miou'] if first.get('epoch') == 0 else None
+
+
 def _train_on(
     processes: Processes, device: torch.device, args: argparse.Namespace, recipe: Recipe,
     train: DataSet, val: DataSet, directory: Path,
@@ -195,9 +221,11 @@ def _train_on(
     from lednet_ros.datasets.data_sheet import DATA_SHEET, write_data_sheet
     from lednet_ros.model.checkpoint import default_checkpoint, load_checkpoint
     from lednet_ros.training.first_views import write_views
+    from lednet_ros.training.listeners import both, load_listener
     from lednet_ros.training.progress import show_progress
     from lednet_ros.training.run_dir import VIEWS, Output
     from lednet_ros.training.train import Job, Training
+    from lednet_ros.training.trained_network import what_is_kept
     init = None
     if args.init:
         init = load_checkpoint(default_checkpoint() if args.init == 'camvid' else args.init)
@@ -213,9 +241,10 @@ def _train_on(
 
     def read_all() -> tuple[DataReport, list[str]]:
         report, val_report = _read_all(train), _read_all(val)
-        warnings = _judge(report, val_report)
+        warnings = [*_judge(report, val_report), *_padding(recipe, report)]
         write_data_sheet(report, val_report, directory / DATA_SHEET)
-        return report, [*report.lines(), *(f'warning: {w}' for w in warnings)]
+        return report, [*report.lines(), *([what_is_kept(train.labels, init)] if init else []),
+                        *(f'warning: {w}' for w in warnings)]
 
     try:
         processes.share(open_output)
@@ -225,8 +254,12 @@ def _train_on(
                 output.begin(recipe.to_dict())
                 write_views(train, recipe, directory / VIEWS)
                 listener.on_note('\n'.join(notes))
+                if args.listener:
+                    listener = both(listener, load_listener(
+                        args.listener, recipe.to_dict(), directory))
             training = Training(Job(
-                recipe, report, val, output, init, device, processes, listener))
+                recipe, report, val, output, init, device, processes, listener,
+                args.name or directory.absolute().name))
             with _stopped_by_signals(training, listener):
                 is_done = training.run()
         if is_done:
@@ -237,12 +270,24 @@ def _train_on(
     return training.position, is_done
 
 
+def _padding(recipe: Recipe, report: DataReport) -> list[str]:
+    """Warn where crops are much larger than the images, and so mostly hold none of them."""
+    from lednet_ros.training.augmentation import padding_of
+    empty = max((padding_of(recipe, size) for size in report.sizes), default=0.0)
+    if empty <= _MOST_PADDING:
+        return []
+    return [f'{100 * empty:.0f} % of a crop lies beside the image, which is that much smaller at '
+            f'{recipe.input_width}x{recipe.input_height}, and is not learnt from: --size sets '
+            'crops with the size']
+
+
 def _calibrate(directory: Path, train: DataSet, val: DataSet, device: torch.device) -> None:
     """Give the checkpoints of a training that is done a temperature, once."""
     from lednet_ros.common.progress_bar import progress_bar
     from lednet_ros.datasets.drives import drive_of
     from lednet_ros.model.checkpoint import load_checkpoint
     from lednet_ros.training.calibration import calibrate, write_calibrated
+    from lednet_ros.training.card import write_card
     for name in ('last', 'best'):
         path = directory / f'{name}.safetensors'
         checkpoint = load_checkpoint(path)
@@ -252,6 +297,7 @@ def _calibrate(directory: Path, train: DataSet, val: DataSet, device: torch.devi
             task = progress.add_task(f'confidence of {path.name}', total=len(val))
             found = calibrate(checkpoint, val, device, partial(progress.advance, task))
         write_calibrated(checkpoint, found, path)
+        write_card(load_checkpoint(path), path.with_suffix('.md'))
         if name == 'best':
             print(f'confidence: {found}')
             shared = set(found.drives) & {drive_of(pair.image) for pair in train.pairs}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,7 @@ class DataReport:
     small: np.ndarray                # float32 (images, 256): each good pair's image, tiny and grey
     good: tuple[int, ...]            # indices of the good pairs
     faults: tuple[tuple[Path, str], ...]  # of the bad ones: a file and what is wrong with it
+    sha256: str = ''  # of all good pairs' pixels and labels, in order: which data it was
 
     @property
     def pixels(self) -> np.ndarray:
@@ -111,12 +113,14 @@ def check_data(data: DataSet, on_pair: Callable[[], None] = lambda: None) -> Dat
     sizes: Counter[tuple[int, int]] = Counter()
     values = np.zeros(256, np.int64)
     by_image, small, good, faults = [], [], [], []
+    whole = hashlib.sha256()
     for index, result in enumerate(_read_all(data)):
         on_pair()
         if isinstance(result, DataError):
             faults.append(_split_off(data, index, str(result)))
         else:
-            size, counts, tiny = result
+            size, counts, tiny, digest = result
+            whole.update(digest)
             sizes[size] += 1
             values += counts
             by_image.append(_by_class(data, counts)[:len(data.labels)].astype(np.int32))
@@ -125,7 +129,7 @@ def check_data(data: DataSet, on_pair: Callable[[], None] = lambda: None) -> Dat
     return DataReport(
         data, sizes, values, np.array(by_image, np.int32).reshape(len(good), len(data.labels)),
         np.array(small, np.float32).reshape(len(good), _SMALL[0] * _SMALL[1]), tuple(good),
-        tuple(faults))
+        tuple(faults), whole.hexdigest())
 
 
 def _by_class(data: DataSet, values: np.ndarray) -> np.ndarray:
@@ -199,17 +203,20 @@ def _split_off(data: DataSet, index: int, fault: str) -> tuple[Path, str]:
     return pair.label, fault
 
 
-def _read_all(
-    data: DataSet
-) -> Iterator[tuple[tuple[int, int], np.ndarray, np.ndarray] | DataError]:
-    def read(index: int) -> tuple[tuple[int, int], np.ndarray, np.ndarray] | DataError:
+# Of a good pair: its size, its values' counts, its image tiny and grey, and the hash of both.
+_Read = tuple[tuple[int, int], np.ndarray, np.ndarray, bytes]
+
+
+def _read_all(data: DataSet) -> Iterator[_Read | DataError]:
+    def read(index: int) -> _Read | DataError:
         try:
             image, values = data.read_values(index)
         except DataError as error:
             return error
         small = cv2.resize(image, _SMALL, interpolation=cv2.INTER_AREA)
         return ((values.shape[0], values.shape[1]), np.bincount(values.ravel(), minlength=256),
-                cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).ravel())
+                cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).ravel(),
+                hashlib.sha256(image.tobytes() + values.tobytes()).digest())
 
     indices = iter(range(len(data)))
     with ThreadPoolExecutor(usable_cores() + 4) as pool:  # as by default, but for containers

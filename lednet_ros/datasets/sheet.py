@@ -27,6 +27,14 @@ def write_sheet(
 
     `beside` makes what stands right of them, of that height in pixels or more. Raises ConfigError.
     """
+    write_png(path, draw_sheet(pictures, columns, beside))
+
+
+def draw_sheet(
+    pictures: Sequence[tuple[np.ndarray, str]], columns: int,
+    beside: Callable[[int], np.ndarray] | None = None,
+) -> np.ndarray:
+    """Return such a sheet, uint8 (H, W, 3) RGB."""
     height = max(round(_WIDTH * p.shape[0] / p.shape[1]) for p, _ in pictures)
     tile_height, tile_width = height + _CAPTION + _GAP, _WIDTH + _GAP
     rows = -(-len(pictures) // columns)
@@ -43,7 +51,7 @@ def write_sheet(
         height = max(sheet.shape[0], card.shape[0])
         sheet = np.hstack([np.pad(part, ((0, height - part.shape[0]), (0, 0), (0, 0)))
                            for part in (sheet, card)])
-    write_png(path, sheet)
+    return sheet
 
 
 def _shortened(text: str) -> str:

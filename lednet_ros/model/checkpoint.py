@@ -84,8 +84,12 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
-        """The file's name, for people."""
-        return self.path.name if self.path else 'unsaved'
+        """The file's name, for people; with its run's, where each run has one of that name."""
+        if not self.path:
+            return 'unsaved'
+        run = self.metadata.training.get('run')
+        is_one_of_many = self.path.stem in ('best', 'last')
+        return f'{run}/{self.path.name}' if run and is_one_of_many else self.path.name
 
     @cached_property
     def sha256(self) -> str:

@@ -146,7 +146,9 @@ class NoUpsampling:
 
 def _cooled(floors: Sequence[float], temperature: float) -> np.ndarray | None:
     """Return floors for scores that were divided by a temperature: float32 (C, 1, 1)."""
-    return np.array(floors, np.float32)[:, None, None] / np.float32(temperature) if floors else None
+    if not floors:
+        return None
+    return np.array(floors, np.float32)[:, None, None] / np.float32(temperature)
 
 
 def _certainty(value: np.ndarray, floors: np.ndarray | None) -> np.ndarray:

@@ -60,6 +60,16 @@ def resized(recipe: Recipe, size: tuple[int, int]) -> tuple[int, int]:
     return fit.height, fit.width
 
 
+def padding_of(recipe: Recipe, size: tuple[int, int]) -> float:
+    """Return the share of the largest crop that an image of a (height, width) leaves empty.
+
+    Before the random scale; 0 to 1.
+    """
+    height, width = resized(recipe, size)
+    return max((1 - min(1, height / crop_height) * min(1, width / crop_width)
+                for _, crop_height, crop_width in recipe.crops), default=0.0)
+
+
 def resize_pair(
     image: np.ndarray, labels: np.ndarray, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -30,6 +30,10 @@ def show_progress(is_first: bool) -> Iterator[Listener]:
                 f'{step.images_per_s:.1f} images/s')
 
         def on_epoch(row: Mapping[str, Any]) -> None:
+            if row['epoch'] == 0:
+                print(f'{row["stage"]} 0, what it begins with: val mIoU {row["val_miou"]:.4f}, '
+                      f'pixels {row["val_pixel_accuracy"]:.4f}', flush=True)
+                return
             print(f'{row["stage"]} {row["epoch"]}: loss {row["loss"]:.4f}, '
                   f'val mIoU {row["val_miou"]:.4f}, pixels {row["val_pixel_accuracy"]:.4f}, '
                   f'{row["images_per_s"]:.1f} images/s, '

@@ -22,6 +22,8 @@ OPTIMIZERS = ('adam', 'adamw')
 PRECISIONS = ('auto', 'fp32', 'bf16', 'fp16')
 CLASS_WEIGHTS = ('none', 'enet', 'enet_sqrt')
 
+_BASE = 'camvid'  # of a recipe of one's own
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -142,11 +144,37 @@ class Recipe:
         return cls(**{key: _as(known[key], value, key) for key, value in knobs.items()})
 
 
-def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(
+    name: str, overrides: Sequence[str] = (), size: tuple[int, int] | None = None
+) -> Recipe:
     """Read a recipe: one that comes with the package by its name, or a YAML file.
 
-    `overrides` are 'knob=value', values as in YAML. Raises ConfigError naming recipe and knob.
+    Knobs that a file does not name are those of the recipe that its `base` names, 'camvid' where
+    it names none; 'none' leaves them at their defaults. `size`, (height, width), is that of the
+    input, and scales the crops with it. `overrides` are 'knob=value', values as in YAML. Raises
+    ConfigError naming recipe and knob.
     """
+    knobs = _knobs(name)
+    if size:
+        knobs = _scaled(knobs, *size)
+    for override in overrides:
+        knob, equals, value = override.partition('=')
+        if not equals:
+            raise ConfigError(f'--set {override}: give KNOB=VALUE')
+        try:
+            knobs[knob] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f'--set {override}: {value!r} is not a YAML value') from error
+    try:
+        return Recipe.from_dict(knobs)
+    except ConfigError as error:
+        raise ConfigError(f'recipe {name}: {error}') from error
+
+
+def _knobs(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Read the knobs of a recipe and of those that it is based on."""
+    if name in seen:
+        raise ConfigError(f'recipe {name}: is based on itself: give another base')
     shipped = files('lednet_ros.training') / 'recipes'
     names = sorted(Path(str(p)).stem for p in shipped.iterdir() if str(p).endswith('.yaml'))
     try:
@@ -160,18 +188,32 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     if not isinstance(knobs, Mapping):
         raise ConfigError(f'recipe {name}: is not a mapping: give "knob: value" lines')
     knobs = dict(knobs)
-    for override in overrides:
-        knob, equals, value = override.partition('=')
-        if not equals:
-            raise ConfigError(f'--set {override}: give KNOB=VALUE')
-        try:
-            knobs[knob] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f'--set {override}: {value!r} is not a YAML value') from error
-    try:
-        return Recipe.from_dict(knobs)
-    except ConfigError as error:
-        raise ConfigError(f'recipe {name}: {error}') from error
+    base = knobs.pop('base', 'none' if name in names else _BASE)
+    if base == 'none':
+        return knobs
+    if not isinstance(base, str):
+        raise ConfigError(f'recipe {name}: base is {base!r}: give one of {", ".join(names)}, '
+                          'a YAML file, or none')
+    below = _knobs(base, (*seen, name))
+    height, width = (knobs.get(side, below.get(side)) for side in ('input_height', 'input_width'))
+    if type(height) is int and type(width) is int and min(height, width) > 0:
+        below = _scaled(below, height, width)
+    return {**below, **knobs}
+
+
+def _scaled(knobs: Mapping[str, Any], height: int, width: int) -> dict[str, Any]:
+    """Return knobs for another input size: crops are the same shares of it."""
+    old = knobs.get('input_height'), knobs.get('input_width')
+    crops = knobs.get('crops') or []
+    if old != (height, width) and None not in old:
+        crops = [[share, _multiple_of_8(crop_height * height / old[0]),
+                  _multiple_of_8(crop_width * width / old[1])]
+                 for share, crop_height, crop_width in crops]
+    return {**knobs, 'input_height': height, 'input_width': width, 'crops': crops}
+
+
+def _multiple_of_8(length: float) -> int:
+    return max(32, 8 * round(length / 8))
 
 
 def _are_crops(crops: Sequence[tuple[float, int, int]]) -> bool:

@@ -3,7 +3,8 @@
 
 recipe.yaml      every knob as it is used
 state.pt         all it takes to go on; tensors and plain containers only
-last.safetensors best.safetensors   checkpoints of the newest and of the best epoch
+last.safetensors best.safetensors   checkpoints of the newest and of the best epoch; their cards
+                 beside them, .md
 history.csv      a line an epoch; curves.png and tensorboard/ the same drawn
 """
 
@@ -11,18 +12,21 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 
 from lednet_ros.common.atomic_file import whole_file
 from lednet_ros.common.errors import ConfigError, DataError, first_line
 from lednet_ros.datasets.data_sheet import DATA_SHEET
+from lednet_ros.datasets.sheet import draw_sheet
 from lednet_ros.training.curves import draw_history
 
 STATE, RECIPE, HISTORY, CURVES = 'state.pt', 'recipe.yaml', 'history.csv', 'curves.png'
@@ -68,7 +72,8 @@ class Output:
         if other:
             raise ConfigError(
                 f'{self.directory}: was begun with another {", ".join(other)}: go on with the '
-                'same, or choose another --output')
+                f'same, or begin anew where this one stands: --init {self.directory}/'
+                'best.safetensors and another --output')
         return state
 
     def begin(self, recipe: Mapping[str, Any]) -> None:
@@ -95,8 +100,14 @@ class Output:
             with _writing(self.directory / CURVES) as path:
                 path.write_bytes(picture)
 
-    def plot(self, row: Mapping[str, Any], step: int) -> bool:
-        """Add an epoch to TensorBoard; False where that is not installed. Raises DataError."""
+    def plot(
+        self, row: Mapping[str, Any], step: int,
+        pictures: Sequence[tuple[np.ndarray, str]] = (),
+    ) -> bool:
+        """Add an epoch to TensorBoard; False where that is not installed. Raises DataError.
+
+        `pictures`, uint8 (H, W, 3) RGB with captions, become one sheet.
+        """
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -107,8 +118,11 @@ class Output:
                 directory.mkdir(exist_ok=True)
                 self._tensorboard = SummaryWriter(self._named(directory), purge_step=step)
             for name, value in row.items():
-                if isinstance(value, (int, float)) and name != 'epoch':
+                if isinstance(value, (int, float)) and name != 'epoch' and not math.isnan(value):
                     self._tensorboard.add_scalar(name, value, step)
+            if pictures:
+                self._tensorboard.add_image('val', draw_sheet(pictures, 2), step,
+                                            dataformats='HWC')
             self._tensorboard.flush()
         return True
 

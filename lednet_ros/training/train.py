@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import Any, cast
 
 import numpy as np
@@ -15,13 +16,21 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from lednet_ros import __version__
 from lednet_ros.common.errors import ConfigError, DataError, OutOfMemory, first_line
 from lednet_ros.datasets.checks import DataReport
 from lednet_ros.datasets.layouts import DataSet
-from lednet_ros.model.checkpoint import Checkpoint, Preprocessing, save_checkpoint
+from lednet_ros.datasets.sheet import labelled
+from lednet_ros.model.checkpoint import (
+    Checkpoint,
+    Preprocessing,
+    load_checkpoint,
+    save_checkpoint,
+)
 from lednet_ros.model.networks import AnyNetwork, entry_of, upsample
 from lednet_ros.segmentation.letterbox import Fit, place_all
 from lednet_ros.training.augmentation import resized
+from lednet_ros.training.card import write_card
 from lednet_ros.training.distributed import Processes, synchronise_batch_norm
 from lednet_ros.training.loading import Schedule, load_batches
 from lednet_ros.training.losses import PixelLoss, enet_weights
@@ -38,6 +47,8 @@ from lednet_ros.training.trained_network import (
 )
 
 STAGES = ('encoder', 'network')
+
+_SAMPLES = 3  # val images that TensorBoard shows, after each epoch
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,7 @@ class Job:
     device: torch.device = torch.device('cpu')  # noqa: RUF009  (immutable)
     processes: Processes = Processes()  # noqa: RUF009  (immutable)
     listener: Listener = field(default_factory=Listener)
+    name: str = ''  # the run's, for people
 
     def __post_init__(self) -> None:
         recipe, processes = self.recipe, self.processes
@@ -136,6 +148,9 @@ class Training:
             else:
                 loop.restore(state)
                 state = None
+            if self._job.init and not position.history and not position.step:
+                loop.score_beginning()
+                loop.save()
             try:
                 loop.run()
             except (RuntimeError, MemoryError) as error:
@@ -177,6 +192,7 @@ class _Loop:
         self._optimizer = kind([p for p in network.parameters() if p.requires_grad],
                                recipe.learning_rate, weight_decay=recipe.weight_decay)
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._dtype == torch.float16)
+        self._samples: list[tuple[np.ndarray, str]] = []  # of the last validation, for people
         self._average: AveragedModel | None = None
         if recipe.ema:
             self._average = AveragedModel(
@@ -281,19 +297,31 @@ class _Loop:
         rise = min(1.0, (step + 1) / rising) if rising else 1.0
         return recipe.learning_rate * rise * (1 - step / schedule.steps) ** recipe.poly_power
 
+    def score_beginning(self) -> None:
+        """Score what --init began with as epoch 0, so that the best is never worse than that."""
+        self._note(0, float('nan'), self._network, {
+            'images_per_s': 0.0, 'waiting_for_data': 0.0, 'threads': 0.0})
+
     def _end_epoch(self, epoch: int, loss: float, pace: Mapping[str, float]) -> None:
-        job, position = self._job, self._position
         network = self._network
         # The last step's update came after its loss.
         if not all(_is_finite(n) for n in (network, self._average) if n is not None):
             raise _diverged('the weights overflowed', epoch)
         if self._average is not None:
             network = cast(AnyNetwork, self._average.module)
+        self._note(epoch + 1, loss, network, pace)
+
+    def _note(
+        self, epoch: int, loss: float, network: AnyNetwork, pace: Mapping[str, float]
+    ) -> None:
+        """Score a network after so many epochs, keep it and tell."""
+        job, position = self._job, self._position
         scores = self._validate(network)
         row = {
-            'stage': self._stage, 'epoch': epoch + 1, 'loss': loss, 'val_miou': scores.miou,
+            'stage': self._stage, 'epoch': epoch, 'loss': loss, 'val_miou': scores.miou,
             'val_pixel_accuracy': scores.pixel_accuracy,
-            'learning_rate': self._rate(position.step - 1), **pace}
+            'learning_rate': self._rate(position.step - 1) if epoch else 0.0, **pace,
+            **{f'val_iou/{name}': iou for name, iou in scores.class_iou.items()}}
         is_best = scores.miou > position.best
         if is_best:
             position.best = scores.miou
@@ -302,14 +330,15 @@ class _Loop:
             return
         if self._stage == 'network':
             for name in ('last', 'best') if is_best else ('last',):
+                path = job.output.directory / f'{name}.safetensors'
                 save_checkpoint(
-                    job.output.directory / f'{name}.safetensors', network,
-                    job.train.data.labels, self._preprocessing,
+                    path, network, job.train.data.labels, self._preprocessing,
                     input_height=job.recipe.input_height, input_width=job.recipe.input_width,
                     scores={'val': scores.to_dict()}, training=self._record(epoch))
+                write_card(load_checkpoint(path), path.with_suffix('.md'))
         job.output.write_history(position.history)
         if not job.output.plot({f'{self._stage}/{k}': v for k, v in row.items()},
-                               len(position.history)):
+                               len(position.history), self._samples):
             job.listener.on_note('TensorBoard is not installed: its curves are left out: '
                                  'pip install tensorboard')
         job.listener.on_epoch(row)
@@ -321,6 +350,8 @@ class _Loop:
         val, processes = job.val, job.processes
         height, width = job.recipe.input_height, job.recipe.input_width
         confusion = Confusion(len(val.labels))
+        self._samples.clear()
+        shown = {len(val) * i // _SAMPLES for i in range(_SAMPLES)}
         network.eval()
         for index in range(processes.rank, len(val), processes.count):
             image, truth = val.read(index)
@@ -331,7 +362,11 @@ class _Loop:
                     network, torch.from_numpy(frame).to(job.device))
             seen = upsample(
                 network, scores.float(), (height, width)).argmax(1)[0].to(torch.uint8)
-            confusion.add(truth, fit.back(seen.cpu().numpy()))
+            labels = fit.back(seen.cpu().numpy())
+            confusion.add(truth, labels)
+            if index in shown:
+                self._samples += [(labelled(image, truth, val.labels), 'labelled'),
+                                  (labelled(image, labels, val.labels), 'seen')]
         counts = processes.sum(torch.from_numpy(confusion.counts).to(job.device))
         confusion.counts = np.asarray(counts.cpu())
         return confusion.scores(val.labels)
@@ -340,7 +375,10 @@ class _Loop:
         """Say in the checkpoint where its weights come from."""
         job = self._job
         return {
-            'data': job.train.data.root.name, 'images': len(job.train.data), 'epoch': epoch + 1,
+            'run': job.name, 'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
+            'lednet_ros': __version__,
+            'data': job.train.data.root.name, 'images': len(job.train.data),
+            'data_sha256': job.train.sha256, 'epoch': epoch,
             'recipe': job.recipe.to_dict(), 'hours': round(self._position.seconds / 3600, 2),
             'device': job.device.type, 'processes': job.processes.count,
             'init': {'name': job.init.name, 'sha256': job.init.sha256} if job.init else None}

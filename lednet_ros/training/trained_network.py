@@ -41,26 +41,66 @@ def new_network(
 ) -> tuple[AnyNetwork, Preprocessing]:
     """Make the network to train: anew, or with a checkpoint's weights.
 
-    Where the checkpoint tells other classes apart, the layers that name classes are new and all
-    others are kept.
+    Of the layers that name classes those classes are kept that the checkpoint has by the same
+    name, upper and lower case aside; the others begin anew.
     """
     torch.manual_seed(seed)
     network = make_network(name, len(labels))
     if init is None:
         return network, Preprocessing()
-    weights = init.network.state_dict()
-    if init.labels.names != labels.names:
-        new = class_layers(name, len(labels))
-        weights = {k: v for k, v in weights.items() if k.rpartition('.')[0] not in new}
-    network.load_state_dict(weights, strict=False)
+    theirs, ours = init.network.state_dict(), network.state_dict()
+    if [n.casefold() for n in init.labels.names] == [n.casefold() for n in labels.names]:
+        network.load_state_dict(theirs)
+        return network, init.preprocessing
+    kept, axes = kept_classes(labels, init), class_axes(name, len(labels))
+    for key, value in ours.items():
+        if key not in axes:
+            value.copy_(theirs[key])
+        elif kept and axes[key] is not None:
+            to, from_ = (torch.tensor(ids) for ids in (list(kept), list(kept.values())))
+            value.index_copy_(axes[key], to, theirs[key].index_select(axes[key], from_))
+    network.load_state_dict(ours)
     return network, init.preprocessing
 
 
-def class_layers(name: str, classes: int) -> set[str]:
-    """Return the layers of a network whose shape depends on how many classes there are."""
+def class_axes(name: str, classes: int) -> dict[str, int | None]:
+    """Return the tensors of a network that name classes, each with its axis of classes.
+
+    None where there is no one axis, as where each class meets each.
+    """
+    more = 2 * classes + 5
     with torch.device('meta'):
-        some, more = (make_network(name, n).state_dict() for n in (classes, 2 * classes + 5))
-    return {key.rpartition('.')[0] for key in some if some[key].shape != more[key].shape}
+        some, others = (make_network(name, n).state_dict() for n in (classes, more))
+    layers = {key.rpartition('.')[0] for key in some if some[key].shape != others[key].shape}
+    axes: dict[str, int | None] = {}
+    for key, value in some.items():
+        if key.rpartition('.')[0] in layers and value.ndim:
+            found = [axis for axis, (a, b) in enumerate(
+                zip(value.shape, others[key].shape, strict=True)) if a != b]
+            is_plain = len(found) == 1 and others[key].shape[found[0]] == more
+            axes[key] = found[0] if is_plain else None
+    return axes
+
+
+def kept_classes(labels: LabelSet, init: Checkpoint) -> dict[int, int]:
+    """Return the ids of classes that a checkpoint has too, each with its id there."""
+    ids = {name.casefold(): id_ for id_, name in enumerate(init.labels.names)}
+    return {id_: ids[name.casefold()] for id_, name in enumerate(labels.names)
+            if name.casefold() in ids}
+
+
+def what_is_kept(labels: LabelSet, init: Checkpoint) -> str:
+    """Say in a line what a training keeps of the checkpoint that it begins with."""
+    kept = kept_classes(labels, init)
+    new = [name for id_, name in enumerate(labels.names) if id_ not in kept]
+    if not new:
+        return (f'--init: all of {init.name} is kept, with its layers for these '
+                f'{len(labels)} classes')
+    names = ', '.join(labels.names[id_] for id_ in kept)
+    return (f'--init: all of {init.name} is kept but its class layers'
+            + (f', and of these what is for {names}' if names else '')
+            + f'; what is for {", ".join(new)} is new, as {init.labels.name} has no '
+            f'class of {"these names" if len(new) > 1 else "this name"}')
 
 
 def set_dropout(network: AnyNetwork, shallow: float, deep: float) -> None:

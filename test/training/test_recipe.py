@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import locale
+from pathlib import Path
 
 import pytest
 import yaml
@@ -70,6 +71,46 @@ def test_a_wrong_knob_is_named(knobs, said) -> None:
     assert said in str(error.value)
 
 
+def write(path: Path, **knobs: object) -> str:
+    path.write_text(yaml.safe_dump(knobs))
+    return str(path)
+
+
+def test_what_a_recipe_of_one_s_own_does_not_name_is_camvid_s(tmp_path) -> None:
+    mine = load_recipe(write(tmp_path / 'mine.yaml', **LEAST))
+    camvid = load_recipe('camvid')
+    changed = {'input_height', 'input_width', 'epochs', 'crops'}
+    assert {k: v for k, v in mine.to_dict().items() if k not in changed} == {
+        k: v for k, v in camvid.to_dict().items() if k not in changed}
+    assert mine.crops == ((0.0, 48, 80), (0.3, 64, 96))  # the same shares of the input
+
+
+def test_a_base_can_be_another_file_a_shipped_one_or_none(tmp_path) -> None:
+    first = write(tmp_path / 'first.yaml', **LEAST, base='fine_tune', batch=3)
+    second = load_recipe(write(tmp_path / 'second.yaml', base=first, epochs=7))
+    assert (second.batch, second.epochs, second.input_width) == (3, 7, 96)
+    assert second.scale == load_recipe('fine_tune').scale
+    bare = load_recipe(write(tmp_path / 'bare.yaml', **LEAST, base='none'))
+    assert bare == Recipe.from_dict(LEAST)
+
+
+def test_a_base_that_is_none_or_goes_round_in_a_circle_is_named(tmp_path) -> None:
+    path = tmp_path / 'mine.yaml'
+    with pytest.raises(ConfigError, match='is based on itself'):
+        load_recipe(write(path, **LEAST, base=str(path)))
+    with pytest.raises(ConfigError, match='base is 3: give one of camvid, fine_tune, paper'):
+        load_recipe(write(path, **LEAST, base=3))
+    with pytest.raises(ConfigError, match='recipe camvit: cannot be read'):
+        load_recipe(write(path, **LEAST, base='camvit'))
+
+
+def test_a_size_scales_the_crops_with_it_and_set_has_the_last_word() -> None:
+    recipe = load_recipe('camvid', ['epochs=2'], (180, 320))
+    assert (recipe.input_height, recipe.input_width, recipe.epochs) == (180, 320, 2)
+    assert recipe.crops == ((0.0, 144, 256), (0.3, 176, 320))
+    assert load_recipe('camvid', ['crops=[]'], (180, 320)).crops == ()
+
+
 def test_knobs_can_be_overridden_in_yaml_words() -> None:
     recipe = load_recipe('camvid', ['epochs=3', 'learning_rate=1e-4', 'crops=[[0, 96, 128]]'])
     assert (recipe.epochs, recipe.learning_rate) == (3, 1e-4)
@@ -81,7 +122,8 @@ def test_knobs_can_be_overridden_in_yaml_words() -> None:
 @pytest.mark.parametrize(('text', 'said'), [
     (None, 'cannot be read: No such file or directory: give a YAML file or one of camvid, '
            'fine_tune, paper'),
-    ('a: [', 'is not YAML'), ('- 1', 'is not a mapping'), ('epochs: 1', 'input_height is missing'),
+    ('a: [', 'is not YAML'), ('- 1', 'is not a mapping'),
+    ('base: none\nepochs: 1', 'input_height is missing'),
 ], ids=['missing', 'not YAML', 'a list', 'lacking'])
 def test_a_file_that_is_no_recipe_is_named(tmp_path, text, said) -> None:
     path = tmp_path / 'mine.yaml'

@@ -20,11 +20,13 @@ import torch
 import yaml
 from orchard import make_orchard
 
+import lednet_ros
 from lednet_ros.cli.train import _own_device, _say, main
 from lednet_ros.common.errors import ConfigError, DataError
 from lednet_ros.model.checkpoint import load_checkpoint
 from lednet_ros.model.networks import name_of
 from lednet_ros.training.distributed import Processes
+from lednet_ros.training.listeners import load_listener
 
 TRAIN = [sys.executable, '-m', 'lednet_ros.cli.train']
 
@@ -87,6 +89,123 @@ def test_a_checkpoint_says_where_it_comes_from(orchard, recipe_file, tmp_path) -
     assert str(tmp_path) not in str(found.metadata)
     written = yaml.safe_load((tmp_path / 'out' / 'recipe.yaml').read_text())
     assert written['epochs'] == 1
+
+
+def test_a_card_beside_the_checkpoint_says_it_to_people(orchard, recipe_file, tmp_path) -> None:
+    assert main(words(recipe_file(), orchard, tmp_path / 'out', '--set', 'epochs=1',
+                      '--name', 'apples')) == 0
+    checkpoint = load_checkpoint(tmp_path / 'out' / 'best.safetensors')
+    training = checkpoint.metadata.training
+    assert checkpoint.name == 'apples/best.safetensors'
+    assert training['lednet_ros'] == lednet_ros.__version__
+    assert re.fullmatch(r'\d{4}-\d\d-\d\dT.*\+00:00', training['date'])
+    card = (tmp_path / 'out' / 'best.md').read_text()
+    for said in ('# apples/best.safetensors', 'grass, trunk, rest', 'orchard, 8 images',
+                 training['data_sha256'], 'temperature', '| trunk |', '| learning_rate | 0.003 |'):
+        assert said in card
+
+
+def test_the_hash_of_the_data_follows_what_is_in_it(orchard, recipe_file, tmp_path) -> None:
+    from lednet_ros.datasets.checks import check_data
+    from lednet_ros.datasets.layouts import open_data_set
+    before = check_data(open_data_set(orchard, 'train')).sha256
+    assert check_data(open_data_set(orchard, 'train')).sha256 == before
+    label = orchard / 'labels' / 'train' / '0.png'
+    values = cv2.imread(str(label), cv2.IMREAD_UNCHANGED)
+    values[0, 0] = 1
+    cv2.imwrite(str(label), values)
+    assert check_data(open_data_set(orchard, 'train')).sha256 != before
+
+
+def test_history_and_tensorboard_have_each_class(orchard, recipe_file, tmp_path) -> None:
+    assert main(words(recipe_file(), orchard, tmp_path / 'out', '--set', 'epochs=1')) == 0
+    with (tmp_path / 'out' / 'history.csv').open() as file:
+        row = next(csv.DictReader(file))
+    scores = load_checkpoint(tmp_path / 'out' / 'best.safetensors').metadata.scores['val']
+    for name in ('grass', 'trunk'):
+        assert float(row[f'val_iou/{name}']) == pytest.approx(scores['class_iou'][name], abs=1e-5)
+
+
+def test_what_it_begins_with_is_epoch_0_and_the_best_is_never_worse(
+    orchard, recipe_file, tmp_path, capsys
+) -> None:
+    assert main(words(recipe_file(), orchard, tmp_path / 'first', '--set', 'epochs=6',
+                      '--set', 'crops=[]')) == 0
+    start = tmp_path / 'first' / 'best.safetensors'
+    capsys.readouterr()
+    assert main(words(recipe_file(), orchard, tmp_path / 'worse', '--init', str(start), '--set',
+                      'epochs=1', '--set', 'learning_rate=0.9')) == 0
+    out, err = capsys.readouterr()
+    assert f'--init: all of first/{start.name} is kept, with its layers for these 3 classes' in err
+    assert 'which --init began with: no epoch was better' in out
+    assert [row[1] for row in losses(tmp_path / 'worse')] == ['0', '1']
+    before, best = weights(start), weights(tmp_path / 'worse' / 'best.safetensors')
+    assert all(torch.equal(before[k], best[k]) for k in before)
+    metadata = load_checkpoint(tmp_path / 'worse' / 'best.safetensors').metadata
+    assert metadata.training['epoch'] == 0
+
+
+def test_classes_of_the_same_name_are_kept_wherever_they_stand(orchard, tmp_path) -> None:
+    from lednet_ros.model.checkpoint import default_checkpoint
+    from lednet_ros.model.labels import LabelSet
+    from lednet_ros.training.trained_network import new_network, what_is_kept
+    init = load_checkpoint(default_checkpoint())
+    labels = LabelSet.from_dict({'name': 'mine', 'classes': [
+        {'name': 'moss', 'color': [0, 0, 1]}, {'name': 'Road', 'color': [0, 0, 2]},
+        {'name': 'SKY', 'color': [0, 0, 3]}]})
+    ours, theirs = new_network(labels, init, 1)[0].state_dict(), init.network.state_dict()
+    for name in ('apn.mid.conv.weight', 'apn.mid.bn.running_mean', 'encoder.output_conv.bias'):
+        assert torch.equal(ours[name][1], theirs[name][3])  # road
+        assert torch.equal(ours[name][2], theirs[name][0])  # sky
+    assert what_is_kept(labels, init) == (
+        '--init: all of lednet-camvid.safetensors is kept but its class layers, and of these what '
+        'is for Road, SKY; what is for moss is new, as camvid has no class of this name')
+
+
+def test_crops_much_larger_than_the_images_are_warned_of(
+    orchard, recipe_file, tmp_path, capsys
+) -> None:
+    command = words(recipe_file(crops=[[0.0, 96, 128]]), orchard, tmp_path / 'out', '--set',
+                    'epochs=1')
+    assert main(command) == 0
+    assert 'warning: 75 % of a crop lies beside the image' in capsys.readouterr().err
+
+
+def test_a_size_is_told_in_one_word(orchard, recipe_file, tmp_path, capsys) -> None:
+    assert main(words(recipe_file(), orchard, tmp_path / 'out', '--set', 'epochs=1', '--size',
+                      '96x64')) == 0
+    written = yaml.safe_load((tmp_path / 'out' / 'recipe.yaml').read_text())
+    assert (written['input_height'], written['input_width']) == (64, 96)
+    assert written['crops'] == [[0.0, 40, 72], [0.5, 64, 96]]
+    with pytest.raises(SystemExit):
+        main(words(recipe_file(), orchard, tmp_path / 'other', '--size', '96'))
+    assert "'96': give WIDTHxHEIGHT, such as 480x272" in capsys.readouterr().err
+
+
+def test_a_listener_of_one_s_own_hears_steps_and_epochs(
+    orchard, recipe_file, tmp_path, monkeypatch
+) -> None:
+    (tmp_path / 'my_tracker.py').write_text(
+        'from lednet_ros.training.train import Listener\n'
+        'heard = []\n'
+        'def make(recipe, directory):\n'
+        '    heard.append((recipe["epochs"], directory.name))\n'
+        '    return Listener(on_step=lambda step: heard.append(step.loss),\n'
+        '                    on_epoch=lambda row: heard.append(row["val_miou"]))\n')
+    monkeypatch.chdir(tmp_path)
+    assert main(words(recipe_file(), orchard, tmp_path / 'out', '--set', 'epochs=1', '--listener',
+                      'my_tracker:make')) == 0
+    import my_tracker
+    assert my_tracker.heard[0] == (1, 'out')
+    assert len(my_tracker.heard) == 1 + 2 + 1  # two steps, one epoch
+
+
+@pytest.mark.parametrize(('name', 'said'), [
+    ('my_tracker', 'give MODULE:FUNCTION'), ('nowhere:make', 'cannot be imported'),
+    ('operator:is_', 'returned bool: return a')], ids=['no function', 'no module', 'no listener'])
+def test_a_listener_that_cannot_be_had_is_named(name, said, tmp_path) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load_listener(name, {}, tmp_path)
 
 
 def test_at_the_end_both_checkpoints_are_calibrated_once(
@@ -280,7 +399,9 @@ def test_another_training_is_not_overwritten(orchard, recipe_file, tmp_path, cap
     output = tmp_path / 'out'
     assert main(words(recipe_file(), orchard, output, '--set', 'epochs=1')) == 0
     assert main(words(recipe_file(), orchard, output, '--set', 'epochs=1', '--set', 'seed=2')) == 1
-    assert 'was begun with another seed' in capsys.readouterr().err
+    assert (f'was begun with another seed: go on with the same, or begin anew where this one '
+            f'stands: --init {output}/best.safetensors and another --output'
+            ) in capsys.readouterr().err
     (tmp_path / 'other').mkdir()
     (tmp_path / 'other' / 'thesis.tex').write_text('')
     assert main(words(recipe_file(), orchard, tmp_path / 'other')) == 1
