@@ -4,34 +4,23 @@ import ast
 from pathlib import Path
 from xml.etree import ElementTree
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / 'lednet_ros').rglob('*.py'))
-RUNS_TEXT = {'eval', 'exec', 'compile', '__import__'}
 POLICY = ROOT / 'config' / 'sros2_policy.xml'
 
 
-def calls(path: Path) -> list[ast.Call]:
-    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
-
-
-@pytest.mark.parametrize('path', MODULES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_nothing_is_unpickled_evaluated_or_given_to_a_shell(path) -> None:
-    source = path.read_text()
-    imported = {name.partition('.')[0] for node in ast.walk(ast.parse(source)) for name in (
-        [alias.name for alias in node.names] if isinstance(node, ast.Import)
-        else [node.module or ''] if isinstance(node, ast.ImportFrom) else [])}
-    assert not imported & {'pickle', 'marshal', 'shelve', 'dill', 'joblib'}
-    for call in calls(path):
-        name = ast.unparse(call.func)
-        given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
-        assert name not in RUNS_TEXT
-        assert name not in {'os.system', 'os.popen', 'os.path.expandvars', 'yaml.load'}
-        assert given.get('shell', 'False') == 'False'
-        assert given.get('allow_pickle', 'False') == 'False'
-        if name == 'torch.load':
-            assert given['weights_only'] == 'True'
+def test_what_is_loaded_by_libraries_that_can_unpickle_is_data_alone() -> None:
+    """ruff holds the rest of what docs/security.md says (pyproject.toml: S and TID251)."""
+    found = []
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+            if isinstance(node, ast.Call):
+                given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                assert given.get('allow_pickle', 'False') == 'False', path
+                if ast.unparse(node.func) == 'torch.load':
+                    found.append(given.get('weights_only'))
+    assert found
+    assert set(found) == {'True'}
 
 
 def allowed_to(node: str) -> dict[str, set[str | None]]:
