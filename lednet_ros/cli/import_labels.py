@@ -24,15 +24,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog='lednet_import', description='Draw the polygons, run lengths and brush masks that '
-        'COCO, CVAT (XML), labelme, Label Studio or Supervisely export as label images, with a '
-        'data.yaml that lednet_train reads. Masks that a tool has drawn itself need no import: '
-        'docs/datasets.md.')
+        'COCO, CVAT (XML), labelme, Label Studio, Supervisely or Ultralytics export as label '
+        'images, with a data.yaml that lednet_train reads. Masks that a tool has drawn itself '
+        'need no import: docs/datasets.md.')
     parser.add_argument('source', type=expanded, metavar='SOURCE',
                         help='the exported file, or the unpacked folder')
     parser.add_argument('out', type=expanded, metavar='OUT',
                         help='a new directory: images/ (links), labels/ and data.yaml')
     parser.add_argument('--format', default='auto', choices=[
-        'auto', 'coco', 'cvat', 'labelme', 'label_studio', 'supervisely'])
+        'auto', 'coco', 'cvat', 'labelme', 'label_studio', 'supervisely', 'ultralytics'])
     parser.add_argument('--images', type=expanded, metavar='DIR',
                         help='where the images are, if the export has none')
     parser.add_argument('--background', default='', metavar='NAME',

@@ -99,6 +99,9 @@ def _read(path: Path, above: tuple[str, ...] = ()) -> dict[str, Any]:
     Files (images, labels, splits) and meaning (classes, ignore) are each the base's, or its own.
     """
     data = _load(path)
+    if isinstance(data.get('names'), (list, dict)):
+        raise ConfigError(f'{path}: is a data.yaml of Ultralytics, whose labels are polygons: '
+                          f'draw them by "lednet_import {path.parent} OUT", and give OUT')
     for key in data:
         if key not in _KEYS:
             raise ConfigError(f'{path}: unknown key {key!r}: data.yaml has {", ".join(_KEYS)}')

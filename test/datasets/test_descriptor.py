@@ -431,6 +431,7 @@ def test_made_up_colours_contradict_no_palette(tmp_path) -> None:
 
 @pytest.mark.parametrize(('text', 'said'), [
     ('clases: []', "unknown key 'clases': data.yaml has name, base"),
+    ('names: [a]\nnc: 1', 'is a data.yaml of Ultralytics, .*: draw them by "lednet_import '),
     ('base: rudg', "base is 'rudg': choose one of bdd100k, camvid"),
     ('- a', 'is not a mapping'), ('a: [', 'not a YAML file'),
     ('images: "*.jpg"\nlabels: "*.png"', 'classes is None: give a list'),

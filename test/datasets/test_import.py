@@ -489,6 +489,41 @@ def test_supervisely_as_its_package_draws_it(tmp_path) -> None:
     assert found.tolist() == wanted.tolist()
 
 
+# Ultralytics
+
+
+def ultralytics(tmp_path: Path, lines: str, split: str = 'train') -> Path:
+    source = tmp_path / 'yolo'
+    picture(source / 'images' / split / 'a.jpg')
+    (source / 'labels' / split).mkdir(parents=True)
+    (source / 'labels' / split / 'a.txt').write_text(lines)
+    (source / 'data.yaml').write_text(
+        'path: .\ntrain: images/train\nval: images/val\nnames:\n  0: soil\n  1: weed\n')
+    return source
+
+
+def test_ultralytics_lays_the_smaller_shape_over_the_larger_one(tmp_path, capsys) -> None:
+    source = ultralytics(tmp_path, """1 0.25 0.2 0.5 0.2 0.5 0.5 0.25 0.5
+0 0 0 0.75 0 0.75 0.67 0 0.67
+1 0.5 0.5 0.2 0.2
+0 0.1 0.1 0.2 0.2
+""")
+    names, labels = run(source, tmp_path / 'out')
+    assert names == ['soil', 'weed']
+    assert labels['train/a.jpg'].tolist() == ids((0, 0, 0, 7, 5), (1, 2, 1, 5, 4))
+    err = capsys.readouterr().err
+    assert 'left out: 2 boxes without a mask' in err
+
+
+def test_ultralytics_splits_are_those_of_its_folders(tmp_path) -> None:
+    for split in ('train', 'val'):
+        source = ultralytics(tmp_path, '1 0 0 1 0 1 1 0 1\n', split)
+    _, labels = run(source, tmp_path / 'out')
+    assert sorted(labels) == ['train/a.jpg', 'val/a.jpg']
+    (source / 'images' / 'val' / 'a.jpg').unlink()
+    assert main([str(source), str(tmp_path / 'again')]) == 1
+
+
 # All of them
 
 
@@ -508,13 +543,16 @@ def test_an_image_of_another_folder_is_found_by_its_name(tmp_path) -> None:
 @pytest.mark.parametrize(('spoil', 'said'), [
     (lambda s, o: (s / 'b.jpg').unlink(), r'1 of its images are not there, or twice \(b.jpg\)'),
     (lambda s, o: (s / 'b.json').unlink(), 'holds nothing that COCO, CVAT'),
+    (lambda s, o: (s / 'data.yaml').write_text('names: [a]\nnc: 1\ntrain: x'),
+     'holds files of labelme and of ultralytics: choose one by --format'),
     (lambda s, o: (s / 'b.json').write_text('{"shapes": '), 'is no JSON'),
     (lambda s, o: (s / 'b.json').write_text('{"shapes": [{}], "imagePath": ""}'),
      r"is not as labelme writes it \(KeyError: 'label'\): export it anew, or name the tool by"),
     (lambda s, o: (s / 'b.xml').write_text('<annotations><image'), 'files of cvat and of labelme'),
     (lambda s, o: (o.mkdir(), (o / 'mine').touch()), 'is there already: choose a new OUT'),
     (lambda s, o: labelme(s / 'b.json', []), 'nothing with an area was drawn'),
-], ids=['no image', 'nothing', 'no JSON', 'another JSON', 'two tools', 'OUT is there', 'empty'])
+], ids=['no image', 'nothing', 'two tools in YAML', 'no JSON', 'another JSON',
+        'two tools', 'OUT is there', 'empty'])
 def test_what_cannot_be_imported_is_one_line_and_leaves_nothing(
     tmp_path, capsys, spoil, said
 ) -> None:

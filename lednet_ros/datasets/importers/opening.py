@@ -14,11 +14,13 @@ from lednet_ros.datasets.importers.export import Export, read_json
 from lednet_ros.datasets.importers.label_studio import is_label_studio, open_label_studio
 from lednet_ros.datasets.importers.labelme import is_labelme, open_labelme
 from lednet_ros.datasets.importers.supervisely import open_supervisely
+from lednet_ros.datasets.importers.ultralytics import is_ultralytics, open_ultralytics
 
-FORMATS = ('coco', 'cvat', 'labelme', 'label_studio', 'supervisely')
+FORMATS = ('coco', 'cvat', 'labelme', 'label_studio', 'supervisely', 'ultralytics')
 _OPEN: dict[str, Callable[[list[Path]], Export]] = {
     'coco': open_coco, 'cvat': open_cvat, 'labelme': open_labelme,
-    'label_studio': open_label_studio, 'supervisely': open_supervisely}
+    'label_studio': open_label_studio, 'supervisely': open_supervisely,
+    'ultralytics': open_ultralytics}
 
 
 def open_export(source: Path, format_: str = 'auto') -> tuple[str, Export]:
@@ -28,12 +30,14 @@ def open_export(source: Path, format_: str = 'auto') -> tuple[str, Export]:
     """
     if not source.exists():
         raise DataError(f'{source}: does not exist: give what the labelling tool exported')
+    if source.suffix.lower() == '.zip':
+        raise DataError(f'{source}: is packed: unzip it, and give the folder')
     found = _files_by_format(source)
     if format_ == 'auto':
         kinds = [kind for kind in FORMATS if found[kind]]
         if not kinds:
             raise DataError(f'{source}: holds nothing that COCO, CVAT (XML), labelme, Label '
-                            'Studio or Supervisely exports: unpack it, or describe its masks in a '
+                            'Studio, Supervisely or Ultralytics export: describe its masks in a '
                             'data.yaml, as docs/datasets.md shows')
         if len(kinds) > 1:
             raise DataError(f'{source}: holds files of {" and of ".join(kinds)}: choose one by '
@@ -52,7 +56,8 @@ def _files_by_format(source: Path) -> dict[str, list[Path]]:
         found['supervisely'] = [meta]
         return found
     files = [source] if source.is_file() else sorted(
-        path for path in source.rglob('*') if path.suffix.lower() in ('.json', '.xml'))
+        path for path in source.rglob('*') if path.suffix.lower() in ('.json', '.xml')) + sorted(
+            path for path in source.glob('*') if path.suffix.lower() in ('.yaml', '.yml'))
     for file in files:
         kind = _format_of(file)
         if kind:
@@ -61,6 +66,8 @@ def _files_by_format(source: Path) -> dict[str, list[Path]]:
 
 
 def _format_of(file: Path) -> str:
+    if file.suffix.lower() in ('.yaml', '.yml'):
+        return 'ultralytics' if is_ultralytics(file) else ''
     if file.suffix.lower() == '.xml':
         with file.open('rb') as opened:
             return 'cvat' if b'<annotations>' in opened.read(4096) else ''

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ultralytics' segmentation labels (docs.ultralytics.com/datasets/segment): a YAML and *.txt.
+
+A line is a class and a polygon, in shares of the image's width and height. As there, the smaller
+shape lies over the larger one, and OpenCV fills them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import yaml
+from PIL import Image
+
+from lednet_ros.common.errors import DataError
+from lednet_ros.datasets.importers.export import (
+    Drawn,
+    Export,
+    ImportedClass,
+    Picture,
+    format_named,
+    split_of,
+)
+from lednet_ros.images.sources import IMAGE_SUFFIXES
+
+TOOL = 'Ultralytics'
+_ORIENTATION = 0x0112
+
+
+def is_ultralytics(file: Path) -> bool:
+    """Return whether a YAML file names classes as Ultralytics' do."""
+    try:
+        data = yaml.safe_load(file.read_text(encoding='utf-8-sig'))
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+    return isinstance(data, dict) and isinstance(data.get('names'), (list, dict)) and (
+        'train' in data or 'nc' in data)
+
+
+def open_ultralytics(files: list[Path]) -> Export:
+    """Open a data set by its YAML file. Raises DataError."""
+    [file] = files
+    with format_named(file, TOOL):
+        names = _names(yaml.safe_load(file.read_text(encoding='utf-8-sig'))['names'])
+    labels = [path for path in sorted(file.parent.glob('**/*.txt'))
+              if 'labels' in path.relative_to(file.parent).parts]
+    if not labels:
+        raise DataError(f'{file}: has no labels/**/*.txt beside it: export the labels too')
+    left_out: Counter[str] = Counter()
+
+    def pictures() -> Iterator[Picture]:
+        for path in labels:
+            with format_named(path, TOOL):
+                yield _picture(path, file.parent, names, left_out)
+
+    return Export([ImportedClass(name) for name in names.values()], pictures, [file, *labels],
+                  left_out)
+
+
+def _names(names: Any) -> dict[int, str]:
+    pairs = names.items() if isinstance(names, dict) else enumerate(names)
+    return {int(i): str(name) for i, name in sorted(pairs)}
+
+
+def _picture(
+    path: Path, root: Path, names: dict[int, str], left_out: Counter[str]
+) -> Picture:
+    image = _image_of(path, root)
+    with Image.open(image) as opened:
+        width, height = opened.size
+        if opened.getexif().get(_ORIENTATION, 1) >= 5:
+            width, height = height, width
+    parts = [part for part in image.relative_to(root).parts if part != 'images']
+    split = split_of('/'.join(parts[:-1]))
+    inner = [part for part in parts[:-1] if not split_of(part)]
+    return Picture('/'.join([*inner, image.name]), height, width,
+                   _drawn(path, names, height, width, left_out), split, image.parent)
+
+
+def _image_of(path: Path, root: Path) -> Path:
+    """Return the image of a label file: of its name, in images/ instead of labels/."""
+    parts = list(path.relative_to(root).parts)
+    place = len(parts) - 1 - parts[::-1].index('labels')
+    bare = root.joinpath(*parts[:place], 'images', *parts[place + 1:])
+    for suffix in (*IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES)):
+        if (image := bare.with_name(bare.stem + suffix)).is_file():
+            return image
+    raise DataError(f'{path}: has no image {bare.with_suffix("")}.*: put it there')
+
+
+def _drawn(
+    path: Path, names: dict[int, str], height: int, width: int, left_out: Counter[str]
+) -> Iterator[Drawn]:
+    shapes = []
+    for line in filter(None, map(str.split, path.read_text(encoding='utf-8-sig').splitlines())):
+        if len(line) < 7 or len(line) % 2 == 0:
+            left_out['boxes without a mask' if len(line) == 5 else
+                     'polygons of fewer than 3 points'] += 1
+            continue
+        points = np.array(line[1:], float).reshape(-1, 2) * [width, height]
+        mask = np.zeros((height, width), np.uint8)
+        cv2.fillPoly(mask, [points.astype(np.int32)], 1)
+        shapes.append(Drawn(names[int(line[0])], mask.astype(bool)))
+    yield from sorted(shapes, key=lambda drawn: -int(drawn.mask.sum()))
