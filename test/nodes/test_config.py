@@ -76,3 +76,15 @@ def test_segment_rviz_shows_the_topics_that_exist() -> None:
                       '/ground/grid', '/ground/points', '/ground/free_space',
                       '/semantic_cloud/grid', '/semantic_cloud/points',
                       '/semantic_cloud/free_space']
+
+
+@pytest.mark.parametrize('report', [
+    'segment: engine', 'segment: latency', 'segment: camera front', 'ground: view',
+    'ground: latency', 'semantic_cloud: view', 'semantic_cloud: latency'])
+def test_the_aggregator_sorts_each_report_once_and_misses_only_segment_node(report) -> None:
+    """An empty analyzer without num_items: 0 is stale, and makes an error of its group."""
+    content = yaml.safe_load(config_file('diagnostics.yaml').read_text(encoding='utf-8'))
+    analyzers = content['/**']['ros__parameters']['segmentation']['analyzers'].values()
+    [analyzer] = [analyzer for analyzer in analyzers
+                  if report.startswith(tuple(analyzer['startswith']))]
+    assert report.startswith('segment') or analyzer['num_items'] == 0
