@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lednet_ros.datasets.layouts import DataSet
     from lednet_ros.segmentation import Segmenter
     from lednet_ros.training.evaluate import Evaluation
+    from lednet_ros.training.flicker import Flicker
     from lednet_ros.training.robustness import Robustness
 
 
@@ -52,6 +53,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--traversability', default='', metavar='NAME',
                         help='what each class is to a planner, for the table of min_confidence: '
                         'camvid, cityscapes or a YAML file (default: that of the labels, if any)')
+    parser.add_argument('--against', default='', metavar='FILE',
+                        help='compare with another checkpoint on the same images: by class and by '
+                        'frame, with resamples that say whether it may be chance; --output gets '
+                        'the frames won and lost most, side by side')
+    parser.add_argument('--flicker', default='', metavar='FILM',
+                        help='measure too how much labels flicker in a video or a directory of '
+                        'images one after another, along the optical flow')
     parser.add_argument('--calibrate', type=expanded, metavar='FILE',
                         help='fit the temperature that makes confidence true to these images, '
                         'which the network has not learnt from, and write the checkpoint with it '
@@ -71,6 +79,7 @@ def _run(args: argparse.Namespace) -> int:
     from lednet_ros.common.progress_bar import progress_bar
     from lednet_ros.datasets.layouts import open_data_set
     from lednet_ros.segmentation import Segmenter
+    from lednet_ros.training.comparison import compare
     from lednet_ros.training.evaluate import evaluate, left_out, table
     from lednet_ros.training.reliability import (
         Reliability,
@@ -95,12 +104,18 @@ def _run(args: argparse.Namespace) -> int:
             task = progress.add_task(f'{args.split} of {args.data.name}', total=len(data))
             result = evaluate(segmenter, data, lambda: progress.advance(task))
         robustness = _robustness(segmenter, data) if args.robustness else None
+        other = _other(args, data)
+        comparison = compare(result, other[1], data.labels, (
+            segmenter.checkpoint.name, other[0].checkpoint.name)) if other else None
+        flicker = _flicker(segmenter, args.flicker) if args.flicker else None
         reliability = Reliability.of(result.confidence)
         rows = ground_rows(result.confidence, ground) if ground else []
         if args.json:  # first: whoever reads the table may close the pipe
             _write_json(args.json, result, robustness, segmenter, data, {
                 'reliability': reliability.to_dict(),
-                'min_confidence': [row.to_dict() for row in rows]})
+                'min_confidence': [row.to_dict() for row in rows],
+                **({'against': comparison.to_dict()} if comparison else {}),
+                **({'flicker': flicker.to_dict()} if flicker else {})})
         print(f'{segmenter.checkpoint.name}, {args.split} of {args.data.name} ({len(data)} '
               f'images; label set {data.labels.name!r}: {data.labels_from}), by '
               f'{result.backend}\n')
@@ -110,16 +125,24 @@ def _run(args: argparse.Namespace) -> int:
         print('\n' + '\n'.join(ground_table(rows) if rows else [
             'no table of min_confidence: give --traversability, a YAML file that says which '
             'classes are free ground']))
-        if robustness:
-            print('\n' + '\n'.join(robustness.table()))
+        for found in (comparison, flicker, robustness):
+            if found:
+                print('\n' + '\n'.join(found.table()))
         if args.output:
             from lednet_ros.training.evaluation_pictures import (
                 write_pictures,
                 write_reliability,
                 write_robustness,
+                write_side_by_side,
             )
-            for path in write_pictures(result, segmenter, data, args.output, args.pictures):
+            for path in write_pictures(
+                    result, segmenter, data, args.output, args.pictures, ground):
                 print(path)
+            if comparison and other:
+                for path in write_side_by_side(
+                        comparison, (segmenter, other[0]), data, args.output, args.pictures,
+                        ground):
+                    print(path)
             for path in write_reliability(
                     reliability, rows, segmenter.checkpoint.name, args.output):
                 print(path)
@@ -165,6 +188,38 @@ def _calibrate(args: argparse.Namespace, data: DataSet) -> int:
         write_json(args.json, found.to_dict())
     print(f'{args.calibrate}: {found}')
     return 0
+
+
+def _other(args: argparse.Namespace, data: DataSet) -> tuple[Segmenter, Evaluation] | None:
+    """Evaluate the checkpoint of --against, run in the same way."""
+    from lednet_ros.cli.segmenter_options import segmenter_config
+    from lednet_ros.common.progress_bar import progress_bar
+    from lednet_ros.segmentation import Segmenter
+    from lednet_ros.training.evaluate import evaluate
+    if not args.against:
+        return None
+    segmenter = Segmenter(args.against, segmenter_config(args))
+    with progress_bar() as progress:
+        task = progress.add_task(segmenter.checkpoint.name, total=len(data))
+        return segmenter, evaluate(segmenter, data, lambda: progress.advance(task))
+
+
+def _flicker(segmenter: Segmenter, film: str) -> Flicker:
+    from lednet_ros.common.command import say
+    from lednet_ros.common.progress_bar import progress_bar
+    from lednet_ros.images.sources import open_source
+    from lednet_ros.training.flicker import measure_flicker
+    source = open_source(film, report=lambda text: say('lednet_evaluate', text))
+    if source.is_live:
+        raise ConfigError(f'--flicker {film}: is a webcam: give a video or a directory of images')
+    with progress_bar() as progress:
+        task = progress.add_task('flicker', total=None)
+        found = measure_flicker(
+            source.frames(), lambda frame: segmenter.segment([frame])[0].labels,
+            segmenter.labels, lambda: progress.advance(task))
+    if not found.pairs:
+        raise ConfigError(f'--flicker {film}: holds no two frames of one size: give a film')
+    return found
 
 
 def _robustness(segmenter: Segmenter, data: DataSet) -> Robustness:

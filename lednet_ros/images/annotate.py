@@ -74,6 +74,40 @@ def side_by_side(
         legend(height, width, rows, title, figures)])
 
 
+def legend_strip(
+    width: int, entries: Sequence[tuple[str, tuple[int, int, int]]]
+) -> np.ndarray:
+    """Draw names beside their RGB colours, in as many rows as it takes: uint8 (H, width, 3)."""
+    row_height, side, gap = 24, 12, 16
+    places, x, row = [], gap, 0
+    for name, _ in entries:
+        length = side + 7 + _text_width(name, 13)
+        if x + length + gap > width and x > gap:
+            x, row = gap, row + 1
+        places.append((x, row))
+        x += length + gap
+    strip = np.full(((row + 1) * row_height + 8, width, 3), _CARD, np.uint8)
+    for (name, color), (x, row) in zip(entries, places, strict=True):
+        middle = 4 + row * row_height + row_height // 2
+        corner, opposite = (x, middle - side // 2), (x + side, middle + side // 2)
+        cv2.rectangle(strip, corner, opposite, color, cv2.FILLED)
+        cv2.rectangle(strip, corner, opposite, _DIM, 1)
+        _text(strip, name, x + side + 7, middle + 5, 13, _BRIGHT, room=width - x - side - 7)
+    return strip
+
+
+def with_legend(
+    picture: np.ndarray, entries: Sequence[tuple[str, tuple[int, int, int]]]
+) -> np.ndarray:
+    """Return a picture, uint8 (H, W, 3) RGB, with names and their colours below it."""
+    return np.vstack([picture, legend_strip(picture.shape[1], entries)])
+
+
+def class_colors(labels: LabelSet) -> list[tuple[str, tuple[int, int, int]]]:
+    """Return the classes that label images show, with their RGB colours, for a legend."""
+    return [(c.name, c.color) for c in labels.classes if not c.void]
+
+
 def captioned_grid(pictures: Sequence[tuple[np.ndarray, str]]) -> np.ndarray:
     """Arrange pictures of one size, uint8 (H, W, 3) RGB, with their captions in two columns."""
     height, width = panel_size(*pictures[0][0].shape[:2])

@@ -67,6 +67,13 @@ class Traversability:
         codes.setflags(write=False)
         return codes
 
+    def says(self, word: str) -> np.ndarray:
+        """Return for every possible label whether this is its class's word: bool (256,)."""
+        says = np.zeros(256, bool)
+        for id_, (own, c) in enumerate(zip(self.words, self.labels.classes, strict=True)):
+            says[id_] = own == word and not c.void
+        return says
+
     @classmethod
     def load(cls, name: str) -> Traversability:
         """Read one of BUILTIN, or a YAML file. Raises ConfigError with file, entry and remedy."""

@@ -30,6 +30,7 @@ class FrameScore:
     index: int     # of the data set
     name: str
     miou: float    # over the classes that are in it
+    confusion: np.ndarray  # int64 (classes, classes + 1), as that of the whole
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def evaluate(
         iou = [v for v, there in zip(one.scores(data.labels).class_iou.values(),
                                      present[scored_ids(data.labels)], strict=True) if there]
         frames.append(FrameScore(index, data.pairs[index].image.name,
-                                 float(np.mean(iou)) if iou else float('nan')))
+                                 float(np.mean(iou)) if iou else float('nan'), one.counts))
         on_frame()
     refuse_binary_masks(data, values)
     return Evaluation(total.scores(data.labels), total.counts, tuple(frames), segmenter.backend,

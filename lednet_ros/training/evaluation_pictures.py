@@ -12,10 +12,12 @@ from lednet_ros.common.atomic_file import write_png
 from lednet_ros.common.errors import ConfigError
 from lednet_ros.common.figure import make_figure
 from lednet_ros.datasets.layouts import DataSet
-from lednet_ros.datasets.sheet import labelled, write_sheet
-from lednet_ros.images.annotate import captioned_grid
+from lednet_ros.datasets.sheet import draw_sheet, labelled
+from lednet_ros.images.annotate import captioned_grid, class_colors, with_legend
 from lednet_ros.model.labels import UNLABELLED, LabelSet
+from lednet_ros.projection.traversability import Traversability
 from lednet_ros.segmentation import Segmenter
+from lednet_ros.training.comparison import Comparison
 from lednet_ros.training.evaluate import Evaluation
 from lednet_ros.training.reliability import (
     GroundRow,
@@ -25,11 +27,13 @@ from lednet_ros.training.reliability import (
 )
 from lednet_ros.training.robustness import FAMILY, JUDGED, STRENGTHS, Robustness, change
 
-_WRONG = (235, 60, 50)  # RGB of a pixel seen as another class
+# RGB of a pixel seen as another class; of an obstacle's pixel seen as free ground
+_WRONG, _DANGEROUS = (225, 150, 40), (255, 0, 120)
 
 
 def write_pictures(
-    result: Evaluation, segmenter: Segmenter, data: DataSet, directory: Path, count: int
+    result: Evaluation, segmenter: Segmenter, data: DataSet, directory: Path, count: int,
+    ground: Traversability | None = None,
 ) -> Iterator[Path]:
     """Write confusion.png and `count` of the best and of the worst frames; give their paths.
 
@@ -46,7 +50,8 @@ def write_pictures(
                 image, truth = data.read(frame.index)
                 seen = segmenter.segment([image], rgb=True)[0].labels
                 picture = frame_picture(
-                    image, truth, seen, data.labels, f'{frame.name}: mIoU {100 * frame.miou:.1f}')
+                    image, truth, seen, data.labels, f'{frame.name}: mIoU {100 * frame.miou:.1f}',
+                    ground)
                 path = directory / f'{kind}_{place}.png'
                 write_png(path, picture)
                 yield path
@@ -56,16 +61,69 @@ def write_pictures(
 
 
 def frame_picture(
-    image: np.ndarray, truth: np.ndarray, seen: np.ndarray, labels: LabelSet, title: str
+    image: np.ndarray, truth: np.ndarray, seen: np.ndarray, labels: LabelSet, title: str,
+    ground: Traversability | None = None,
 ) -> np.ndarray:
-    """Show a frame, what it is, what was seen and where that is wrong: uint8 (H, W, 3) RGB."""
+    """Show a frame, what it is, what was seen and where that is wrong: uint8 (H, W, 3) RGB.
+
+    Obstacles seen as free ground have a colour of their own, where `ground` says which those are.
+    """
+    return with_legend(captioned_grid([
+        (image, title), (labels.palette[truth], 'labelled'), (labels.palette[seen], 'seen'),
+        mistakes_picture(image, truth, seen, ground)]), _colors(labels, ground))
+
+
+def mistakes_picture(
+    image: np.ndarray, truth: np.ndarray, seen: np.ndarray, ground: Traversability | None,
+    name: str = '',
+) -> tuple[np.ndarray, str]:
+    """Return a frame darkened with its mistakes in colour, and a caption with their share."""
     wrong = (truth != UNLABELLED) & (truth != seen)
     mistakes = image // 3
     mistakes[wrong] = _WRONG
+    known = max(int((truth != UNLABELLED).sum()), 1)
+    caption = f'{name}wrong: {100 * wrong.sum() / known:.1f} %'
+    if ground:
+        dangerous = wrong & ground.says('obstacle')[truth] & ground.says('free')[seen]
+        mistakes[dangerous] = _DANGEROUS
+        caption += f', dangerous: {100 * dangerous.sum() / known:.2f} %'
     mistakes[truth == UNLABELLED] = 0
-    return captioned_grid([
-        (image, title), (labels.palette[truth], 'labelled'), (labels.palette[seen], 'seen'),
-        (mistakes, f'wrong: {100 * wrong.sum() / max((truth != UNLABELLED).sum(), 1):.1f} %')])
+    return mistakes, caption
+
+
+def _colors(
+    labels: LabelSet, ground: Traversability | None
+) -> list[tuple[str, tuple[int, int, int]]]:
+    return [*class_colors(labels), ('mistake', _WRONG),
+            *([('obstacle seen as free ground', _DANGEROUS)] if ground else []),
+            ('not labelled', (0, 0, 0))]
+
+
+def write_side_by_side(
+    comparison: Comparison, segmenters: tuple[Segmenter, Segmenter], data: DataSet,
+    directory: Path, count: int, ground: Traversability | None,
+) -> Iterator[Path]:
+    """Write the frames that the first of two checkpoints wins and loses most; give their paths.
+
+    Raises ConfigError.
+    """
+    order = np.argsort(comparison.differences, kind='stable')  # NaN come last
+    order = order[~np.isnan(comparison.differences[order])]
+    for kind, indices in (('won', order[::-1][:count]), ('lost', order[:count])):
+        for place, index in enumerate(indices, 1):
+            difference = comparison.differences[index]
+            if (difference > 0) != (kind == 'won') or not difference:
+                continue
+            image, truth = data.read(int(index))
+            title = f'{data.pairs[index].image.name}: mIoU {100 * difference:+.1f}'
+            panels = [(image, title), (data.labels.palette[truth], 'labelled')]
+            for segmenter, name in zip(segmenters, comparison.names, strict=True):
+                seen = segmenter.segment([image], rgb=True)[0].labels
+                panels += [(data.labels.palette[seen], name),
+                           mistakes_picture(image, truth, seen, ground)]
+            path = directory / f'{kind}_{place}.png'
+            write_png(path, with_legend(captioned_grid(panels), _colors(data.labels, ground)))
+            yield path
 
 
 def write_reliability(
@@ -103,7 +161,7 @@ def write_robustness(
             view, _ = change(image, truth, name, strength, index)
             seen = segmenter.segment([view], rgb=True)[0].labels
             pictures.append((labelled(view, seen, data.labels), f'{name} {strength}: {amount:g}'))
-    write_sheet(pictures, STRENGTHS, path)
+    write_png(path, with_legend(draw_sheet(pictures, STRENGTHS), class_colors(data.labels)))
     yield path
 
 

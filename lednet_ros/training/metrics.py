@@ -30,7 +30,7 @@ class Confusion:
     def scores(self, labels: LabelSet) -> Scores:
         """Give the scores of all that was counted."""
         names = labels.names
-        iou = _iou(self.counts)
+        iou = iou_of(self.counts)
         groups = list(labels.categories.items())
         grouped = np.zeros((len(groups), len(groups) + 1), np.int64)
         for row, (_, ids) in enumerate(groups):
@@ -40,7 +40,7 @@ class Confusion:
         total = int(self.counts.sum())
         return Scores(
             {names[i]: float(iou[i]) for i in range(len(names)) if i not in labels.void_ids},
-            {name: float(v) for (name, _), v in zip(groups, _iou(grouped), strict=True)},
+            {name: float(v) for (name, _), v in zip(groups, iou_of(grouped), strict=True)},
             float(np.trace(self.counts)) / total if total else float('nan'), total)
 
 
@@ -73,8 +73,8 @@ class Scores:
                 'category_iou': plain(self.category_iou), 'pixels': self.pixels}
 
 
-def _iou(counts: np.ndarray) -> np.ndarray:
-    """Intersection over union by class of a matrix (C, C + 1)."""
+def iou_of(counts: np.ndarray) -> np.ndarray:
+    """Return the intersection over union by class of counts (C, C + 1); NaN of neither."""
     hits = np.diagonal(counts)
     union = counts.sum(1) + counts[:, :-1].sum(0) - hits
     with np.errstate(invalid='ignore'):

@@ -107,8 +107,7 @@ def ground_rows(
     Pixels seen as unlabelled are in no count: shares are of what has a label.
     """
     labels = traversability.labels
-    is_free = np.array([word == 'free' and not c.void for word, c in zip(
-        traversability.words, labels.classes, strict=True)])
+    is_free = traversability.says('free')[:len(labels)]
     totals = counts.sum((1, 2))
     rows = []
     for threshold in thresholds:

@@ -26,7 +26,6 @@ import yaml
 from lednet_ros.common.atomic_file import whole_file
 from lednet_ros.common.errors import ConfigError, DataError, first_line
 from lednet_ros.datasets.data_sheet import DATA_SHEET
-from lednet_ros.datasets.sheet import draw_sheet
 from lednet_ros.training.curves import draw_history
 
 STATE, RECIPE, HISTORY, CURVES = 'state.pt', 'recipe.yaml', 'history.csv', 'curves.png'
@@ -101,12 +100,11 @@ class Output:
                 path.write_bytes(picture)
 
     def plot(
-        self, row: Mapping[str, Any], step: int,
-        pictures: Sequence[tuple[np.ndarray, str]] = (),
+        self, row: Mapping[str, Any], step: int, picture: np.ndarray | None = None
     ) -> bool:
-        """Add an epoch to TensorBoard; False where that is not installed. Raises DataError.
+        """Add an epoch to TensorBoard, with a picture, uint8 (H, W, 3) RGB.
 
-        `pictures`, uint8 (H, W, 3) RGB with captions, become one sheet.
+        Return False where that is not installed. Raise DataError.
         """
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -120,9 +118,8 @@ class Output:
             for name, value in row.items():
                 if isinstance(value, (int, float)) and name != 'epoch' and not math.isnan(value):
                     self._tensorboard.add_scalar(name, value, step)
-            if pictures:
-                self._tensorboard.add_image('val', draw_sheet(pictures, 2), step,
-                                            dataformats='HWC')
+            if picture is not None:
+                self._tensorboard.add_image('val', picture, step, dataformats='HWC')
             self._tensorboard.flush()
         return True
 

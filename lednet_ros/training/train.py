@@ -20,7 +20,8 @@ from lednet_ros import __version__
 from lednet_ros.common.errors import ConfigError, DataError, OutOfMemory, first_line
 from lednet_ros.datasets.checks import DataReport
 from lednet_ros.datasets.layouts import DataSet
-from lednet_ros.datasets.sheet import labelled
+from lednet_ros.datasets.sheet import draw_sheet, labelled
+from lednet_ros.images.annotate import class_colors, with_legend
 from lednet_ros.model.checkpoint import (
     Checkpoint,
     Preprocessing,
@@ -337,8 +338,10 @@ class _Loop:
                     scores={'val': scores.to_dict()}, training=self._record(epoch))
                 write_card(load_checkpoint(path), path.with_suffix('.md'))
         job.output.write_history(position.history)
+        picture = (with_legend(draw_sheet(self._samples, 2), class_colors(job.val.labels))
+                   if self._samples else None)
         if not job.output.plot({f'{self._stage}/{k}': v for k, v in row.items()},
-                               len(position.history), self._samples):
+                               len(position.history), picture):
             job.listener.on_note('TensorBoard is not installed: its curves are left out: '
                                  'pip install tensorboard')
         job.listener.on_epoch(row)

@@ -163,6 +163,62 @@ def test_it_draws_the_confusion_and_the_extremes(trained, tmp_path) -> None:
         assert cv2.imread(str(tmp_path / 'out' / name)) is not None
 
 
+def test_another_checkpoint_is_compared_and_shown_side_by_side(
+    trained, tmp_path, capsys
+) -> None:
+    import torch
+
+    from lednet_ros.model.checkpoint import load_checkpoint, save_checkpoint
+    from lednet_ros.model.lednet import LEDNet
+    other = tmp_path / 'other.safetensors'
+    torch.manual_seed(0)
+    ours = load_checkpoint(trained[1])
+    save_checkpoint(other, LEDNet(3), ours.labels, input_height=48, input_width=96)
+    facts, out = tmp_path / 'scores.json', tmp_path / 'out'
+    assert run(trained, '--against', str(other), '--json', str(facts), '--output', str(out),
+               '--pictures', '1', '--backend', 'torch') == 0
+    record = json.loads(facts.read_text())['against']
+    assert record['names'] == ['out/best.safetensors', 'other.safetensors']
+    assert record['difference'] == pytest.approx(record['miou'][0] - record['miou'][1], abs=1e-5)
+    shown = [path for path in ('won_1.png', 'lost_1.png') if (out / path).exists()]
+    assert shown or record['frames_won'] == record['frames_lost'] == 0
+    assert 'resamples' in capsys.readouterr().out
+
+
+def test_flicker_is_told_of_a_film(trained, tmp_path, capsys) -> None:
+    film = trained[0] / 'images' / 'val'
+    facts = tmp_path / 'scores.json'
+    assert run(trained, '--flicker', str(film), '--json', str(facts), '--backend', 'torch') == 0
+    assert json.loads(facts.read_text())['flicker']['pairs'] == 2
+    assert 'flicker along the optical flow' in capsys.readouterr().out
+    assert run(trained, '--flicker', str(film / '0.png')) == 1
+    assert 'holds no two frames of one size' in capsys.readouterr().err
+
+
+def test_an_obstacle_seen_as_ground_has_a_colour_of_its_own_and_a_legend() -> None:
+    from lednet_ros.projection.traversability import Traversability
+    from lednet_ros.training.evaluation_pictures import frame_picture, mistakes_picture
+    labels = LabelSet.from_dict({'name': 'yard', 'classes': [
+        {'name': 'road', 'color': [9, 9, 9]}, {'name': 'wall', 'color': [1, 1, 1]},
+        {'name': 'grass', 'color': [2, 2, 2]}]})
+    ground = Traversability(labels, ('free', 'obstacle', 'blocked'))
+    image = np.full((60, 80, 3), 90, np.uint8)
+    truth, seen = np.zeros((2, 60, 80), np.uint8)
+    truth[:10] = 1                        # a wall seen as road
+    truth[10:20], seen[10:20] = 0, 1      # road seen as a wall
+    truth[20:30], seen[20:30] = 255, 1    # nobody looked
+    picture, caption = mistakes_picture(image, truth, seen, ground)
+    colors = [tuple(picture[row, 0]) for row in (0, 10, 20, 40)]
+    assert len(set(colors)) == 4
+    assert colors[2] == (0, 0, 0)
+    assert caption == 'wrong: 40.0 %, dangerous: 20.00 %'
+    assert 'dangerous' not in mistakes_picture(image, truth, seen, None)[1]
+    whole = frame_picture(image, truth, seen, labels, 'title', ground)
+    assert (whole == colors[0]).all(2).sum() > 50  # in the mistakes and in the legend
+    legend = whole[-32:]
+    assert (legend == colors[0]).all(2).any()
+
+
 def test_robustness_is_in_table_json_and_pictures(trained, tmp_path, capsys) -> None:
     file = tmp_path / 'scores.json'
     assert run(trained, '--robustness', '--every', '2', '--pictures', '0', '--json', str(file),
