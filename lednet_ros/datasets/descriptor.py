@@ -6,11 +6,12 @@ docs/datasets.md has every key, and descriptors/ the data sets that come describ
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -166,29 +167,27 @@ def _split_pairs(
         raise ConfigError(f'{path}: val and test take all images: give shares that leave some '
                           'for train')
     if split in shares or (split == 'train' and shares):
-        pairs, left_out = _pairs(_part(data, 'train', path), root, path)
-        in_time = sorted(pairs, key=lambda pair: natural(pair.image))
-        return in_blocks(in_time, shares)[split], left_out
+        found = _find(_part(data, 'train', path), root, path)
+        in_time = sorted(found.pairs, key=lambda pair: natural(pair.image))
+        return in_blocks(in_time, shares)[split], found.left_out
     if split not in data and not (split == 'train' and 'images' in data):
         known = ', '.join(s for s in ('train', 'val', 'test') if s in data) or 'none'
         raise DataError(f'{path}: describes no {split} split (of train, val and test: {known}): '
                         f'give "{split}:" its images, or a share, as in "val: 0.2"')
-    pairs, left_out = _pairs(_part(data, split, path), root, path)
-    _refuse_overlap(data, root, path, split, pairs)
-    return sorted(pairs, key=lambda pair: natural(pair.image)), left_out
-
-
-def _refuse_overlap(
-    data: Mapping[str, Any], root: Path, path: Path, split: str, pairs: Sequence[Pair]
-) -> None:
-    """Raise DataError where train has some of another split's images."""
-    if split == 'train' or not ('train' in data or 'images' in data):
-        return
-    shared = {p.image for p in pairs} & {
-        p.image for p in _pairs(_part(data, 'train', path), root, path)[0]}
-    if shared:
-        raise DataError(f'{path}: {len(shared)} images are in train and in {split} '
-                        f'({min(shared).name}, for one): let each be in one split')
+    found = _find(_part(data, split, path), root, path)
+    left_out, unnamed = found.left_out, found.unnamed
+    for other in {'train', 'val', 'test'} & {*data} - {split}:
+        theirs: set[Path] = set()
+        with suppress(DataError):  # it is said where that split is opened
+            theirs = {p.image for p in _find(_part(data, other, path), root, path).pairs}
+        unnamed -= theirs
+        shared = {p.image for p in found.pairs} & theirs
+        if shared:
+            raise DataError(f'{path}: {len(shared)} images are in {split} and in {other} '
+                            f'({min(shared).name}, for one): let each be in one split')
+    if unnamed:
+        left_out = (*left_out, f'{len(unnamed)} images that no list names')
+    return sorted(found.pairs, key=lambda pair: natural(pair.image)), left_out
 
 
 def _share(value: Any, split: str, path: Path) -> float:
@@ -209,7 +208,7 @@ def _part(data: Mapping[str, Any], split: str, path: Path) -> _Part:
         for key in ('images', 'labels', 'list'))
     if not lists and not images:
         raise ConfigError(f'{path}: {split} has no images: give a pattern, as images/{split}/*.*')
-    if images and len(labels) not in (1, len(images)):
+    if len(labels) not in ((1, len(images)) if images else (0, 1)):
         raise ConfigError(f'{path}: {split} has {len(images)} patterns of images but '
                           f'{len(labels)} of labels: give one, or as many')
     return _Part(images, labels, lists)
@@ -222,12 +221,20 @@ def _texts(value: Any, what: str) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def _pairs(part: _Part, root: Path, path: Path) -> tuple[list[Pair], tuple[str, ...]]:
-    """Return the pairs that patterns and lists name, and what is left out, in words."""
+class _Found(NamedTuple):
+    """The files of a split."""
+
+    pairs: list[Pair]
+    left_out: tuple[str, ...]  # in words
+    unnamed: set[Path]         # images that the patterns find and the list does not name
+
+
+def _find(part: _Part, root: Path, path: Path) -> _Found:
+    """Return what patterns and lists name. Raises ConfigError, DataError."""
     found: dict[str, Pair] = {}
     matched: dict[str, tuple[str, ...]] = {}
     no_images, hidden = 0, 0
-    labels = part.labels * (len(part.images) if len(part.labels) == 1 else 1)
+    labels = part.labels * len(part.images) if len(part.labels) == 1 else part.labels
     for images_text, labels_text in zip(part.images, labels, strict=True):
         images, label = Pattern(images_text), Pattern(labels_text)
         if label.wildcards > images.wildcards:
@@ -241,15 +248,13 @@ def _pairs(part: _Part, root: Path, path: Path) -> tuple[list[Pair], tuple[str, 
             elif label.match(file) is None or label.text == images.text:
                 found[file] = Pair(root / file, root / label.filled(words))
                 matched[file] = words
-    left_out = [f'{count} {what}' for count, what in (
-        (hidden, 'hidden files'), (no_images, 'files that are no images')) if count]
+    left_out = tuple(f'{count} {what}' for count, what in (
+        (hidden, 'hidden files'), (no_images, 'files that are no images')) if count)
     if not part.lists:
-        return _each_its_own(list(found.values())), tuple(left_out)
+        return _Found(_each_its_own(list(found.values())), left_out, set())
     pairs = [pair for text in part.lists for pair in _listed(root / text, root, found, matched)]
-    if len(found) > len(pairs):
-        left_out.append(f'{len(found) - len(pairs)} images that {", ".join(part.lists)} does not '
-                        'name')
-    return _each_its_own(pairs), tuple(left_out)
+    return _Found(_each_its_own(pairs), left_out, {
+        pair.image for pair in found.values()} - {pair.image for pair in pairs})
 
 
 def _listed(
