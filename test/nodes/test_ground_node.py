@@ -22,6 +22,7 @@ from std_msgs.msg import Header
 
 from lednet_ros.model.labels import builtin_label_set
 from lednet_ros.nodes.shared.image_messages import encode_image
+from lednet_ros.nodes.shared.launch_arguments import ground_remappings
 
 NODE = 'lednet_ros.nodes.ground.ground_node'
 HEIGHT, WIDTH, FOCAL = 120, 160, 100.0
@@ -402,3 +403,33 @@ def test_it_loads_no_torch(graph) -> None:
     """A planner's computer need not have it."""
     node = graph.start(fake_tf.command('no torch'), POSE)
     graph.wait_for_output(node, 'ready: ')
+
+
+def test_the_labels_of_two_cameras_of_the_segmentation_node_make_one_grid(graph) -> None:
+    cameras = ['front', 'left']
+    segment = graph.start('lednet_ros.nodes.segment.segment_node', {
+        'cameras': cameras, 'input_height': 64, 'input_width': 96, 'output_size': '80x60'})
+    ground = graph.start(NODE, {
+        'cameras': cameras, 'pose_source': 'parameters', 'camera.left.yaw': 1.57,
+        **{f'camera.{name}.height': 1.0 for name in cameras}}, remaps=dict(
+            ground_remappings(cameras)))
+    for node in (segment, ground):
+        graph.wait_for_output(node, 'ready: ')
+    clouds = graph.subscribe('/ground/points', PointCloud2)
+    images, infos = ([graph.publisher(f'{name}/{topic}', type_) for name in cameras]
+                     for topic, type_ in (('image', Image), ('camera_info', CameraInfo)))
+    for outlet in (*images, *infos):
+        outlet.wait_matched()
+    picture = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    for stamp in range(1, 200):
+        for name, image_outlet, info_outlet in zip(cameras, images, infos, strict=True):
+            info = make_info(stamp)
+            info.header.frame_id = name
+            info_outlet.publish(info)
+            image_outlet.publish(encode_image(picture, 'bgr8', info.header))
+        try:
+            cloud = clouds.wait_for(lambda cloud: cloud.width == 2 * 80 * 60, 0.3)
+            break
+        except AssertionError:
+            assert ground.returncode is None, ground.describe()
+    assert cloud.height == 1
