@@ -18,6 +18,7 @@ from lednet_ros.nodes.shared.launch_arguments import (
     ParameterFile,
     camera_info_beside,
     camera_names,
+    cloud_remappings,
     cloud_source,
     existing_file,
     full_name,
@@ -64,8 +65,8 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         'depth', default_value='',
         description='topic of a depth image that is registered to the camera: labels in three '
-        'dimensions, a grid and a scan of it by semantic_cloud_node (of the first camera); with '
-        'it, planning starts no ground_node'),
+        'dimensions, a grid and a scan of it by semantic_cloud_node; of several cameras, relative '
+        'to each, as in <camera>/<depth>; with it, planning starts no ground_node'),
     DeclareLaunchArgument(
         'points', default_value='',
         description="the same of a PointCloud2, a LiDAR's or an organised one of the camera"),
@@ -153,12 +154,17 @@ def start_nodes(context: LaunchContext) -> 'list[LaunchDescriptionEntity]':
         remappings=[] if cameras else [('image', value('image')), ('camera_info', camera_info)]))
     source = cloud_source(value('depth'), value('points'))
     if source:
+        seen = in_file.cameras(full_name('semantic_cloud', namespace, pushed)) or cameras
+        if value(source).startswith('/') and len(seen) > 1:
+            nodes.append(LogInfo(msg=f'segment.launch.py: {source} is one topic, taken for the '
+                                 f'camera {seen[0]} alone: give a relative one, which each has'))
+            seen = seen[:1]
+        named = [{'cameras': seen}] if seen else []
         nodes.append(Node(
             package='lednet_ros', executable='semantic_cloud_node', name='semantic_cloud',
             **common, emulate_tty=True, arguments=log,
-            parameters=[*files, {'source': source}, *clock],
-            remappings=[(source, value(source)), ('label_info', 'segment/label_info'), *(
-                (name, f'{outputs}/{name}') for name in ('label', 'camera_info', 'confidence'))]))
+            parameters=[*files, {'source': source}, *named, *clock],
+            remappings=cloud_remappings(seen, source, value(source))))
     elif flag('planning'):
         # The file may name some of the cameras for it.
         seen = in_file.cameras(full_name('ground', namespace, pushed)) or cameras

@@ -78,6 +78,7 @@ class LabelCloud:
         self._painter: Painter | None = None
         self._view: View | None = None
         self._begins = np.empty(0)
+        self._scanned: list[View] = []
         self._scan: CellScan | None = None
         self._grid = Grid(self.config.grid_resolution, self.config.grid_cells,
                           self.config.grid_decay_s)
@@ -169,17 +170,17 @@ class LabelCloud:
         self._grid.forget()
 
     def free_space(
-        self, cells: np.ndarray, place: Place, view: View | None = None,
+        self, cells: np.ndarray, place: Place, views: Sequence[View] = (),
     ) -> tuple[CellScan, np.ndarray]:
-        """Return the scan's geometry and its ranges, of a camera's view or from all around."""
+        """Return the scan's geometry and its ranges, of cameras' views or from all around."""
         if self._scan is None:
             self._scan = CellScan(self.config.grid_resolution, self.config.scan_range,
                                   self.config.angle_increment)
         begins = None
-        if view is not None:
-            if view is not self._view or not self._begins.size:
-                self._begins = self._scan.begins_in(view)
-            self._view, begins = view, self._begins
+        if views:
+            if self._scanned != list(views):
+                self._begins = np.fmin.reduce([self._scan.begins_in(view) for view in views])
+            self._scanned, begins = list(views), self._begins
         return self._scan, self._scan.make(cells, place, begins)
 
     def view(self, camera: Camera, pose: Pose) -> View:
@@ -191,7 +192,6 @@ class LabelCloud:
         if view is not None and (view.camera, view.pose) == (camera, pose):
             return view
         assert self._depth_camera is not None
-        self._begins = np.empty(0)
         self._view = None
         self._view = View(camera, self._depth_camera.rays, pose, 0.0, self.config.max_range)
         return self._view

@@ -8,6 +8,7 @@ from lednet_ros.nodes.shared.launch_arguments import (
     ParameterFile,
     camera_info_beside,
     camera_names,
+    cloud_remappings,
     cloud_source,
     existing_file,
     full_name,
@@ -165,3 +166,11 @@ def test_labels_go_by_depth_or_by_points() -> None:
         '', 'depth', 'points']
     with pytest.raises(ConfigError, match='give one of them'):
         cloud_source('/d', '/p')
+
+
+def test_the_cloud_node_takes_the_depth_of_all_cameras() -> None:
+    assert dict(cloud_remappings([], 'depth', '/eye/depth'))['depth'] == '/eye/depth'
+    remappings = dict(cloud_remappings(['front', 'left'], 'depth', 'depth/image_raw'))
+    assert remappings['left/depth'] == 'left/depth/image_raw'
+    assert remappings['left/label'] == 'segment/left/label'
+    assert dict(cloud_remappings(['front'], 'points', '/lidar'))['front/points'] == '/lidar'

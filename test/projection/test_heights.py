@@ -39,7 +39,7 @@ class Judged:
 
     def ranges(self) -> np.ndarray:
         view = self.cloud.view(CAMERA, self.scene.pose)
-        return self.cloud.free_space(self.cells, self.place, view)[1]
+        return self.cloud.free_space(self.cells, self.place, [view])[1]
 
     def at(self, x: float, y: float) -> int:
         column, row = self.place.columns_and_rows(np.float32([x]), np.float32([y]))

@@ -13,44 +13,43 @@ from nav_msgs.msg import OccupancyGrid
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.subscription import Subscription
+from rclpy.qos import QoSProfile
 from rclpy.task import Future
-from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2
+from sensor_msgs.msg import LaserScan, PointCloud2
 from std_msgs.msg import Header
 
 from lednet_ros.common.command import command
 from lednet_ros.common.errors import ConfigError, LednetRosError
+from lednet_ros.nodes.cloud.cloud_input import CloudInput
 from lednet_ros.nodes.cloud.diagnostics import CloudView, latency_status, view_status
 from lednet_ros.nodes.cloud.parameters import PARAMETERS
-from lednet_ros.nodes.cloud.poses import PoseFinder
-from lednet_ros.nodes.cloud.projector import Projector, check_frame
-from lednet_ros.nodes.ground.diagnostics import InputView
+from lednet_ros.nodes.cloud.poses import PoseFinder, Poses
+from lednet_ros.nodes.cloud.projector import Frame, Projector, check_frame
+from lednet_ros.nodes.ground.camera_input import absent, live
+from lednet_ros.nodes.ground.parameters import camera_parameters
 from lednet_ros.nodes.shared.camera_info import BadCameraInfo
+from lednet_ros.nodes.shared.camera_names import camera_names
 from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher
-from lednet_ros.nodes.shared.endpoints import type_name, wrong_publisher
 from lednet_ros.nodes.shared.image_messages import BadImage
 from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, mismatch
 from lednet_ros.nodes.shared.latency import TOTAL, Latency
-from lednet_ros.nodes.shared.nearest_join import NearestJoin, Pair
+from lednet_ros.nodes.shared.nearest_join import Pair
 from lednet_ros.nodes.shared.parameters import declare, value_of
 from lednet_ros.nodes.shared.process import run
-from lednet_ros.nodes.shared.qos import make_publisher, subscription_qos, unread_overrides
-from lednet_ros.nodes.shared.stamp_join import StampJoin
+from lednet_ros.nodes.shared.qos import make_publisher, unread_overrides
 from lednet_ros.nodes.shared.stamps import age_of
 from lednet_ros.nodes.shared.tf import Buffer, NoPose, Transforms
 from lednet_ros.nodes.shared.time_jump import call_on_jump_back
-from lednet_ros.nodes.shared.waiting import WaitingLine
 from lednet_ros.projection import Traversability
 from lednet_ros.projection.cloud import CloudConfig
 from lednet_ros.projection.heights import HeightsConfig
 
 OUTPUTS = {'points': PointCloud2, 'grid': OccupancyGrid, 'free_space': LaserScan}
-INPUTS = {'label': Image, 'camera_info': CameraInfo, 'confidence': Image, 'depth': Image}
 
 EXPECTED = (LednetRosError, BadImage, BadCameraInfo)  # their texts say all
 WATCH_S = 0.2  # who listens
-TF_POLL_S = 0.02  # while labels wait for their transforms
+POLL_S = 0.02    # while labels wait for their transforms, or for other cameras
+GATHER_S = 0.03  # that one camera's frame waits for those of the others
 
 
 class CloudNode(LifecycleNode):
@@ -59,19 +58,19 @@ class CloudNode(LifecycleNode):
     def __init__(self) -> None:
         super().__init__('semantic_cloud')
         declare(self, PARAMETERS)
+        self._names = camera_names(self.get_parameter('cameras').value)
+        more = [row for name in self._names if name for row in camera_parameters(name)]
+        if more:
+            declare(self, more)
+        self._rows = {row.name: row for row in (*PARAMETERS, *more)}
         self.done = Future()  # never by itself
         self._projector: Projector | None = None
-        self._poses: PoseFinder | None = None
+        self._cameras: list[CloudInput] = []  # from the first configuration on
         self._transforms: Transforms | None = None
         self._outputs: dict[str, Publisher] = {}
-        self._qos: dict[str, QoSProfile] = {}
-        self._listened: dict[str, Subscription] = {}
         self._is_active = False
-        self._join, self._pairs = StampJoin(), NearestJoin()
-        self._waiting: WaitingLine[Pair] = WaitingLine(  # for their transforms
-            lambda: (time.monotonic(), self.get_clock().now().nanoseconds / 1e9))
-        self._listening_since_s = time.monotonic()
-        self._came_s: dict[str, float] = {}  # the last of each input, monotonic
+        self._round_since_s: float | None = None  # with frames that have not gone out yet
+        self._listening_since_s: float | None = None
         self._projected_s: float | None = None
         self._problem = self._remark = ''
         self._counts = {'received': 0, 'projected': 0, 'rejected': 0, 'dropped_unheard': 0,
@@ -87,12 +86,12 @@ class CloudNode(LifecycleNode):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._watching = self.create_timer(WATCH_S, self._watch, clock=steady)
         self._watching.cancel()  # until it is active
-        self._tf_poll = self.create_timer(TF_POLL_S, self._work, clock=steady)
-        self._tf_poll.cancel()  # until one waits
+        self._poll = self.create_timer(POLL_S, self._work, clock=steady)
+        self._poll.cancel()  # until one waits
         self.create_timer(self._parameter('diagnostics.period_s'), self._report, clock=steady)
 
     def _parameter(self, name: str) -> Any:
-        return value_of(self, next(row for row in PARAMETERS if row.name == name))
+        return value_of(self, self._rows[name])
 
     # Lifecycle: each transition undoes its opposite.
 
@@ -100,14 +99,15 @@ class CloudNode(LifecycleNode):
         """Read what does not change, and open the outputs."""
         try:
             traversability = Traversability.load(self._parameter('traversability'))
-            self._projector = Projector(
-                traversability, self._config(), self._parameter('output_frame'),
-                self._parameter('grid.frame'))
             self._transforms = self._transforms or self._make_transforms()
-            self._poses = PoseFinder(self._transforms, self._parameter)
-            best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-            self._qos = {name: subscription_qos(self, self._type_of(name), name, best_effort)
-                         for name in ('label', 'camera_info', 'confidence', self._source())}
+            self._cameras = self._cameras or [
+                CloudInput(self, name, self._source()) for name in self._names]
+            for camera in self._cameras:
+                camera.projector = Projector(
+                    traversability, self._config(), self._parameter('output_frame'),
+                    self._parameter('grid.frame'))
+                camera.poses = PoseFinder(self._transforms, self._parameter, camera.name)
+            self._projector = self._cameras[0].projector  # which makes the outputs of all
             self._outputs = {
                 output: make_publisher(self, type_, f'~/{output}', QoSProfile(depth=1))
                 for output, type_ in OUTPUTS.items()}
@@ -127,8 +127,7 @@ class CloudNode(LifecycleNode):
         self._is_active = True
         self._watching.reset()
         self.get_logger().info(
-            f'ready: {self.resolve_topic_name("label")} on '
-            f'{self.resolve_topic_name(self._source())}, '
+            f'ready: {", ".join(f"{c.topic} on {c.source_topic}" for c in self._cameras)}, '
             f'{self._projector.cloud.traversability.labels.name}, camera pose from '
             f'{"TF" if self._transforms else "parameters"}')
         return TransitionCallbackReturn.SUCCESS
@@ -137,10 +136,10 @@ class CloudNode(LifecycleNode):
         """Stop listening."""
         self._is_active = False
         self._watching.cancel()
-        self._tf_poll.cancel()
+        self._poll.cancel()
         self._forget_waiting()
-        for name in list(self._listened):
-            self.destroy_subscription(self._listened.pop(name))
+        for camera in self._cameras:
+            camera.listen((), self._on_input)
         return TransitionCallbackReturn.SUCCESS
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -148,7 +147,9 @@ class CloudNode(LifecycleNode):
         for publisher in self._outputs.values():
             self.destroy_publisher(publisher)
         self._outputs.clear()
-        self._projector = self._poses = None
+        self._projector = None
+        for camera in self._cameras:
+            camera.projector = camera.poses = None
         self._problem = ''
         return TransitionCallbackReturn.SUCCESS
 
@@ -197,9 +198,6 @@ class CloudNode(LifecycleNode):
     def _source(self) -> str:
         return str(self._parameter('source'))
 
-    def _type_of(self, name: str) -> type:
-        return PointCloud2 if name == 'points' else INPUTS[name]
-
     def _forget_stamps(self) -> None:
         """Forget what is of another time: it waits in vain, and tells nothing of how old it is."""
         self._forget_waiting()
@@ -209,9 +207,8 @@ class CloudNode(LifecycleNode):
 
     def _forget_waiting(self) -> None:
         """Drop what waits for partners or transforms."""
-        self._counts['dropped_no_tf'] += self._waiting.clear()
-        self._join.clear()
-        self._pairs.clear()
+        self._counts['dropped_no_tf'] += sum(camera.forget() for camera in self._cameras)
+        self._round_since_s = None
 
     # Who listens, and to what.
 
@@ -226,18 +223,17 @@ class CloudNode(LifecycleNode):
     def _watch(self) -> None:
         """Listen to the inputs while someone listens to an output."""
         inputs = [*self._of_camera(), self._source()] if self._wanted() else []
-        if inputs and not self._listened:
+        if inputs and self._listening_since_s is None:
             self._listening_since_s = time.monotonic()
-            self._came_s.clear()
             self._forget_waiting()
+            for camera in self._cameras:
+                camera.begin()
             self._problem = self._remark = ''
             self._projected_s = None
-        for name in set(self._listened) - set(inputs):
-            self.destroy_subscription(self._listened.pop(name))
-        for name in inputs:
-            if name not in self._listened:
-                self._listened[name] = self.create_subscription(
-                    self._type_of(name), name, partial(self._on_input, name), self._qos[name])
+        if not inputs:
+            self._listening_since_s = None
+        for camera in self._cameras:
+            camera.listen(inputs, self._on_input)
 
     # One frame's way.
 
@@ -245,104 +241,164 @@ class CloudNode(LifecycleNode):
         if self._projector is not None:
             self._mismatch = mismatch(message, self._projector.cloud.traversability.labels)
 
-    def _on_input(self, name: str, message: Any) -> None:
-        self._came_s[name] = time.monotonic()
-        self._counts['received'] += name == 'label'
-        stamp_ns, tolerance_ms = _stamp_ns(message.header), self._parameter('sync_tolerance_ms')
-        if name == self._source():
-            pair = self._pairs.put_second(stamp_ns, message, tolerance_ms)
-        else:
-            parts = self._join.put(name, stamp_ns, message, self._of_camera())
-            pair = self._pairs.put_first(stamp_ns, parts, tolerance_ms) if parts else None
+    def _on_input(self, camera: CloudInput, input_: str, message: Any) -> None:
+        self._counts['received'] += input_ == 'label'
+        pair = camera.pair(input_, _stamp_ns(message.header), message, self._of_camera(),
+                           self._parameter('sync_tolerance_ms'))
         if pair is not None:
-            self._waiting.put(pair, self._parameter('tf_timeout_s'))
+            camera.waiting.put(pair, self._parameter('tf_timeout_s'))
             self._work()
 
     def _work(self) -> None:
-        """Project what has its partners and transforms; look again soon if one waits."""
-        self._waiting.work(self._handle)
-        if self._waiting:
-            self._tf_poll.reset()
+        """Project what has its partners and transforms; look again soon if something waits."""
+        for camera in self._cameras:
+            camera.waiting.work(partial(self._handle, camera))
+        since_s = self._round_since_s
+        if since_s is not None and time.monotonic() - since_s >= GATHER_S:
+            self._end_round()
+        if self._round_since_s is not None or any(camera.waiting for camera in self._cameras):
+            self._poll.reset()
         else:
-            self._tf_poll.cancel()
+            self._poll.cancel()
 
-    def _handle(self, pair: Pair, may_wait: bool) -> bool:
+    def _handle(self, camera: CloudInput, pair: Pair, may_wait: bool) -> bool:
         """Project labels whose partners have come and count them; False where they wait."""
-        outcome = self._outcome(pair, may_wait)
+        outcome = self._outcome(camera, pair, may_wait)
         if outcome:
             self._counts[outcome] += 1
         return bool(outcome)
 
-    def _outcome(self, pair: Pair, may_wait: bool) -> str:
+    def _outcome(self, camera: CloudInput, pair: Pair, may_wait: bool) -> str:
         """Project labels; return which of the counts they are, '' where they wait for TF."""
         wanted = self._wanted()
-        if not wanted or self._poses is None:
+        if not wanted or camera.projector is None:
             return 'dropped_unheard'
         try:
-            if not self._project({**pair.first, self._source(): pair.second}, wanted, may_wait):
+            parts = {**pair.first, camera.source: pair.second}
+            poses = self._find_poses(camera, parts, wanted, may_wait)
+            if poses is None:
                 return ''
+            if camera.is_new:
+                self._end_round()  # which waits for others; this camera's next one is here
+            self._look(camera, parts, poses, wanted)
+            if all(one.is_new for one in live(self._cameras, self._parameter('stale_after_s'))):
+                self._publish(wanted)
         except Exception as error:
             if not self.context.ok():  # publishing while the node ends
                 return 'dropped_unheard'
-            # A frame must not end the node: say what is wrong with it and go on.
-            self._problem = _words(error)
-            self.get_logger().warning(f'nothing goes out: {self._problem}',
-                                      throttle_duration_sec=5.0)
+            self._complain(camera, error)
             return 'dropped_no_tf' if isinstance(error, NoPose) else 'rejected'
         return 'projected'
 
-    def _project(self, parts: dict[str, Any], wanted: Sequence[str], may_wait: bool) -> bool:
-        """Publish what is listened to, or nothing: raise for what does not hold.
+    def _complain(self, camera: CloudInput, error: Exception) -> None:
+        """Say what is wrong with a frame, which must not end the node."""
+        camera.problem = camera.words + _words(error)
+        self.get_logger().warning(f'nothing goes out: {camera.problem}',
+                                  throttle_duration_sec=5.0)
 
-        False: labels wait for TF.
-        """
-        assert self._projector is not None
-        assert self._poses is not None
-        label, other = parts['label'].header, parts[self._source()].header
-        if self._source() == 'depth':
+    def _find_poses(
+        self, camera: CloudInput, parts: dict[str, Any], wanted: Sequence[str], may_wait: bool,
+    ) -> Poses | None:
+        """Return where things were, None where labels wait for TF. Raise what does not hold."""
+        assert camera.poses is not None
+        label, other = parts['label'].header, parts[camera.source].header
+        if camera.source == 'depth':
             check_frame(label, other)
-        poses = self._poses.find(label, other, list(wanted), may_wait)
-        if poses is None:
-            return False
+        return camera.poses.find(label, other, list(wanted), may_wait)
+
+    def _look(
+        self, camera: CloudInput, parts: dict[str, Any], poses: Poses, wanted: Sequence[str],
+    ) -> None:
+        """Let a camera's newest frame be seen; raise, and leave none, for what does not hold."""
+        before, camera.seen, camera.is_new = camera.seen, None, False
+        assert camera.projector is not None
         if self._mismatch:
             raise ConfigError(self._mismatch)
-        began_s, transport_ms = time.monotonic(), self._age_ms(label)
-        self._projector.cloud.config = self._config()
-        frame = self._projector.look(
+        began_s, label = time.monotonic(), parts['label'].header
+        if before is not None and _stamp_ns(label) < before.stamp_ns:  # as a bag begins again
+            for other in self._cameras:
+                other.seen, other.is_new = None, False
+        transport_ms = self._age_ms(_stamp_ns(label))
+        for one in self._cameras:
+            if one.projector is not None:
+                one.projector.cloud.config = self._config()
+        frame = camera.projector.look(
             parts, poses, self._parameter('rectified'), self._parameter('min_confidence'),
             'grid' in wanted or 'free_space' in wanted)
-        makes = {'points': self._projector.make_points, 'grid': self._projector.make_grid,
-                 'free_space': self._projector.make_scan}
-        for output in wanted:
-            if output == 'grid' and poses.robot is None:
-                continue
-            message = makes[output](frame)
-            if message is not None:
-                self._outputs[output].publish(message)
-        self._note(began_s, transport_ms, label)
-        self._problem, self._remark = '', poses.no_grid or frame.remark or (
-            f'no scan goes out: {frame.no_view}' if frame.no_view else '')
-        self._figures = {'camera_height_m': float(poses.camera.origin[2]),
-                         'ground_height_m': self._projector.cloud.ground_z,
-                         'size': f'{parts["label"].width}x{parts["label"].height}'}
-        return True
+        camera.seen, camera.is_new, camera.problem = frame, True, ''
+        camera.transport_ms, camera.run_s = transport_ms, time.monotonic() - began_s
+        camera.size = f'{parts["label"].width}x{parts["label"].height}'
+        if self._round_since_s is None:
+            self._round_since_s = time.monotonic()
 
-    def _note(self, began_s: float, transport_ms: float | None, label: Header) -> None:
-        """Take down how long it took, and how old labels are now."""
+    def _end_round(self) -> None:
+        """Publish what there is of the cameras' newest frames."""
+        wanted, waiting = self._wanted(), next((c for c in self._cameras if c.is_new), None)
+        if waiting is None or not wanted:
+            self._round_since_s = None
+            return
+        try:
+            self._publish(wanted)
+        except Exception as error:
+            if self.context.ok():
+                self._complain(waiting, error)
+
+    def _publish(self, wanted: Sequence[str]) -> None:
+        """Publish what is listened to, of all cameras that are live."""
+        assert self._projector is not None
+        began_s, self._round_since_s = time.monotonic(), None
+        cameras = live(self._cameras, self._parameter('stale_after_s'))
+        frames = _by_stamp(cameras)
+        new = [camera for camera in cameras if camera.is_new]
+        for camera in self._cameras:
+            camera.is_new = False
+        no_grid = ''
+        if 'points' in wanted:
+            self._outputs['points'].publish(self._projector.make_points(frames))
+        if 'grid' in wanted:
+            # What a grid remembers is not seen a second time.
+            seen = _by_stamp(new if self._parameter('grid.frame') else cameras)
+            no_grid = next((frame.poses.no_grid for frame in seen if frame.poses.no_grid), '')
+            blind = [camera.seen for camera in self._cameras
+                     if camera.seen is not None and camera not in cameras]
+            if seen and seen[-1].poses.robot is not None:
+                self._outputs['grid'].publish(self._projector.make_grid(seen, blind))
+        if 'free_space' in wanted:
+            scan = self._projector.make_scan(frames)
+            if scan is not None:
+                self._outputs['free_space'].publish(scan)
         self._projected_s = ended_s = time.monotonic()
-        stages = {'run': (ended_s - began_s) * 1e3}
-        total_ms = self._age_ms(label)
-        if transport_ms is not None and total_ms is not None:
-            stages.update({'transport': transport_ms, TOTAL: total_ms})
-        self._latency.add(ended_s, stages)
+        self._remark = absent(
+            self._cameras, self._parameter('stale_after_s'), self._listens_for_long(),
+        ) or no_grid or next((frame.remark for frame in frames if frame.remark), '') or next((
+            f'no scan goes out: {frame.no_view}' for frame in frames if frame.no_view), '')
+        self._figures = {'ground_height_m': self._projector.cloud.ground_z, **{
+            f'{camera.name}/{key}' if camera.name else key: value for camera in cameras
+            for key, value in (('camera_height_m', float(camera.seen.poses.camera.origin[2])),
+                               ('size', camera.size))}}
+        for camera in new:
+            self._note(camera, ended_s, ended_s - began_s)
 
-    def _age_ms(self, header: Header) -> float | None:
-        return age_of(_stamp_ns(header), self.get_clock().now().nanoseconds).ms
+    def _listens_for_long(self) -> bool:
+        return (self._listening_since_s is not None and time.monotonic() - self._listening_since_s
+                > self._parameter('diagnostics.stale_after_s'))
+
+    def _note(self, camera: CloudInput, now_s: float, publish_s: float) -> None:
+        """Take down how long it took, and how old labels are now."""
+        stages = {'run': (camera.run_s + publish_s) * 1e3}
+        total_ms = self._age_ms(camera.seen.stamp_ns)
+        if camera.transport_ms is not None and total_ms is not None:
+            stages.update({'transport': camera.transport_ms, TOTAL: total_ms})
+        self._latency.add(now_s, stages)
+
+    def _age_ms(self, stamp_ns: int) -> float | None:
+        return age_of(stamp_ns, self.get_clock().now().nanoseconds).ms
 
     def _outcomes(self) -> dict[str, int]:
         """Return what became of the label images; a few may wait for their partners."""
         dropped = {'dropped_unheard': self._counts['dropped_unheard'],
-                   'dropped_unmatched': self._join.unmatched + self._pairs.unmatched,
+                   'dropped_unmatched': sum(camera.join.unmatched + camera.pairs.unmatched
+                                            for camera in self._cameras),
                    'dropped_no_tf': self._counts['dropped_no_tf']}
         return {**{name: self._counts[name] for name in ('received', 'projected', 'rejected')},
                 'dropped': sum(dropped.values()), **dropped}
@@ -351,25 +407,25 @@ class CloudNode(LifecycleNode):
         now_s = time.monotonic()
         inputs = [*self._of_camera(), self._source()]
         view = CloudView(
-            wanted=tuple(self._wanted()), inputs=tuple(map(self._input_view, inputs)),
-            listening_s=now_s - self._listening_since_s,
+            wanted=tuple(self._wanted()),
+            inputs=tuple(view for camera in self._cameras for view in camera.input_views(inputs)),
+            listening_s=now_s - (self._listening_since_s or now_s),
             projected_ago_s=None if self._projected_s is None else now_s - self._projected_s,
-            problem=self._problem, remark=self._remark, counts=self._outcomes(),
+            problem=self._problem or next((c.problem for c in self._cameras if c.problem), ''),
+            cameras=len(self._cameras), remark=self._remark, counts=self._outcomes(),
             figures=self._figures, stale_after_s=self._parameter('diagnostics.stale_after_s'),
-            is_active=self._is_active, apart_ms=self._pairs.apart_ms,
+            is_active=self._is_active, apart_ms=next((
+                c.pairs.apart_ms for c in self._cameras if c.pairs.apart_ms is not None), None),
             tolerance_ms=self._parameter('sync_tolerance_ms'))
         limit_ms = self._parameter('diagnostics.max_latency_ms')
         self._diagnostics.publish({
             'view': view_status(view),
             'latency': latency_status(self._latency.quantiles(now_s), limit_ms)})
 
-    def _input_view(self, name: str) -> InputView:
-        topic, came_s = self.resolve_topic_name(name), self._came_s.get(name)
-        return InputView(
-            topic, self.count_publishers(topic),
-            None if came_s is None else time.monotonic() - came_s,
-            wrong_publisher(topic, type_name(self._type_of(name)), name,
-                            self.get_publishers_info_by_topic(topic)))
+
+def _by_stamp(cameras: Sequence[CloudInput]) -> list[Frame]:
+    """Return the cameras' newest frames, the newest last."""
+    return sorted((camera.seen for camera in cameras), key=lambda frame: frame.stamp_ns)
 
 
 def _words(error: Exception) -> str:

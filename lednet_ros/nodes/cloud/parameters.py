@@ -16,6 +16,11 @@ PARAMETERS = (
           'Where the places of the labels come from: depth is an image on the topic depth that is '
           'registered to the camera, points is a PointCloud2 on the topic points.',
           choices=('depth', 'points')),
+    Param('cameras', [''],
+          'Names of the cameras, each with topics <camera>/label, <camera>/camera_info and '
+          '<camera>/depth or <camera>/points, that make one cloud, grid and scan. If the list is '
+          'empty, there is one camera, without a prefix.'),
+    _OF_GROUND['stale_after_s'],
     _OF_GROUND['traversability'],
     _OF_GROUND['min_confidence'],
     _OF_GROUND['rectified'],

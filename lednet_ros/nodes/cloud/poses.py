@@ -30,8 +30,9 @@ class PoseFinder:
     """Finds poses; without `transforms`, of a camera whose pose the parameters give."""
 
     def __init__(
-        self, transforms: Transforms | None, parameter: Callable[[str], Any],
+        self, transforms: Transforms | None, parameter: Callable[[str], Any], camera: str = '',
     ) -> None:
+        self._prefix = f'camera.{camera}' if camera else 'camera'
         self._transforms = transforms
         self._parameter = parameter
         frame = parameter('grid.frame')
@@ -68,10 +69,10 @@ class PoseFinder:
             return self._transforms.pose(
                 label.frame_id, self._parameter('output_frame'), label.stamp,
                 'publish it, or set pose_source to parameters')
-        if not self._parameter('camera.height'):
-            raise ConfigError("the camera's pose is not known: give camera.height and what else "
-                              'is not 0, or let pose_source be tf')
-        return Pose.of_camera(**{name: self._parameter(f'camera.{name}') for name in (
+        if not self._parameter(f'{self._prefix}.height'):
+            raise ConfigError(f"the camera's pose is not known: give {self._prefix}.height and "
+                              'what else is not 0, or let pose_source be tf')
+        return Pose.of_camera(**{name: self._parameter(f'{self._prefix}.{name}') for name in (
             'height', 'roll', 'pitch', 'yaw', 'x', 'y')})
 
     def _sensor(self, label: Header, other: Header) -> Pose:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ SAYS_NOTHING = ('the labels say nothing of what depth sees: all of it is unlabel
                 'sky')
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frame:
     """Labels where they are, and what the outputs need besides."""
 
@@ -39,6 +39,11 @@ class Frame:
     stamp: Any
     view: View | None = None  # of flat ground, of a depth camera
     no_view: str = ''         # why there is none
+
+    @property
+    def stamp_ns(self) -> int:
+        """Return the labels' stamp."""
+        return int(self.stamp.sec * 1_000_000_000 + self.stamp.nanosec)
 
     @property
     def remark(self) -> str:
@@ -58,7 +63,7 @@ class Projector:
         self._frame, self._grid_frame = frame, grid_frame or frame
         self._message = CloudMessage(1, 1)
         self._grid = GridMessage(config.grid_cells, config.grid_resolution)
-        self._cells: tuple[np.ndarray, Place] | None = None  # of the frame looked at last
+        self._cells: tuple[Sequence[Frame], np.ndarray, Place] | None = None  # judged last
 
     def look(
         self, parts: Mapping[str, Any], poses: Poses, rectified: bool, min_confidence: float,
@@ -67,7 +72,6 @@ class Projector:
         """Return a frame; raise what names the part that does not hold."""
         labels, confidence = _labels(parts)
         camera = _lens(parts['camera_info'], labels, rectified)
-        self._cells = None
         depth = _depth(parts, camera)
         if depth is None:
             points = self._paint(parts['points'], camera, poses, labels, confidence,
@@ -97,39 +101,51 @@ class Projector:
         except NoGround as error:
             return None, str(error)
 
-    def make_points(self, frame: Frame, size: tuple[int, int] | None = None) -> PointCloud2:
-        """Return the cloud, organised as its source is."""
-        shape = size or frame.points.shape
+    def make_points(self, frames: Sequence[Frame]) -> PointCloud2:
+        """Return the cloud of these frames, the newest last; organised if there is one."""
+        shapes = [frame.points.shape for frame in frames]
+        shape = shapes[0] if len(frames) == 1 else (1, sum(h * w for h, w in shapes))
         if self._message.points.shape[:2] != shape:
             self._message = CloudMessage(*shape)
-        out = self._message.points.reshape(*frame.points.shape, -1)
-        frame.points.fill(self.cloud.traversability.labels, out)
-        return self._message.with_header(Header(stamp=frame.stamp, frame_id=self._frame))
+        out, begins = self._message.points.reshape(shape[0] * shape[1], -1), 0
+        for frame, (height, width) in zip(frames, shapes, strict=True):
+            ends = begins + height * width
+            frame.points.fill(self.cloud.traversability.labels,
+                              out[begins:ends].reshape(height, width, -1))
+            begins = ends
+        return self._message.with_header(Header(stamp=frames[-1].stamp, frame_id=self._frame))
 
-    def make_grid(self, frame: Frame) -> OccupancyGrid:
-        """Return the grid with this frame in it."""
-        cells, place = self._judged(frame)
-        in_view = (self.cloud.in_view(frame.view, place)
-                   if frame.view is not None and self.cloud.config.grid_decay_s else None)
-        stamp_s = frame.stamp.sec + frame.stamp.nanosec / 1e9
-        grid = self.cloud.grid(cells, place, stamp_s, in_view)
-        return self._grid.fill(Header(stamp=frame.stamp, frame_id=self._grid_frame), grid)
+    def make_grid(self, frames: Sequence[Frame], blind: Sequence[Frame] = ()) -> OccupancyGrid:
+        """Return the grid with these frames in it, the newest last.
 
-    def make_scan(self, frame: Frame) -> LaserScan | None:
-        """Return the scan; None where a camera sees no ground to scan."""
-        if frame.no_view:
+        Of cameras whose last frames are `blind`, what they would see is hidden.
+        """
+        cells, place = self._judged(frames)
+        in_view = None
+        if self.cloud.config.grid_decay_s:
+            views = [frame.view for frame in (*frames, *blind) if frame.view is not None]
+            in_view = np.any([self.cloud.in_view(view, place) for view in views],
+                             axis=0) if views else None
+        grid = self.cloud.grid(cells, place, frames[-1].stamp_ns / 1e9, in_view)
+        return self._grid.fill(Header(stamp=frames[-1].stamp, frame_id=self._grid_frame), grid)
+
+    def make_scan(self, frames: Sequence[Frame]) -> LaserScan | None:
+        """Return the scan of these frames; None where cameras see no ground to scan."""
+        if all(frame.no_view for frame in frames):
             return None
-        cells, place = self._judged(frame)
-        return make_scan(Header(stamp=frame.stamp, frame_id=self._frame),
-                         *self.cloud.free_space(cells, place, frame.view))
+        cells, place = self._judged(frames)
+        views = [frame.view for frame in frames if frame.view is not None]
+        return make_scan(Header(stamp=frames[-1].stamp, frame_id=self._frame),
+                         *self.cloud.free_space(cells, place, views))
 
-    def _judged(self, frame: Frame) -> tuple[np.ndarray, Place]:
-        if self._cells is None:
-            robot = frame.poses.robot
+    def _judged(self, frames: Sequence[Frame]) -> tuple[np.ndarray, Place]:
+        if self._cells is None or self._cells[0] != frames:
+            robot = frames[-1].poses.robot
             place = (self.cloud.place() if robot is None else
                      self.cloud.place(float(robot.origin[0]), float(robot.origin[1]), robot.yaw))
-            self._cells = self.cloud.cells([frame.points], place), place
-        return self._cells
+            cells = self.cloud.cells([frame.points for frame in frames], place)
+            self._cells = frames, cells, place
+        return self._cells[1:]
 
 
 def check_frame(label: Header, depth: Header) -> None:

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -38,26 +38,29 @@ class Seen:
     transport_ms: float | None
     run_s: float
 
+C = TypeVar('C', bound='CameraInput')
+
 
 class CameraInput:
-    """Used in the executor's thread alone."""
+    """Used in the executor's thread alone. `inputs` are the types of its topics."""
 
-    def __init__(self, node: Node, name: str) -> None:
+    def __init__(self, node: Node, name: str, inputs: Mapping[str, type] = INPUTS) -> None:
         self._node = node
+        self._types = inputs
         self.name = name
         prefix = f'{name}/' if name else ''
-        self._topics = {input_: f'{prefix}{input_}' for input_ in INPUTS}
+        self._topics = {input_: f'{prefix}{input_}' for input_ in inputs}
         best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         self._qos = {input_: subscription_qos(node, type_, self._topics[input_], best_effort)
-                     for input_, type_ in INPUTS.items()}
+                     for input_, type_ in inputs.items()}
         self._listened: dict[str, Subscription] = {}
         self._came_s: dict[str, float] = {}  # the last of each input, monotonic
         self.join = StampJoin()
-        self.waiting: WaitingLine[dict[str, Any]] = WaitingLine(  # sets, for their transforms
+        self.waiting: WaitingLine[Any] = WaitingLine(  # sets, for their transforms
             lambda: (time.monotonic(), node.get_clock().now().nanoseconds / 1e9))
         self.given_pose: Pose | None = None  # by parameters
         self.problem = ''                    # why its last frame was not projected; '': it was
-        self.seen: Seen | None = None        # the newest
+        self.seen: Any = None                # the newest frame: Seen, or None
         self.is_new = False                  # it has not gone out yet
 
     @property
@@ -71,7 +74,7 @@ class CameraInput:
         return self._node.resolve_topic_name(self._topics['label'])
 
     def listen(
-        self, inputs: Collection[str], take: Callable[[CameraInput, str, Any], None],
+        self, inputs: Collection[str], take: Callable[[Any, str, Any], None],
     ) -> None:
         """Subscribe to these inputs and to no others."""
         for input_ in set(self._listened) - set(inputs):
@@ -79,7 +82,7 @@ class CameraInput:
         for input_ in inputs:
             if input_ not in self._listened:
                 self._listened[input_] = self._node.create_subscription(
-                    INPUTS[input_], self._topics[input_], partial(take, self, input_),
+                    self._types[input_], self._topics[input_], partial(take, self, input_),
                     self._qos[input_])
 
     def begin(self) -> None:
@@ -94,9 +97,13 @@ class CameraInput:
         self.is_new = False
         return self.waiting.clear()
 
+    def came(self, input_: str) -> None:
+        """Note that a message has come."""
+        self._came_s[input_] = time.monotonic()
+
     def put(self, input_: str, stamp_ns: int, message: Any, inputs: Collection[str]) -> Any:
         """Take a message; return the set, by input, once it is complete."""
-        self._came_s[input_] = time.monotonic()
+        self.came(input_)
         return self.join.put(input_, stamp_ns, message, inputs)
 
     def input_views(self, inputs: Collection[str]) -> list[InputView]:
@@ -105,6 +112,29 @@ class CameraInput:
         return [InputView(
             topic, node.count_publishers(topic),
             now_s - self._came_s[input_] if input_ in self._came_s else None,
-            wrong_publisher(topic, type_name(INPUTS[input_]), self._topics[input_],
+            wrong_publisher(topic, type_name(self._types[input_]), self._topics[input_],
                             node.get_publishers_info_by_topic(topic)))
             for input_ in inputs for topic in [node.resolve_topic_name(self._topics[input_])]]
+
+
+def live(cameras: Sequence[C], stale_after_s: float) -> list[C]:
+    """Return the cameras that have been seen lately, by the newest label image's stamp."""
+    seen = [camera for camera in cameras if camera.seen is not None]
+    newest_ns = max((camera.seen.stamp_ns for camera in seen), default=0)
+    return [camera for camera in seen
+            if newest_ns - camera.seen.stamp_ns <= stale_after_s * 1e9]
+
+
+def absent(cameras: Sequence[CameraInput], stale_after_s: float, listens_for_long: bool) -> str:
+    """Name a camera that takes no part in what goes out; '' where all do."""
+    newest_ns = max((c.seen.stamp_ns for c in cameras if c.seen is not None), default=0)
+    for camera in cameras:
+        if camera.seen is None and len(cameras) > 1 and listens_for_long:
+            return (f'{camera.words}no label image has been projected: what it looks at is '
+                    f'unknown: {camera.problem or "look at its topics"}')
+        if camera.seen is not None:
+            behind_s = (newest_ns - camera.seen.stamp_ns) / 1e9
+            if behind_s > stale_after_s:
+                return (f'{camera.words}the newest label image is {behind_s:.1f} s older than '
+                        "other cameras': what it looks at is unknown")
+    return ''

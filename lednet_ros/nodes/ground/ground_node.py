@@ -21,7 +21,7 @@ from std_msgs.msg import Header
 
 from lednet_ros.common.command import command
 from lednet_ros.common.errors import ConfigError, LednetRosError
-from lednet_ros.nodes.ground.camera_input import CameraInput, Seen
+from lednet_ros.nodes.ground.camera_input import CameraInput, Seen, absent, live
 from lednet_ros.nodes.ground.diagnostics import GroundView, latency_status, view_status
 from lednet_ros.nodes.ground.messages import GridMessage, PointsMessage, make_scan
 from lednet_ros.nodes.ground.parameters import PARAMETERS, camera_parameters
@@ -252,11 +252,7 @@ class GroundNode(Node):
                 self._complain(waiting, error)
 
     def _live(self) -> list[CameraInput]:
-        """Return the cameras that have been seen lately, by the newest label image's stamp."""
-        seen = [(camera, camera.seen) for camera in self._cameras if camera.seen is not None]
-        newest_ns = max((one.stamp_ns for _, one in seen), default=0)
-        oldest_ns = newest_ns - self._parameter('stale_after_s') * 1e9
-        return [camera for camera, one in seen if one.stamp_ns >= oldest_ns]
+        return live(self._cameras, self._parameter('stale_after_s'))
 
     def _poses(
         self, camera: CameraInput, header: Header, wanted: Sequence[str], may_wait: bool,
@@ -334,7 +330,9 @@ class GroundNode(Node):
             self._outputs['free_space'].publish(make_scan(
                 header, *self._ground.free_space([camera.name for camera, _ in live])))
         self._projected_s = ended_s = time.monotonic()
-        self._remark = self._dead_camera(newest) or no_grid or next((
+        self._remark = absent(
+            self._cameras, self._parameter('stale_after_s'), self._listens_for_long(),
+        ) or no_grid or next((
             f'{camera.words}the label image says nothing of the ground: all of it is unlabelled, '
             'unsure or sky' for camera, seen in live if not seen.says_something), '')
         self._figures = {
@@ -367,19 +365,6 @@ class GroundNode(Node):
         return '' if not grid.apart_s else (
             f'label images come {grid.apart_s:.1f} s apart: what the grid has seen is forgotten '
             'before it is seen again, and no ground becomes free: make grid.decay_s larger')
-
-    def _dead_camera(self, newest: Seen) -> str:
-        """Name a camera that takes no part in what goes out; '' where all do."""
-        for camera in self._cameras:
-            if camera.seen is None and len(self._cameras) > 1 and self._listens_for_long():
-                return (f'{camera.words}no label image has been projected: what it looks at is '
-                        f'unknown: {camera.problem or "look at its topics"}')
-            if camera.seen is not None:
-                behind_s = (newest.stamp_ns - camera.seen.stamp_ns) / 1e9
-                if behind_s > self._parameter('stale_after_s'):
-                    return (f'{camera.words}the newest label image is {behind_s:.1f} s older than '
-                            "other cameras': what it looks at is unknown")
-        return ''
 
     def _listens_for_long(self) -> bool:
         return (self._listening_since_s is not None and time.monotonic() - self._listening_since_s

@@ -107,6 +107,16 @@ def ground_remappings(cameras: Sequence[str]) -> list[tuple[str, str]]:
                 ('label_info', 'segment/label_info')]
 
 
+def cloud_remappings(cameras: Sequence[str], source: str, topic: str) -> list[tuple[str, str]]:
+    """Return the same for semantic_cloud_node, with the topic of depth or points.
+
+    Of several cameras each has one of that name, unless it is absolute.
+    """
+    return ground_remappings(cameras) + ([
+        (f'{camera}/{source}', topic if topic.startswith('/') else f'{camera}/{topic}')
+        for camera in cameras] or [(source, topic)])
+
+
 def refuse_unknown(command_line: Sequence[str], file: str, known: Collection[str]) -> None:
     """Raise ConfigError for a typed launch argument that the launch file does not know.
 

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cloud node with several cameras, in this process: what it takes in, what goes out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+import rclpy
+from sensor_msgs.msg import CameraInfo
+from test_cloud_node import FOCAL, HEIGHT, WIDTH, depth_image, header, street
+
+from lednet_ros.nodes.cloud import cloud_node
+from lednet_ros.nodes.cloud.cloud_node import CloudNode
+from lednet_ros.nodes.shared.image_messages import encode_image
+from lednet_ros.nodes.shared.ros_start import init
+
+PARAMETERS = {'cameras': '[front,left]', 'pose_source': 'parameters', 'camera.front.height': '1.0',
+              'camera.left.height': '1.0', 'camera.left.yaw': '1.5708', 'max_range': '8.0',
+              'stale_after_s': '0.5'}
+AHEAD, ASIDE = np.s_[97:103, 125:145], np.s_[125:145, 97:103]  # free ground, 2.5 to 4.5 m away
+
+
+class Rig:
+    """The node, and what it has published, by output."""
+
+    def __init__(self, **parameters: str) -> None:
+        init(['--ros-args', *(word for name, value in (PARAMETERS | parameters).items()
+                              for word in ('-p', f'{name}:={value}'))])
+        self.node = CloudNode()
+        self.node.start()
+        self.out: dict[str, list[Any]] = {name: [] for name in self.node._outputs}
+        self.node._outputs = {name: SimpleNamespace(  # type: ignore[misc]
+            publish=lambda message, name=name: self.out[name].append(copy.deepcopy(message)),
+            get_subscription_count=lambda: 1) for name in self.out}
+        self.node._watch()
+
+    def send(self, name: str, stamp_s: float, depth: np.ndarray | None = None) -> None:
+        camera = next(c for c in self.node._cameras if c.name == name)
+        at = header(stamp_s, f'{name}_eye')
+        labels, as_it_is = street()
+        k = [FOCAL, 0.0, 80.0, 0.0, FOCAL, 60.0, 0.0, 0.0, 1.0]
+        for input_, message in (
+                ('camera_info', CameraInfo(header=at, width=WIDTH, height=HEIGHT, k=k,
+                                           distortion_model='plumb_bob', d=[0.0] * 5)),
+                ('depth', depth_image(as_it_is if depth is None else depth, at)),
+                ('label', encode_image(labels, 'mono8', at))):
+            message.header = at
+            self.node._on_input(camera, input_, message)
+
+    def grid(self) -> np.ndarray:
+        grid = self.out['grid'][-1]
+        return np.array(grid.data).reshape(grid.info.height, grid.info.width)
+
+
+@pytest.fixture
+def start(monkeypatch) -> Iterator[Callable[..., Rig]]:
+    rigs: list[Rig] = []
+    monkeypatch.setattr(cloud_node, 'GATHER_S', 1e9)  # this machine may be busy
+
+    def start_one(**parameters: str) -> Rig:
+        rigs.append(Rig(**parameters))
+        return rigs[-1]
+
+    yield start_one
+    for rig in rigs:
+        rig.node.destroy_node()
+    rclpy.try_shutdown()
+
+
+def test_frames_of_all_cameras_go_out_as_one_cloud_one_grid_and_one_scan(start) -> None:
+    rig = start()
+    rig.send('left', 1.0)  # which cannot know of the other one
+    rig.send('front', 1.1)
+    assert [len(messages) for messages in rig.out.values()] == [1, 1, 1]
+    rig.send('left', 1.2)
+    assert [len(messages) for messages in rig.out.values()] == [2, 2, 2]
+    cells = rig.grid()
+    for place, car in ((AHEAD, np.s_[97:103, 148:153]), (ASIDE, np.s_[148:153, 97:103])):
+        assert (cells[place] == 0).mean() > 0.9
+        assert (cells[car] == 100).any()
+    cloud, scan = rig.out['points'][-1], rig.out['free_space'][-1]
+    assert (cloud.height, cloud.width) == (1, 2 * HEIGHT * WIDTH)
+    angles = scan.angle_min + scan.angle_increment * np.arange(len(scan.ranges))
+    for bearing in (0.0, np.pi / 2):
+        assert scan.ranges[int(np.abs(angles - bearing).argmin())] == pytest.approx(5.0, abs=0.3)
+    assert np.isnan(scan.ranges[int(np.abs(angles + np.pi / 2).argmin())])
+    assert {m.header.stamp.nanosec for m in (cloud, scan, rig.out['grid'][-1])} == {200_000_000}
+
+
+@pytest.mark.parametrize('frame', ['', 'base_link'], ids=['each alone', 'remembering'])
+def test_what_a_camera_that_died_looked_at_becomes_unknown(start, frame) -> None:
+    rig = start(**({'grid.frame': frame} if frame else {}))
+    for i in range(4):
+        rig.send('front', 1.0 + i * 0.1)
+        rig.send('left', 1.0 + i * 0.1)
+    rig.send('front', 1.35)
+    assert (rig.grid()[ASIDE] == 0).mean() > 0.9
+    for i in range(4, 10):
+        rig.send('front', 1.0 + i * 0.1)
+    assert not (rig.grid()[ASIDE] == 0).any()
+    assert (rig.grid()[AHEAD] == 0).mean() > 0.9
+    assert rig.out['points'][-1].width * rig.out['points'][-1].height == HEIGHT * WIDTH
+    assert 'left: the newest label image is 0.6 s older' in rig.node._remark
+    for i in range(3):
+        rig.send('left', 1.95 + i * 0.1)
+        rig.send('front', 2.0 + i * 0.1)
+    assert (rig.grid()[ASIDE] == 0).mean() > 0.9  # it is back
+
+
+def test_a_camera_whose_frames_are_bad_takes_no_part_and_is_named(start) -> None:
+    rig = start()
+    for stamp_s in (1.0, 1.1):
+        rig.send('left', stamp_s, np.full((HEIGHT // 2, WIDTH - 3), 5.0, np.float32))
+        rig.send('front', stamp_s)
+    assert (rig.grid()[AHEAD] == 0).mean() > 0.9
+    assert not (rig.grid()[ASIDE] == 0).any()
+    assert rig.node._cameras[1].problem.startswith('left: ')
+    assert rig.node._outcomes()['rejected'] == 2
