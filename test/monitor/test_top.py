@@ -20,24 +20,21 @@ from lednet_ros.monitor.top import Board, main
 SMALL = {'input_height': 64, 'input_width': 96, 'diagnostics.period_s': 0.2}
 
 
-@pytest.fixture
-def segmenting(graph, tmp_path):
-    """A node that segments what a camera sends, until the test's end."""
-    for i in range(3):
-        pixels = np.random.default_rng(i).integers(0, 255, (48, 64, 3), np.uint8)
-        cv2.imwrite(str(tmp_path / f'{i}.png'), pixels)
-    graph.start('lednet_ros.nodes.segment.segment_node', SMALL)
-    graph.start('lednet_ros.nodes.image_source_node', {'source': str(tmp_path), 'rate_hz': 10.0})
-    graph.subscribe('/segment/label', Image).wait(3)
-    return graph
-
-
 def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, '-m', f'lednet_ros.monitor.{module}', *arguments],
                           capture_output=True, text=True)
 
 
-def test_top_shows_engine_stages_and_cameras_and_writes_json(segmenting) -> None:
+def test_top_and_the_report_tell_of_a_live_node_and_write_json(graph, tmp_path) -> None:
+    pytest.importorskip('matplotlib', reason='needs matplotlib')
+    (tmp_path / 'images').mkdir()
+    for i in range(3):
+        pixels = np.random.default_rng(i).integers(0, 255, (48, 64, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / 'images' / f'{i}.png'), pixels)
+    graph.start('lednet_ros.nodes.segment.segment_node', SMALL)
+    graph.start('lednet_ros.nodes.image_source_node', {
+        'source': str(tmp_path / 'images'), 'rate_hz': 10.0})
+    graph.subscribe('/segment/label', Image).wait(3)
     shown = run('top', '--once')
     assert shown.returncode == 0, shown.stderr
     for words in ('segment', 'onnxruntime cpu fp32', 'transport', 'total', 'image', 'active'):
@@ -48,6 +45,11 @@ def test_top_shows_engine_stages_and_cameras_and_writes_json(segmenting) -> None
     assert report['engine']['values']['backend'] == 'onnxruntime'
     assert float(report['latency']['values']['total_p95_ms']) > 0
     assert report['cameras']['image']['values']['state'] == 'active'
+    output = tmp_path / 'report.html'
+    done = run('latency_report', '--seconds', '3', '--output', str(output))
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split(': ')[1].split(' labels')[0]) > 5
+    assert '<img' in output.read_text()
 
 
 def test_what_others_report_is_shown_as_it_is_and_ends_nothing() -> None:
@@ -112,13 +114,3 @@ def test_top_says_so_when_nobody_reports() -> None:
     silent = run('top', '--once', '--within', '1')
     assert silent.returncode == 1
     assert 'no segmentation node reported on /diagnostics' in silent.stderr
-
-
-def test_a_live_report_is_drawn_and_told(segmenting, tmp_path) -> None:
-    pytest.importorskip('matplotlib', reason='needs matplotlib')
-    output = tmp_path / 'report.html'
-    done = run('latency_report', '--seconds', '3', '--output', str(output))
-    assert done.returncode == 0, done.stderr
-    labels = int(done.stdout.split(': ')[1].split(' labels')[0])
-    assert labels > 5
-    assert '<img' in output.read_text()
