@@ -184,7 +184,8 @@ def draw_reliability(reliability: Reliability, title: str, path: Path) -> None:
                     fontsize=10)
     lower.bar(edges, [100 * b.share if b else 0.0 for b in reliability.bins], 1 / BINS,
               align='edge', color='#999999', edgecolor='white')
-    lower.set_yscale('log')
+    if any(b and b.share > 0 for b in reliability.bins):  # else all is void, and matplotlib warns
+        lower.set_yscale('log')
     lower.set_ylabel('pixels, %')
     lower.set_xlabel('confidence')
     lower.set_xlim(0, 1)

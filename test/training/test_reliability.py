@@ -91,3 +91,10 @@ def test_both_are_drawn(tmp_path) -> None:
     draw_ground(ground_rows(counts, YARD), tmp_path / 'ground.png')
     for name in ('reliability.png', 'ground.png'):
         assert cv2.imread(str(tmp_path / name)) is not None
+
+
+@pytest.mark.filterwarnings('error')
+def test_where_nothing_was_seen_it_is_drawn_without_a_remark(tmp_path) -> None:
+    """All void, as of a network that has learnt nothing."""
+    draw_reliability(Reliability.of(ConfidenceCounts(3).counts), 'net', tmp_path / 'none.png')
+    assert cv2.imread(str(tmp_path / 'none.png')) is not None
