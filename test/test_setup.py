@@ -17,7 +17,7 @@ DISTRIBUTIONS = {'cv2': 'opencv-python-headless', 'yaml': 'PyYAML', 'PIL': 'pill
 # torch: which build fits is the machine's matter. The rest is ROS's, of rosbags, or in an extra.
 NOT_OF_PIP = {
     'torch', 'torch_tensorrt', 'tensorrt', 'rclpy', 'cv_bridge', 'tf2_ros', 'ament_index_python',
-    'rcl_interfaces', 'builtin_interfaces', 'tensorboard', 'skvideo', 'pycocotools',
+    'rcl_interfaces', 'builtin_interfaces', 'tensorboard', 'pycocotools',
     'lz4', 'zstandard', 'backports', 'compression',
     'av', 'ray'}
 REQUIREMENTS = """

@@ -55,6 +55,8 @@ def find_python(version=None):
     return None
 
 
+CLIPS = ['clip.txt', 'clip_fallback.txt']  # the first that can be had
+
 class Venv:
     """One venv and what is to be in it."""
 
@@ -74,8 +76,7 @@ class Venv:
             files.append('tensorrt_check.txt')
         self.files = files
         self.ros = ros
-        tested = target in ('test', 'gpu')
-        self.alone = ['clip.txt'] + (['cityscapes.txt'] if tested else [])  # no needs
+        self.alone = ['cityscapes.txt'] if target in ('test', 'gpu') else []  # without its needs
         self.stamp = os.path.join(self.place, '.ready-for-' + target)
 
     def is_made(self):
@@ -94,7 +95,7 @@ class Venv:
     def fingerprint(self):
         """Return a hash that changes with the requirement files and the venv's Python."""
         digest = hashlib.sha256(repr((python_version(self.python), self.files)).encode())
-        for name in self.files + self.alone + [os.path.join('..', 'setup.py')]:
+        for name in self.files + self.alone + CLIPS + [os.path.join('..', 'setup.py')]:
             with open(os.path.join(REQUIREMENTS, name), 'rb') as file:
                 digest.update(file.read())
         return digest.hexdigest()
@@ -124,14 +125,21 @@ class Venv:
         self.pip(*wanted)
         for name in self.alone:
             self.pip('--no-deps', '-r', os.path.join('requirements', name))
+        if not any(self.has('--no-deps', '-r', os.path.join('requirements', name))
+                   for name in CLIPS):
+            print('lednet_ros: no street clip can be had: make demo needs a SOURCE')
         self.pip('--no-deps', '--no-build-isolation', '-e', '.')
         with open(self.stamp, 'w') as file:
             file.write(self.fingerprint())
 
-    def pip(self, *arguments):
-        """Run the venv's pip; the user's own index settings hold. End the program if it fails."""
+    def has(self, *arguments):
+        """Run the venv's pip; the user's own index settings hold. Return whether it did it."""
         command = [self.python, '-m', 'pip', 'install', '--disable-pip-version-check', *arguments]
-        if subprocess.call(command, cwd=ROOT, env=clean_environment()):
+        return subprocess.call(command, cwd=ROOT, env=clean_environment()) == 0
+
+    def pip(self, *arguments):
+        """Install, or end the program."""
+        if not self.has(*arguments):
             sys.exit('lednet_ros: pip failed, see above: mend it and run make again, it goes on '
                      'where it stopped')
 

