@@ -216,5 +216,6 @@ def _others(found: Any, settings: Mapping[str, Any]) -> list[str]:
         return list(settings)
     # What earlier records do not have. A temperature changes no label, unless confidence does.
     temperature = 1.0 if found.get('min_confidence') else settings.get('temperature')
-    found = {'output_size': 'camera', 'palette': False, 'temperature': temperature, **found}
+    found = {'output_size': 'camera', 'palette': False, 'temperature': temperature,
+             'unfamiliar_share': 0.0, **found}
     return [k for k in settings if found.get(k) != settings[k]]
