@@ -16,6 +16,7 @@ from lednet_ros.projection.pose import Pose
 from lednet_ros.projection.traversability import FREE, Traversability
 
 _NO_GAPS_BEFORE = 0.6    # of the distance at which two pixels of level ground are as far apart
+_ENOUGH = 8             # points along a cell's side
 _MOST_BETWEEN = 16       # points put between two rows of free ground
 _MOST_APART = 2.5        # two rows of free ground, to what a pixel is of level ground there
 _FAR_M = 100.0           # a median beyond is in millimetres: no depth camera sees so far
@@ -47,7 +48,8 @@ def metres(depth: np.ndarray, height: int, width: int, nearest: float, farthest:
     else:
         found = depth.astype(np.float32)
     with np.errstate(invalid='ignore'):
-        found[~((found >= max(nearest, 1e-6)) & (found <= farthest))] = np.nan
+        missing = ~((found >= max(nearest, 1e-6)) & (found <= farthest))
+    np.copyto(found, np.float32(np.nan), where=missing)
     return found
 
 
@@ -62,7 +64,7 @@ def leave_out_edges(depth: np.ndarray, edge_jump: float) -> None:
     with np.errstate(divide='ignore', invalid='ignore'):
         inverse = 1 / depth
     missing = np.isnan(depth)
-    inverse[missing] = 0.0
+    np.copyto(inverse, np.float32(0), where=missing)
     nearest = _window(cv2.dilate, inverse, 3)
     beyond = inverse + missing * np.float32(_NEAREST_INVERSE)
     farthest = _window(cv2.erode, beyond, 3)
@@ -71,7 +73,7 @@ def leave_out_edges(depth: np.ndarray, edge_jump: float) -> None:
     is_edge = before - behind > jump  # on the farther side
     between = np.flatnonzero((before > jump) & (behind > jump))
     is_edge.ravel()[between[_in_the_air(inverse, between, jump.ravel()[between])]] = True
-    depth[is_edge] = np.nan
+    np.copyto(depth, np.float32(np.nan), where=is_edge)
 
 
 def _in_the_air(inverse: np.ndarray, places: np.ndarray, jump: np.ndarray) -> np.ndarray:
@@ -123,7 +125,16 @@ class DepthCamera:
         codes = self._codes.make(labels, confidence, min_confidence)
         between = self._between(depth, codes, pose.origin, apart, reach) if apart else None
         x, y, z = self._planes
-        return LabelledPoints(x, y, z, labels, codes, pose.origin, confidence, between)
+        return LabelledPoints(x, y, z, labels, codes, pose.origin, confidence, between,
+                              self._enough(depth, apart) if apart else None)
+
+    def _enough(self, depth: np.ndarray, apart: float) -> np.ndarray:
+        """Return which points are enough for cells of a side: near, every other row and column."""
+        near = apart / _ENOUGH / 2 * self.camera.fx
+        with np.errstate(invalid='ignore'):
+            enough = depth > near
+        enough[::2, ::2] = True
+        return enough
 
     def _between(
         self, depth: np.ndarray, codes: np.ndarray, origin: np.ndarray, apart: float, reach: float,
@@ -134,29 +145,32 @@ class DepthCamera:
         """
         # Nearer, pixels of level ground lie closer; farther, nobody asks. Of columns, enough.
         near = _NO_GAPS_BEFORE * np.sqrt(apart * max(origin[2], 0.0) * self.camera.fy)
-        columns = slice(None, None, max(1, int(apart / 2 * self.camera.fx / reach)))
-        depth, codes = depth[:, columns], codes[:, columns]
+        stride = max(1, int(apart / 2 * self.camera.fx / reach))
         with np.errstate(invalid='ignore'):
-            may_be = (depth[1:] > near) & (depth[1:] < reach)
-        may_be &= np.maximum(codes[1:], codes[:-1]) == FREE
-        rows, places = np.nonzero(may_be)
-        x, y, z = (plane[:, columns] for plane in self._planes)
-        first, last = (np.stack([plane[at, places] for plane in (x, y, z)])
-                       for at in (rows, rows + 1))
-        distance = np.hypot(*(last - first)[:2])
-        to_ground = last - origin[:, None].astype(np.float32)
-        of_pixel = ((to_ground ** 2).sum(0) * (1 / self.camera.fy)
-                    / np.maximum(-to_ground[2], np.float32(0.01)))
+            may_be = (depth[:, ::stride] > near) & (depth[:, ::stride] < reach)
+        rows = np.flatnonzero((may_be & (codes[:, ::stride] == FREE)).any(1))
+        if rows.size < 2:
+            return None
+        band = np.s_[rows[0]:rows[-1] + 1, ::stride]
+        codes = codes[band]
+        planes = np.stack([plane[band] for plane in self._planes])
         with np.errstate(invalid='ignore'):
-            kept = np.flatnonzero((distance > apart) & (distance < _MOST_APART * of_pixel))
+            distance = np.hypot(*(planes[:2, 1:] - planes[:2, :-1]))
+            to_ground = planes[:, 1:] - origin[:, None, None].astype(np.float32)
+            of_pixel = ((to_ground * to_ground).sum(0) * np.float32(1 / self.camera.fy)
+                        / np.maximum(-to_ground[2], np.float32(0.01)))
+            is_gap = (distance > apart) & (distance < np.float32(_MOST_APART) * of_pixel)
+        is_gap &= np.maximum(codes[1:], codes[:-1]) == FREE
+        kept = np.flatnonzero(is_gap)
         if not kept.size:
             return None
-        first, last = first[:, kept], last[:, kept]
-        counts = np.minimum(distance[kept] / apart, _MOST_BETWEEN).astype(int)
+        first, last = (np.stack([plane.take(kept) for plane in part])
+                       for part in (planes[:, :-1], planes[:, 1:]))
+        counts = np.minimum(distance.take(kept) / apart, _MOST_BETWEEN).astype(int)
         which = np.repeat(np.arange(counts.size), counts)
         nth = np.arange(which.size) - np.repeat(np.cumsum(counts) - counts, counts)
         part = ((nth + 1) / (counts[which] + 1)).astype(np.float32)
-        return first[:, which] + part * (last - first)[:, which]
+        return first.take(which, 1) + part * (last - first).take(which, 1)
 
 
 def _window(operation: Callable[..., np.ndarray], image: np.ndarray, size: int) -> np.ndarray:

@@ -111,23 +111,26 @@ class Heights:
     def add(self, points: LabelledPoints) -> None:
         """Take points in the robot's frame. NaN and what lies beside the cells is left out."""
         self._origins.append(points.origin)
-        self._put(points.x, points.y, points.z, points.codes)
+        self._put(points.x, points.y, points.z, points.codes, points.enough)
         if points.between is not None:
             x, y, z = points.between
             self._put(x, y, z, np.full(x.shape, FREE, np.uint8))
 
-    def _put(self, x: np.ndarray, y: np.ndarray, z: np.ndarray, codes: np.ndarray) -> None:
+    def _put(self, x: np.ndarray, y: np.ndarray, z: np.ndarray, codes: np.ndarray,
+             enough: np.ndarray | None = None) -> None:
         n = self.place.cells
         with np.errstate(invalid='ignore'):
             column, row = self.place.columns_and_rows(x, y)
             inside = (column >= 0) & (column < n) & (row >= 0) & (row < n)
             inside &= z > -_DEEPEST_M
             inside &= codes != OUT
+        if enough is not None:
+            inside &= enough
         kept = np.flatnonzero(inside)
-        index = row.ravel()[kept].astype(np.intp) * n + column.ravel()[kept].astype(np.intp)
+        index = row.take(kept).astype(np.intp) * n + column.take(kept).astype(np.intp)
         self._seen.index.append(index)
-        self._seen.z.append(z.ravel()[kept])
-        self._seen.codes.append(codes.ravel()[kept])
+        self._seen.z.append(z.take(kept))
+        self._seen.codes.append(codes.take(kept))
 
     def judge(self) -> np.ndarray:
         """Return a code for each cell, uint8 (cells, cells): rows along y.
@@ -137,19 +140,19 @@ class Heights:
         """
         index, z, codes = self._all()
         ground, has_ground = self._ground(index, z, codes)
-        height = z - self._base(index, z, codes, ground, has_ground)[index]
+        height = z - self._base(index, z, ground, has_ground).take(index)
         in_the_way = height < self.config.max_clearance
         standing = in_the_way & (height > self.config.obstacle_height)
-        stands = self._count(index[standing])
+        stands = self._count_where(index, standing)
         blocked = stands >= _SURE
         of_class = ((codes >= OBSTACLE) | (codes == BLOCKED)) & in_the_way
-        blocked |= self._count(index[of_class]) > 0
+        blocked |= self._count_where(index, of_class) > 0
         blocked |= has_ground & self._is_rough(ground, has_ground)
         unsure = ((codes == UNKNOWN) & in_the_way) | (height < -self.config.max_step)
-        free = has_ground & ~blocked & (stands == 0) & (self._count(index[unsure]) == 0)
+        free = has_ground & ~blocked & (stands == 0) & (self._count_where(index, unsure) == 0)
         free &= self._is_reached(ground, blocked) & ~self._behind(stands > 0)
         cells = np.full(free.shape, OUT, np.uint8)
-        cells[has_ground | (self._count(index[in_the_way]) > 0)] = UNKNOWN
+        cells[has_ground | (self._count_where(index, in_the_way) > 0)] = UNKNOWN
         cells[free] = FREE
         cells[blocked] = BLOCKED
         return cells
@@ -166,19 +169,23 @@ class Heights:
         n = self.place.cells
         return np.bincount(index, weights, minlength=n * n).reshape(n, n)
 
+    def _count_where(self, index: np.ndarray, where: np.ndarray) -> np.ndarray:
+        # Several times faster than index[where].
+        return self._count(index.take(np.flatnonzero(where)))
+
     def _ground(self, index: np.ndarray, z: np.ndarray, codes: np.ndarray,
                 ) -> tuple[np.ndarray, np.ndarray]:
         """Return each cell's ground, float32, the nearest one's where none is, and where is."""
         of_ground = np.flatnonzero(codes < OUT)
-        there, z = index[of_ground], z[of_ground]
+        there, z = index.take(of_ground), z.take(of_ground)
         lowest = np.full(self.place.cells ** 2, np.inf, np.float32)
         np.minimum.at(lowest, there, z)
         # What is higher in the same cell is no ground, whatever its label; nor is a cell that
         # hangs above all those around it.
         lowest[_hangs(lowest.reshape(self.place.cells, -1), self._reach(_NEAR_GROUND_M),
                       self.config.max_clearance).ravel()] = -np.inf
-        low = z < lowest[there] + self.config.max_step
-        there, z = there[low], z[low]
+        low = np.flatnonzero(z < lowest.take(there) + np.float32(self.config.max_step))
+        there, z = there.take(low), z.take(low)
         count = self._count(there)
         has_ground = count > 0
         mean = (self._count(there, z) / np.maximum(count, 1)).astype(np.float32)
@@ -200,16 +207,17 @@ class Heights:
         near = distance <= distance.min() + 1.0 / self.place.resolution
         return float(np.median(mean[rows[near], columns[near]]))
 
-    def _base(self, index: np.ndarray, z: np.ndarray, codes: np.ndarray, ground: np.ndarray,
+    def _base(self, index: np.ndarray, z: np.ndarray, ground: np.ndarray,
               has_ground: np.ndarray) -> np.ndarray:
         """Return from where heights count: ground near by, or else the lowest point, (cells^2,).
 
         No ground is near behind a LiDAR's camera, where nothing has a label.
         """
+        far = (_distance(has_ground) * self.place.resolution > _NEAR_GROUND_M).ravel()
         lowest = np.full(ground.size, np.inf, np.float32)
-        np.minimum.at(lowest, index, z)
-        far = _distance(has_ground) * self.place.resolution > _NEAR_GROUND_M
-        return np.where(far.ravel() & np.isfinite(lowest), lowest, ground.ravel())
+        out_there = np.flatnonzero(far.take(index))
+        np.minimum.at(lowest, index.take(out_there), z.take(out_there))
+        return np.where(np.isfinite(lowest), lowest, ground.ravel())
 
     def _is_rough(self, ground: np.ndarray, has_ground: np.ndarray) -> np.ndarray:
         """Tell where ground has a step to a neighbour that has ground, or is too steep."""

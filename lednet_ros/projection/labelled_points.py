@@ -29,6 +29,7 @@ class LabelledPoints:
     origin: np.ndarray      # float64 (3,): where the sensor is
     confidence: np.ndarray | None = None  # uint8
     between: np.ndarray | None = None     # float32 (3, M): free ground between two points
+    enough: np.ndarray | None = None      # bool: the points that cells need; None: all
 
     @property
     def shape(self) -> tuple[int, ...]:
