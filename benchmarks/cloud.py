@@ -94,7 +94,7 @@ def ways() -> dict[str, Callable[[int], dict[str, float]]]:
         cells = cloud.cells([seen], place)
         cloud.grid(cells, place, i / 10)
         marks.append(time.perf_counter())
-        cloud.free_space(cells, place, cloud.view(camera, POSE) if has_view else None)
+        cloud.free_space(cells, place, [cloud.view(camera, POSE)] if has_view else [])
         marks.append(time.perf_counter())
         stages = dict(zip(('look', 'cloud', 'grid', 'scan'), np.diff(marks) * 1e3, strict=True))
         return {**stages, 'all': (marks[-1] - marks[0]) * 1e3,
