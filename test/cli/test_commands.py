@@ -163,14 +163,16 @@ WITHOUT = """
 import sys
 sys.modules.update(dict.fromkeys(sys.argv[1].split(',')))  # as if none of them were there
 from lednet_ros.cli import console_scripts as commands
-arguments = {'lednet_segment': ['x.png'], 'lednet_train': ['--data', 'x', '--output', 'y'],
+arguments = {'lednet_segment': ['x.png'], 'lednet_export': ['--output', 'x.onnx'],
+             'lednet_select': ['x.png', '--count', '1', '--output', 'y'],
+             'lednet_train': ['--data', 'x', '--output', 'y'],
              'lednet_evaluate': ['--data', 'x', '--checkpoint', 'y']}
 for name in sys.argv[2].split(','):
     print(name, getattr(commands, name)(arguments.get(name, [])))
 """
 NODES = ['segment_node', 'ground_node', 'semantic_cloud_node', 'image_source_node']
 NEED_TORCH = ['segment_node', 'lednet_benchmark', 'lednet_segment', 'lednet_train',
-              'lednet_evaluate', 'lednet_compile']
+              'lednet_evaluate', 'lednet_compile', 'lednet_select', 'lednet_export']
 
 
 @pytest.mark.parametrize(('missing', 'names', 'words'), [
