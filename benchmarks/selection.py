@@ -46,8 +46,8 @@ def main() -> None:
     parser.add_argument('--count', type=int, nargs='+', default=[5, 10, 20])
     args = parser.parse_args()
     errors, uncertainties = errors_and_uncertainties(args.camvid)
-    ranks = [np.argsort(np.argsort(values)) for values in (errors, uncertainties)]
-    print(f'{len(errors)} frames, rank correlation {np.corrcoef(*ranks)[0, 1]:.2f}, '
+    ranks = np.array([np.argsort(np.argsort(one)) for one in (errors, uncertainties)])
+    print(f'{len(errors)} frames, rank correlation {np.corrcoef(ranks)[0, 1]:.2f}, '
           f'{errors.mean():.2%} of all pixels wrong')
     random = np.random.default_rng(0)
     for count in args.count:
