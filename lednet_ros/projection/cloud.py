@@ -13,7 +13,7 @@ from lednet_ros.common.errors import ConfigError, DataError
 from lednet_ros.projection.camera import Camera
 from lednet_ros.projection.cell_scan import CellScan
 from lednet_ros.projection.depth import DepthCamera, leave_out_edges, metres
-from lednet_ros.projection.grid import Grid
+from lednet_ros.projection.grid import Belief, Grid
 from lednet_ros.projection.heights import Heights, HeightsConfig, Place
 from lednet_ros.projection.labelled_points import LabelledPoints
 from lednet_ros.projection.lidar import Painter
@@ -37,6 +37,7 @@ class CloudConfig:
     grid_resolution: float = 0.1
     grid_size: float = 20.0         # of a side; the robot is in the middle
     grid_decay_s: float = 0.0       # 0: each frame's grid is of that frame alone
+    grid_belief: Belief = field(default_factory=Belief)  # of a grid that remembers
     angle_increment: float = np.pi / 360
     heights: HeightsConfig = field(default_factory=HeightsConfig)
 
@@ -81,7 +82,7 @@ class LabelCloud:
         self._scanned: list[View] = []
         self._scan: CellScan | None = None
         self._grid = Grid(self.config.grid_resolution, self.config.grid_cells,
-                          self.config.grid_decay_s)
+                          self.config.grid_decay_s, belief=self.config.grid_belief)
 
     def look_at_depth(
         self, camera: Camera, pose: Pose, depth: np.ndarray, labels: np.ndarray,
@@ -160,9 +161,9 @@ class LabelCloud:
         return cells
 
     def grid(self, cells: np.ndarray, place: Place, stamp_s: float,
-             in_view: np.ndarray | None = None) -> Grid:
-        """Return the grid with these cells in it; `in_view` as `Grid.add_cells` has it."""
-        self._grid.add_cells(cells, stamp_s, place.x, place.y, in_view)
+             in_view: np.ndarray | None = None, may_repeat: bool = False) -> Grid:
+        """Return the grid with these cells in it; the rest as `Grid.add_cells` has it."""
+        self._grid.add_cells(cells, stamp_s, place.x, place.y, in_view, may_repeat)
         return self._grid
 
     def forget(self) -> None:

@@ -152,15 +152,15 @@ class Grid:
 
     def add_cells(
         self, cells: np.ndarray, stamp_s: float, x: float = 0.0, y: float = 0.0,
-        in_view: np.ndarray | None = None,
+        in_view: np.ndarray | None = None, may_repeat: bool = False,
     ) -> np.ndarray:
         """Take a frame that is judged by cells already, in the grid's frame; give `values`.
 
         `cells` are codes, uint8 (cells, cells), with OUT for what nobody sees: hidden, where it is
-        `in_view`, bool of that shape. The robot is at x and y.
+        `in_view`, bool of that shape. The robot is at x and y. The stamp is as for `add_all`.
         """
         self._move(x, y)
-        self._evidence.age(stamp_s)
+        self._evidence.age(stamp_s, may_repeat)
         hidden = cells > OUT
         if in_view is not None:
             hidden |= in_view & (cells == OUT)

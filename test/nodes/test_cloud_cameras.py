@@ -115,6 +115,17 @@ def test_what_a_camera_that_died_looked_at_becomes_unknown(start, frame) -> None
     assert (rig.grid()[ASIDE] == 0).mean() > 0.9  # it is back
 
 
+def test_a_grid_remembers_though_cameras_take_turns_with_older_stamps(start, monkeypatch) -> None:
+    monkeypatch.setattr(cloud_node, 'GATHER_S', 0.0)  # each frame goes out alone
+    rig = start(**{'grid.frame': 'base_link'})
+    for i in range(4):
+        rig.send('front', 1.0 + i * 0.1)
+        rig.send('left', 0.95 + i * 0.1)
+    assert len(rig.out['grid']) == 8
+    for place in (AHEAD, ASIDE):
+        assert (rig.grid()[place] == 0).mean() > 0.9
+
+
 def test_a_camera_whose_frames_are_bad_takes_no_part_and_is_named(start) -> None:
     rig = start()
     for stamp_s in (1.0, 1.1):

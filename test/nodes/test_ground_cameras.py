@@ -162,6 +162,17 @@ def test_a_frame_waits_for_the_others_and_not_for_ever(start, monkeypatch) -> No
     assert rig.node._outcomes()['projected'] == 3
 
 
+def test_a_grid_remembers_though_cameras_take_turns_with_older_stamps(start, monkeypatch) -> None:
+    monkeypatch.setattr(ground_node, 'GATHER_S', 0.0)  # each frame goes out alone
+    rig = start(**{'grid.frame': 'base_link'})
+    for i in range(4):
+        rig.send('front', 1.0 + i * 0.1)
+        rig.send('left', 0.95 + i * 0.1)
+    assert len(rig.out['grid']) == 8
+    for place in (AHEAD, ASIDE):
+        assert (rig.grid()[place] == 0).all()
+
+
 def test_a_camera_whose_frames_are_bad_takes_no_part_and_is_named(start) -> None:
     rig = start()
     for stamp_s in (1.0, 1.1):

@@ -25,7 +25,7 @@ from lednet_ros.nodes.cloud.diagnostics import CloudView, latency_status, view_s
 from lednet_ros.nodes.cloud.parameters import PARAMETERS
 from lednet_ros.nodes.cloud.poses import PoseFinder, Poses
 from lednet_ros.nodes.cloud.projector import Frame, Projector, check_frame
-from lednet_ros.nodes.ground.camera_input import absent, live
+from lednet_ros.nodes.ground.camera_input import absent, forgets, live
 from lednet_ros.nodes.ground.parameters import camera_parameters
 from lednet_ros.nodes.shared.camera_info import BadCameraInfo
 from lednet_ros.nodes.shared.camera_names import camera_names
@@ -40,7 +40,7 @@ from lednet_ros.nodes.shared.qos import make_publisher, unread_overrides
 from lednet_ros.nodes.shared.stamps import age_of
 from lednet_ros.nodes.shared.tf import Buffer, NoPose, Transforms
 from lednet_ros.nodes.shared.time_jump import call_on_jump_back
-from lednet_ros.projection import Traversability
+from lednet_ros.projection import Belief, Traversability
 from lednet_ros.projection.cloud import CloudConfig
 from lednet_ros.projection.heights import HeightsConfig
 
@@ -182,6 +182,8 @@ class CloudNode(LifecycleNode):
             # In the robot's own frame what was seen moves as the robot does, nobody knows where.
             grid_decay_s=(self._parameter('grid.decay_s') if self._parameter('grid.frame')
                           else 0.0),
+            grid_belief=Belief(**{name: self._parameter(f'grid.{name}') for name in (
+                'hit', 'miss', 'occupied_above', 'free_below')}),
             angle_increment=self._parameter('free_space.angle_increment'),
             heights=HeightsConfig(**{name: self._parameter(name) for name in (
                 'obstacle_height', 'max_step', 'max_slope', 'max_clearance')}))
@@ -362,7 +364,9 @@ class CloudNode(LifecycleNode):
             blind = [camera.seen for camera in self._cameras
                      if camera.seen is not None and camera not in cameras]
             if seen and seen[-1].poses.robot is not None:
-                self._outputs['grid'].publish(self._projector.make_grid(seen, blind))
+                self._outputs['grid'].publish(self._projector.make_grid(
+                    seen, frames[-1].stamp, blind, len(self._cameras) > 1))
+                no_grid = no_grid or forgets(self._projector.apart_s)
         if 'free_space' in wanted:
             scan = self._projector.make_scan(frames)
             if scan is not None:

@@ -61,6 +61,7 @@ class Projector:
     ) -> None:
         self.cloud = LabelCloud(traversability, config)
         self._frame, self._grid_frame = frame, grid_frame or frame
+        self.apart_s = 0.0  # of two frames that a grid cannot remember: see Grid
         self._message = CloudMessage(1, 1)
         self._grid = GridMessage(config.grid_cells, config.grid_resolution)
         self._cells: tuple[Sequence[Frame], np.ndarray, Place] | None = None  # judged last
@@ -115,10 +116,14 @@ class Projector:
             begins = ends
         return self._message.with_header(Header(stamp=frames[-1].stamp, frame_id=self._frame))
 
-    def make_grid(self, frames: Sequence[Frame], blind: Sequence[Frame] = ()) -> OccupancyGrid:
+    def make_grid(
+        self, frames: Sequence[Frame], stamp: Any, blind: Sequence[Frame] = (),
+        may_repeat: bool = False,
+    ) -> OccupancyGrid:
         """Return the grid with these frames in it, the newest last.
 
-        Of cameras whose last frames are `blind`, what they would see is hidden.
+        Of cameras whose last frames are `blind`, what they would see is hidden. The stamp is the
+        newest of all cameras, which `may_repeat` where they take turns.
         """
         cells, place = self._judged(frames)
         in_view = None
@@ -126,8 +131,10 @@ class Projector:
             views = [frame.view for frame in (*frames, *blind) if frame.view is not None]
             in_view = np.any([self.cloud.in_view(view, place) for view in views],
                              axis=0) if views else None
-        grid = self.cloud.grid(cells, place, frames[-1].stamp_ns / 1e9, in_view)
-        return self._grid.fill(Header(stamp=frames[-1].stamp, frame_id=self._grid_frame), grid)
+        stamp_s = stamp.sec + stamp.nanosec / 1e9
+        grid = self.cloud.grid(cells, place, stamp_s, in_view, may_repeat)
+        self.apart_s = grid.apart_s
+        return self._grid.fill(Header(stamp=stamp, frame_id=self._grid_frame), grid)
 
     def make_scan(self, frames: Sequence[Frame]) -> LaserScan | None:
         """Return the scan of these frames; None where cameras see no ground to scan."""

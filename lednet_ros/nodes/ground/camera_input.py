@@ -138,3 +138,10 @@ def absent(cameras: Sequence[CameraInput], stale_after_s: float, listens_for_lon
                 return (f'{camera.words}the newest label image is {behind_s:.1f} s older than '
                         "other cameras': what it looks at is unknown")
     return ''
+
+
+def forgets(apart_s: float) -> str:
+    """Say so where frames come too rarely for a grid to remember what it saw; '' if not."""
+    return '' if not apart_s else (
+        f'label images come {apart_s:.1f} s apart: what the grid has seen is forgotten before it '
+        'is seen again, and no ground becomes free: make grid.decay_s larger')

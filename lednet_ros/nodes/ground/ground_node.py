@@ -21,7 +21,7 @@ from std_msgs.msg import Header
 
 from lednet_ros.common.command import command
 from lednet_ros.common.errors import ConfigError, LednetRosError
-from lednet_ros.nodes.ground.camera_input import CameraInput, Seen, absent, live
+from lednet_ros.nodes.ground.camera_input import CameraInput, Seen, absent, forgets, live
 from lednet_ros.nodes.ground.diagnostics import GroundView, latency_status, view_status
 from lednet_ros.nodes.ground.messages import GridMessage, PointsMessage, make_scan
 from lednet_ros.nodes.ground.parameters import PARAMETERS, camera_parameters
@@ -362,9 +362,7 @@ class GroundNode(Node):
              if camera.seen is not None and camera.name not in names])
         self._outputs['grid'].publish(self._grid.fill(
             Header(stamp=header.stamp, frame_id=frame or header.frame_id), grid))
-        return '' if not grid.apart_s else (
-            f'label images come {grid.apart_s:.1f} s apart: what the grid has seen is forgotten '
-            'before it is seen again, and no ground becomes free: make grid.decay_s larger')
+        return forgets(grid.apart_s)
 
     def _listens_for_long(self) -> bool:
         return (self._listening_since_s is not None and time.monotonic() - self._listening_since_s
