@@ -36,6 +36,17 @@ class LabelledPoints:
         """Return the planes' shape."""
         return self.x.shape
 
+    def every(self, stride: int) -> LabelledPoints:
+        """Return each so many-th row and column; nothing of what lies between points."""
+        if stride == 1:
+            return self
+        some = np.s_[::stride, ::stride]
+        x, y, z, labels, codes = (np.ascontiguousarray(plane[some]) for plane in (
+            self.x, self.y, self.z, self.labels, self.codes))
+        confidence = None if self.confidence is None else np.ascontiguousarray(
+            self.confidence[some])
+        return LabelledPoints(x, y, z, labels, codes, self.origin, confidence)
+
     def fill(self, labels: LabelSet, out: np.ndarray) -> None:
         """Fill `out`, float32 (..., 5): x, y, z, the class's colour, and bytes.
 

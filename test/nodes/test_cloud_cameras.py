@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 import rclpy
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo
 from test_cloud_node import FOCAL, HEIGHT, WIDTH, depth_image, header, street
 
@@ -135,3 +136,15 @@ def test_a_camera_whose_frames_are_bad_takes_no_part_and_is_named(start) -> None
     assert not (rig.grid()[ASIDE] == 0).any()
     assert rig.node._cameras[1].problem.startswith('left: ')
     assert rig.node._outcomes()['rejected'] == 2
+
+
+def test_with_a_stride_each_so_many_th_row_and_column_goes_out(start) -> None:
+    rig = start(cameras="['']", **{'camera.height': '1.0'})
+    rig.send('', 1.0)
+    rig.node.set_parameters([Parameter('points.stride', value=3)])
+    rig.send('', 1.1)
+    whole, some = rig.out['points']
+    assert (some.height, some.width, some.row_step) == (40, 54, 54 * some.point_step)
+    pixels, thinned = (np.frombuffer(cloud.data, np.uint8).reshape(cloud.height, cloud.width, -1)
+                       for cloud in (whole, some))
+    assert np.array_equal(pixels[::3, ::3], thinned)

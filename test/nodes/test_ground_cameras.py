@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 import rclpy
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
@@ -203,3 +204,15 @@ def test_each_camera_has_its_pose_by_parameters_of_its_name(start) -> None:
     assert rig.node.describe_parameter('camera.front.pitch').description.startswith('Pitch')
     with pytest.raises(ConfigError, match="camera 'left' is named twice"):
         camera_names(['left', 'front', 'left'])
+
+
+def test_with_a_stride_each_so_many_th_row_and_column_goes_out(start) -> None:
+    rig = start(cameras="['']", **{'camera.height': '1.0'})
+    rig.send('', 1.0)
+    rig.node.set_parameters([Parameter('points.stride', value=3)])
+    rig.send('', 1.1)
+    whole, some = rig.out['points']
+    assert (some.height, some.width, some.row_step) == (40, 54, 54 * some.point_step)
+    pixels, thinned = (np.frombuffer(cloud.data, np.uint8).reshape(cloud.height, cloud.width, -1)
+                       for cloud in (whole, some))
+    assert np.array_equal(pixels[::3, ::3], thinned)

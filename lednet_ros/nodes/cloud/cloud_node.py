@@ -356,7 +356,8 @@ class CloudNode(LifecycleNode):
             camera.is_new = False
         no_grid = ''
         if 'points' in wanted:
-            self._outputs['points'].publish(self._projector.make_points(frames))
+            self._outputs['points'].publish(self._projector.make_points(
+                frames, self._parameter('points.stride')))
         if 'grid' in wanted:
             # What a grid remembers is not seen a second time.
             seen = _by_stamp(new if self._parameter('grid.frame') else cameras)

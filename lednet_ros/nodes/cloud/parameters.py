@@ -61,8 +61,8 @@ PARAMETERS = (
           'What hangs higher above the ground than this is no obstacle, in metres.',
           between=(0.02, 100.0), live=True),
     *(_OF_GROUND[name] for name in (
-        'grid.frame', 'grid.resolution', 'grid.size', 'grid.decay_s', 'grid.hit', 'grid.miss',
-        'grid.occupied_above', 'grid.free_below')),
+        'points.stride', 'grid.frame', 'grid.resolution', 'grid.size', 'grid.decay_s',
+        'grid.hit', 'grid.miss', 'grid.occupied_above', 'grid.free_below')),
     _OF_GROUND['free_space.angle_increment'],
     Param('autostart', True,
           'Configure and activate the node when it starts. Set it to false for a lifecycle '

@@ -102,16 +102,20 @@ class Projector:
         except NoGround as error:
             return None, str(error)
 
-    def make_points(self, frames: Sequence[Frame]) -> PointCloud2:
-        """Return the cloud of these frames, the newest last; organised if there is one."""
-        shapes = [frame.points.shape for frame in frames]
-        shape = shapes[0] if len(frames) == 1 else (1, sum(h * w for h, w in shapes))
+    def make_points(self, frames: Sequence[Frame], stride: int = 1) -> PointCloud2:
+        """Return the cloud of these frames, the newest last; organised if there is one.
+
+        Of each, every `stride`-th row and column.
+        """
+        some = [frame.points.every(stride) for frame in frames]
+        shapes = [points.shape for points in some]
+        shape = shapes[0] if len(some) == 1 else (1, sum(h * w for h, w in shapes))
         if self._message.points.shape[:2] != shape:
             self._message = CloudMessage(*shape)
         out, begins = self._message.points.reshape(shape[0] * shape[1], -1), 0
-        for frame, (height, width) in zip(frames, shapes, strict=True):
+        for points, (height, width) in zip(some, shapes, strict=True):
             ends = begins + height * width
-            frame.points.fill(self.cloud.traversability.labels,
+            points.fill(self.cloud.traversability.labels,
                               out[begins:ends].reshape(height, width, -1))
             begins = ends
         return self._message.with_header(Header(stamp=frames[-1].stamp, frame_id=self._frame))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 from nav_msgs.msg import OccupancyGrid
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -379,15 +380,20 @@ class GroundNode(Node):
         self, header: Header, live: Sequence[tuple[CameraInput, Seen]],
     ) -> PointCloud2:
         """Make one cloud: organised as the label image, or all cameras' points in a row."""
-        shapes = [seen.shape for _, seen in live]
+        stride = self._parameter('points.stride')
+        shapes = [(-(-seen.shape[0] // stride), -(-seen.shape[1] // stride)) for _, seen in live]
         shape = shapes[0] if len(self._cameras) == 1 else (
             1, sum(height * width for height, width in shapes))
         if self._points is None or self._points.points.shape[:2] != shape:
             self._points = PointsMessage(*shape)
         points, begins = self._points.points.reshape(-1, 4), 0
-        for (camera, _), (height, width) in zip(live, shapes, strict=True):
+        for (camera, seen), (height, width) in zip(live, shapes, strict=True):
             ends = begins + height * width
-            self._ground.points(points[begins:ends].reshape(height, width, 4), camera.name)
+            out = points[begins:ends].reshape(height, width, 4)
+            whole = out if stride == 1 else np.empty((*seen.shape, 4), np.float32)
+            self._ground.points(whole, camera.name)
+            if stride > 1:
+                out[:] = whole[::stride, ::stride]
             begins = ends
         self._points.message.header = header
         return self._points.message

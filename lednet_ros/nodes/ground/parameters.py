@@ -63,6 +63,9 @@ PARAMETERS = (
     Param('max_range', 20.0,
           'Ground farther than this is left out, in metres from the point below the camera.',
           between=(0.1, 1000.0)),
+    Param('points.stride', 1,
+          'Step between the rows and columns of the label image whose points are published. Above '
+          '1 the cloud is smaller than the label image.', between=(1, 64), live=True),
     Param('grid.frame', '',
           'Frame of the grid. In a fixed frame such as odom, the grid remembers for grid.decay_s. '
           'If it is empty, each grid is of one image, in the robot frame.'),
