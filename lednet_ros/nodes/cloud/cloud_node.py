@@ -295,8 +295,9 @@ class CloudNode(LifecycleNode):
     def _complain(self, camera: CloudInput, error: Exception) -> None:
         """Say what is wrong with a frame, which must not end the node."""
         camera.problem = camera.words + _words(error)
-        self.get_logger().warning(f'nothing goes out: {camera.problem}',
-                                  throttle_duration_sec=5.0)
+        self.get_logger().warning(
+            f'nothing {"of it " if camera.name else ""}goes out: {camera.problem}',
+            throttle_duration_sec=5.0)
 
     def _find_poses(
         self, camera: CloudInput, parts: dict[str, Any], wanted: Sequence[str], may_wait: bool,

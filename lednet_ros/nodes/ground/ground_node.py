@@ -237,8 +237,9 @@ class GroundNode(Node):
         """Say what is wrong with a frame, which must not end the node."""
         camera.problem = camera.words + (str(error) if isinstance(error, EXPECTED)
                                          else f'{type(error).__name__}: {error}')
-        self.get_logger().warning(f'nothing goes out: {camera.problem}',
-                                  throttle_duration_sec=5.0)
+        self.get_logger().warning(
+            f'nothing {"of it " if camera.name else ""}goes out: {camera.problem}',
+            throttle_duration_sec=5.0)
 
     def _end_round(self) -> None:
         """Publish what there is of the cameras' newest frames."""
