@@ -81,4 +81,4 @@ if __name__ == '__main__':
         vars(sys.modules['tf2_ros']).update({c.__name__: c for c in (
             Buffer, TransformException, TransformListener, InvalidArgumentException)})
     from lednet_ros.nodes.ground import ground_node
-    sys.exit(ground_node.main(sys.argv[2:]))
+    sys.exit(ground_node.main(sys.argv[3:]))
