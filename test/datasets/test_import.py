@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
+from PIL import Image, ImageFile
 
 from lednet_ros.cli.import_labels import main
 from lednet_ros.datasets.checks import check_data
@@ -23,6 +23,12 @@ from lednet_ros.datasets.layouts import open_data_set
 
 HEIGHT, WIDTH = 6, 8
 UNDRAWN = 255
+
+
+@pytest.fixture(autouse=True)
+def _pillow_as_it_was(monkeypatch):
+    """Some tools' packages set this for the whole process as they are imported."""
+    monkeypatch.setattr(ImageFile, 'LOAD_TRUNCATED_IMAGES', ImageFile.LOAD_TRUNCATED_IMAGES)
 
 
 def picture(path: Path, height: int = HEIGHT, width: int = WIDTH) -> None:
