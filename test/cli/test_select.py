@@ -125,7 +125,7 @@ def test_what_cannot_be_read_is_left_out_by_name_each_time(source, tmp_path, cap
         run(source, '--count', 2, '--output', tmp_path / 'out', code=1)
         said = capsys.readouterr()
         assert 'bad.png: 10 bytes and no PNG' in said.err
-        assert ', 2 (unreadable pictures: 1, recordings: 1) left out, ' in said.out
+        assert ', 2 (recordings: 1, unreadable pictures: 1) left out, ' in said.out
 
 
 def test_frames_that_would_share_a_file_are_refused(source, tmp_path, capsys) -> None:
