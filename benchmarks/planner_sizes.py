@@ -28,7 +28,7 @@ from dds_images import Stream, hear, machine, make_message, quality, say, tell
 # Knobs.
 SIZES = ((1920, 1080), (1280, 720), (640, 480), (424, 240))  # width, height
 RATE_HZ = 10.0
-SECONDS = 6.0  # of sending, a round
+SECONDS = 5.0  # of sending, a round
 ROUNDS = 3
 QOS = 'reliable'  # as the nodes publish
 TOPICS = ('label', 'confidence', 'points')
