@@ -8,9 +8,9 @@ ROS ?= jazzy
 
 .PHONY: demo check test test-full test-matrix test-gpu coverage soak docs lint venv-demo venv-test venv-docs venv-gpu
 
-# make demo [SOURCE=<file, directory or webcam>] [CHECKPOINT=<file>] [PLANNING=1]
+# make demo [SOURCE=<file, directory or webcam>] [CHECKPOINT=<file>] [PLANNING=1], or make demo DEPTH=1
 demo: venv-demo
-	.venv/bin/lednet_demo $(if $(SOURCE),--source '$(SOURCE)') $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') $(if $(PLANNING),--planning)
+	.venv/bin/lednet_demo $(if $(SOURCE),--source '$(SOURCE)') $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') $(if $(PLANNING),--planning) $(if $(DEPTH),--depth)
 
 # The quick loop, under 3 minutes: lint, types, imports, and the tests that need neither a ROS graph nor a compiler.
 check: lint

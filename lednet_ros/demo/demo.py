@@ -86,11 +86,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         # Before ROS is loaded; the children inherit it.
         os.environ.update(_ros_environment(os.environ))
+        if options.depth:
+            _run_depth(options, signals)
+            return 0
         demo = Demo(options, signals)
         demo.run()
     except Stopped as stop:
         return 0 if demo is not None and demo.frames else 128 + stop.number
     return 0
+
+
+def _run_depth(options: argparse.Namespace, signals: list[int]) -> None:
+    """Run the demo of depth and name its files."""
+    from lednet_ros.demo import depth
+
+    def check() -> None:
+        if signals:
+            raise Stopped(signals[0])
+
+    frames = options.frames or depth.FRAMES
+    for file in depth.run(options.output, check, frames, options.verbose):
+        print(file)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -114,6 +130,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
                         help='longest wait for a label image (default: %(default)g s)')
     parser.add_argument('--planning', action='store_true',
                         help='also run ground_node, and show the ground from above')
+    parser.add_argument('--depth', action='store_true',
+                        help='instead run semantic_cloud_node on a drawn yard with depth, and '
+                        'show the cloud, the grid and the scan')
     parser.add_argument('--camera-height', type=_positive, default=1.24, metavar='M',
                         help='above the ground, for --planning (default: %(default)g, as the '
                         'width of the lanes in the clip tells)')

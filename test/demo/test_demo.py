@@ -28,6 +28,7 @@ from lednet_ros.images.annotate import Share
 from lednet_ros.model.checkpoint import save_checkpoint
 from lednet_ros.model.labels import LabelClass, LabelSet, builtin_label_set
 from lednet_ros.model.lednet import LEDNet
+from lednet_ros.projection.birds_eye import FREE
 
 FIGURES = Figures(
     elapsed_s=12.3, shown=60, fps=5.04, received='300', segmented='60', dropped='239',
@@ -112,6 +113,20 @@ def run(inputs: Path, tmp_path: Path) -> Iterator[type[Run]]:
     yield Kept
     for each in runs:
         each.kill()
+
+
+def test_the_demo_of_depth_writes_the_cloud_and_the_grid_of_a_drawn_yard(run: type[Run]) -> None:
+    demo = run('--frames', '2', '--depth')
+    code, stdout, stderr = demo.end()
+    assert (code, stderr) == (0, '')
+    assert f'{demo.output}/lednet_depth_1.png' in stdout.splitlines()
+    picture = cv2.imread(str(demo.output / 'lednet_depth_1.png'))
+    assert picture is not None
+    height, width = picture.shape[0] // 3, picture.shape[1] // 2
+    from_above, grid = picture[height:2 * height, :width], picture[2 * height:, :width]
+    road = np.array(builtin_label_set('camvid').classes[3].color[::-1])
+    assert (np.abs(from_above - road.astype(int)) < 3).all(2).mean() > 0.05
+    assert (np.abs(grid - np.array(FREE[::-1])) < 3).all(2).mean() > 0.2
 
 
 def test_the_demo_shows_counts_and_writes_pictures_with_the_ground_and_a_film(
