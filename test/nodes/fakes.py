@@ -119,4 +119,5 @@ FAKES: dict[str, Callable[[str], None]] = {
 
 if __name__ == '__main__':
     FAKES[sys.argv[1]](sys.argv[2])
-    sys.exit(segment_node.main(sys.argv[2:]))
+    del sys.argv[1:3]  # which are not the node's
+    sys.exit(segment_node.main())
