@@ -155,18 +155,19 @@ class DepthCamera:
         codes = codes[band]
         planes = np.stack([plane[band] for plane in self._planes])
         with np.errstate(invalid='ignore'):
-            distance = np.hypot(*(planes[:2, 1:] - planes[:2, :-1]))
-            to_ground = planes[:, 1:] - origin[:, None, None].astype(np.float32)
-            of_pixel = ((to_ground * to_ground).sum(0) * np.float32(1 / self.camera.fy)
-                        / np.maximum(-to_ground[2], np.float32(0.01)))
-            is_gap = (distance > apart) & (distance < np.float32(_MOST_APART) * of_pixel)
+            step_x, step_y = planes[:2, 1:] - planes[:2, :-1]
+            distance2 = step_x * step_x + step_y * step_y
+            x, y, z = (plane[1:] - np.float32(o) for plane, o in zip(planes, origin, strict=True))
+            most = ((x * x + y * y + z * z) * np.float32(_MOST_APART / self.camera.fy)
+                    / np.maximum(-z, np.float32(0.01)))
+            is_gap = (distance2 > apart * apart) & (distance2 < most * most)
         is_gap &= np.maximum(codes[1:], codes[:-1]) == FREE
         kept = np.flatnonzero(is_gap)
         if not kept.size:
             return None
         first, last = (np.stack([plane.take(kept) for plane in part])
                        for part in (planes[:, :-1], planes[:, 1:]))
-        counts = np.minimum(distance.take(kept) / apart, _MOST_BETWEEN).astype(int)
+        counts = np.minimum(np.sqrt(distance2.take(kept)) / apart, _MOST_BETWEEN).astype(int)
         which = np.repeat(np.arange(counts.size), counts)
         nth = np.arange(which.size) - np.repeat(np.cumsum(counts) - counts, counts)
         part = ((nth + 1) / (counts[which] + 1)).astype(np.float32)
