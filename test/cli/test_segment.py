@@ -702,7 +702,8 @@ def heed_sigint() -> None:
 
 
 @pytest.mark.parametrize(('kind', 'number'), [
-    ('video', signal.SIGINT), ('bag', signal.SIGINT), ('bag', signal.SIGTERM)])
+    ('video', signal.SIGINT), ('bag', signal.SIGTERM),
+    pytest.param('bag', signal.SIGINT, marks=pytest.mark.full)])
 def test_a_signal_ends_it_and_the_same_command_goes_on(tmp_path, within, kind, number) -> None:
     source = tmp_path / 'street.mp4'
     if kind == 'bag':

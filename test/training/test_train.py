@@ -645,8 +645,9 @@ sys.exit(code)
 """
 
 
-@pytest.mark.parametrize(('batch', 'epochs', 'first'), [(8, 3, 1e-4), (2, 1, 1e-3)],
-                         ids=['', 'an image each'])
+@pytest.mark.parametrize(('batch', 'epochs', 'first'), [
+    pytest.param(8, 3, 1e-4, id=''),
+    pytest.param(2, 1, 1e-3, id='an image each', marks=pytest.mark.full)])
 def test_two_processes_learn_what_one_does(
     tmp_path, recipe_file, batch, epochs, first
 ) -> None:
