@@ -126,11 +126,13 @@ class DepthCamera:
         between = self._between(depth, codes, pose.origin, apart, reach) if apart else None
         x, y, z = self._planes
         return LabelledPoints(x, y, z, labels, codes, pose.origin, confidence, between,
-                              self._enough(depth, apart) if apart else None)
+                              self._enough(depth, pose.origin, apart) if apart else None)
 
-    def _enough(self, depth: np.ndarray, apart: float) -> np.ndarray:
+    def _enough(self, depth: np.ndarray, origin: np.ndarray, apart: float) -> np.ndarray:
         """Return which points are enough for cells of a side: near, every other row and column."""
-        near = apart / _ENOUGH / 2 * self.camera.fx
+        # Across, and along ground that is seen at an angle: two rows in a cell at least.
+        near = min(apart / _ENOUGH / 2 * self.camera.fx,
+                   np.sqrt(apart * max(origin[2], 0.0) * self.camera.fy) / 2)
         with np.errstate(invalid='ignore'):
             enough = depth > near
         enough[::2, ::2] = True

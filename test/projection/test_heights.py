@@ -96,6 +96,12 @@ def test_a_step_that_the_robot_takes_is_free() -> None:
             == FREE).all()
 
 
+def test_a_low_cameras_ground_has_no_gaps() -> None:
+    judged = Judged(pose=Pose.of_camera(0.3, pitch=0.1))
+    ahead_of_it = (np.abs(judged.y) < 0.5) & (judged.x > 1.2) & (judged.x < 6)
+    assert (judged.cells[ahead_of_it] == FREE).all()
+
+
 def test_a_ramp_is_free_and_a_bank_is_not() -> None:
     ramp, bank = (Judged(Ramp(3.5, 0, 3.0, 20.0, height)) for height in (0.5, 2.5))
     on_it = (np.abs(ramp.y) < 1) & (ramp.x > 3.6) & (ramp.x < 6.2)
