@@ -94,7 +94,8 @@ def test_demo_launch_ends_with_its_camera(graph: Graph, tmp_path: Path) -> None:
 def test_segment_launch_names_topics_as_asked(graph: Graph) -> None:
     process = launch(graph, 'segment.launch.py', 'namespace:=bot', 'image:=eye/image_raw')
     graph.wait_for_output(process, 'ready: /bot/eye/image_raw', WITHIN_S)
-    assert graph.node.count_publishers('/bot/segment/label') == 1
+    graph.wait_until(lambda: graph.node.count_publishers('/bot/segment/label') == 1, WITHIN_S,
+                     'nobody publishes /bot/segment/label')
     assert process.stop(signal.SIGINT, WITHIN_S) == 0, process.describe()
 
 
