@@ -31,7 +31,7 @@ class Counting(Segmenter):
     """Writes what it is asked for."""
 
     def segment(self, frames: Sequence[np.ndarray], *args: Any, **more: Any) -> list[Segmentation]:
-        print('segmented', 'with confidence' if more['confidence'] else 'without', flush=True)
+        print('segmented', 'with confidence' if more.get('confidence') else 'without', flush=True)
         return super().segment(frames, *args, **more)
 
     def colorize(self, labels: np.ndarray) -> np.ndarray:
