@@ -120,6 +120,8 @@ class Venv:
         """Install what is wanted."""
         wanted = []
         for name in self.files:
+            if name == 'constraints.txt' and python_version(self.python) < (3, 11):
+                continue  # they are versions of Python 3.11's
             wanted += ['-c' if name == 'constraints.txt' else '-r',
                        os.path.join('requirements', name)]
         self.pip(*wanted)

@@ -12,7 +12,6 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
 from nav_msgs.msg import OccupancyGrid
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
@@ -228,9 +227,7 @@ def test_an_organised_cloud_of_the_camera_is_taken_pixel_by_pixel(graph) -> None
 
 
 def change_state(graph, transition: int) -> bool:
-    request = ChangeState.Request()
-    request.transition.id = transition
-    return bool(graph.call(ChangeState, '/semantic_cloud/change_state', request).success)
+    return graph.change_state('/semantic_cloud', transition)
 
 
 def test_a_lifecycle_manager_takes_it_up_and_down_and_up_again(graph) -> None:

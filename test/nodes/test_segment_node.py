@@ -3,7 +3,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import cv2
@@ -19,7 +19,7 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import DescribeParameters, SetParameters
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from ros_graph import WITHIN_S
+from ros_graph import ASK_AGAIN_S, WITHIN_S
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -535,9 +535,7 @@ def test_an_unusable_checkpoint_is_one_line_and_can_be_tried_again(graph, tmp_pa
 
 
 def change_state(graph, transition: int) -> bool:
-    request = ChangeState.Request()
-    request.transition.id = transition
-    return graph.call(ChangeState, '/segment/change_state', request).success
+    return graph.change_state('/segment', transition)
 
 
 def get_state(graph) -> int:
@@ -628,22 +626,27 @@ def test_while_the_network_is_loaded_the_node_reports_and_ends_in_time_and_in_si
     assert node.output == ''
 
 
-def ask_to_configure(graph):
-    """Send a manager's request; give the future of its answer."""
+def ask_to_configure(graph, inbox, state: str):
+    """Send a manager's request until diagnostics show the state; give its answer's future."""
     client = graph.node.create_client(ChangeState, '/segment/change_state')
     graph.wait_until(client.service_is_ready, WITHIN_S, 'no service')
     request = ChangeState.Request()
     request.transition.id = Transition.TRANSITION_CONFIGURE
-    return client.call_async(request)
+    for _ in range(int(WITHIN_S / ASK_AGAIN_S)):
+        answer = client.call_async(request)
+        with suppress(AssertionError):
+            inbox.wait_for(lambda a: values(a, 'segment: engine').get('state') == state,
+                           ASK_AGAIN_S)
+            return answer
+    raise AssertionError(f'the node is never {state}')
 
 
 def test_while_a_manager_configures_the_node_it_answers_and_a_signal_ends_it_in_silence(
     graph
 ) -> None:
     node = graph.start(fakes.command('loading'), {**SMALL, 'autostart': False})
-    answer = ask_to_configure(graph)
     inbox = graph.subscribe('/diagnostics', DiagnosticArray)
-    inbox.wait_for(lambda a: values(a, 'segment: engine')['message'] == 'configuring')
+    answer = ask_to_configure(graph, inbox, 'configuring')
     assert get_state(graph) == State.PRIMARY_STATE_UNCONFIGURED
     assert change(graph, 'overlay_alpha', 0.1).successful
     assert not answer.done()
@@ -654,9 +657,8 @@ def test_while_a_manager_configures_the_node_it_answers_and_a_signal_ends_it_in_
 def test_a_manager_may_shut_the_node_down_that_it_configures(graph) -> None:
     node = graph.start(fakes.command('compiling', 'import time; time.sleep(600)'),
                        {**SMALL, 'autostart': False})
-    answers = [ask_to_configure(graph), ask_to_configure(graph)]  # one that is impatient
     inbox = graph.subscribe('/diagnostics', DiagnosticArray)
-    inbox.wait_for(lambda a: values(a, 'segment: engine').get('state') == 'compiling')
+    answers = [ask_to_configure(graph, inbox, 'compiling') for _ in range(2)]  # impatient
     assert change_state(graph, Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
     for answer in answers:
         graph.wait_until(answer.done, WITHIN_S, 'no answer')

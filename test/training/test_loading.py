@@ -125,6 +125,7 @@ def test_a_worker_ended_while_it_sends_is_named_with_what_it_read(data, number) 
         [(process, connection)] = workers._workers
         assert connection.poll(timeout=None)
         os.kill(process.pid, number)
+        process.join()  # else it may send the rest while its end is read
         with pytest.raises(DataError, match=r'images/train/\d\.png and 3 more: the worker that '
                                             rf'read them was ended by {number.name}\b.*: '):
             next(workers.receive(plan.batches(0, Processes())))
