@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import re
 import signal
@@ -17,6 +19,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
 
 from lednet_ros.nodes.shared import process as run
 
@@ -90,3 +93,34 @@ def test_an_argument_that_ros_would_pass_over_is_refused(capsys, args, words) ->
 
 def test_what_is_for_ros_is_left_to_it() -> None:
     assert not run.other_words(['--ros-args', '-p', 'x:=1', '--', '--ros-args', '--help'])
+
+
+@pytest.fixture
+def signals(monkeypatch) -> Iterator[None]:
+    """Give this process its signal handlers back, and keep its malloc as it is."""
+    monkeypatch.setattr(run, 'keep_freed_buffers', lambda: None)
+    before = {number: signal.getsignal(number) for number in run.SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures('graph', 'signals')
+def test_a_node_that_has_stopped_leaves_python_no_garbage_to_look_for(monkeypatch) -> None:
+    """It would walk through all of torch, longer than launch waits where the cores are busy."""
+    at_exit = []
+    monkeypatch.setattr(atexit, 'register', at_exit.append)
+
+    class Brief(Node):
+        def __init__(self) -> None:
+            super().__init__('brief')
+            self.done = Future()
+
+        def start(self) -> None:
+            self.done.set_result(None)
+
+        def stop(self) -> bool:
+            return True
+
+    assert run.run('brief', lambda stop: Brief(), []) == 0
+    assert at_exit == [gc.freeze]
