@@ -270,8 +270,8 @@ def _judge_opencv(facts: Facts) -> list[Finding]:
 
 
 def _judge_gpu(facts: Facts) -> list[Finding]:
-    failed = _raised('torch', facts, 'torch', "install torch by the table of README's 'On a "
-                     "robot'")
+    failed = _raised('torch', facts, 'torch', 'install torch by the table of boards in '
+                     'docs/install.md')
     if failed:
         return failed
     torch, system = facts['torch'], facts['system']

@@ -19,8 +19,8 @@ Main = Callable[..., int]
 ROS = ('rclpy', 'rpyutils', 'ament_index_python', 'builtin_interfaces', 'rcl_interfaces',
        'tf2_ros')
 REMEDIES = {  # of libraries whose name for pip is another, or that pip should not choose alone
-    'torch': "install PyTorch's build for this machine, as by pip install torch (README, 'On a "
-             "robot')",
+    'torch': "install PyTorch's build for this machine, as by pip install torch "
+             "(docs/install.md)",
     'cv2': 'pip install opencv-python-headless, or beside ROS 2 sudo apt install python3-opencv',
     'yaml': 'pip install PyYAML',
     'PIL': 'pip install pillow',

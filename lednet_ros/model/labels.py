@@ -83,7 +83,7 @@ class LabelSet:
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> LabelSet:
-        """Read a label set from a YAML file (README, 'Your own checkpoint', shows one).
+        """Read a label set from a YAML file (docs/api.md, 'Your own checkpoint', shows one).
 
         Raises ConfigError with the file, the entry and the remedy.
         """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far cells are free, by bearing: what a laser scanner would say of them."""
+"""How far cells are free, by bearing: the scan of semantic_cloud_node."""
 
 from __future__ import annotations
 

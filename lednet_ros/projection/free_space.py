@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far the ground is seen to be free, by bearing: what a laser scanner would say of it."""
+"""How far the ground is seen to be free, by bearing: the scan of ground_node."""
 
 from __future__ import annotations
 

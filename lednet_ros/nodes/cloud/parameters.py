@@ -13,8 +13,8 @@ _OF_GROUND = {row.name: row for row in ground.PARAMETERS}
 
 PARAMETERS = (
     Param('source', 'depth',
-          'Where the places of the labels come from: depth is an image on the topic depth that is '
-          'registered to the camera, points is a PointCloud2 on the topic points.',
+          'Sensor that gives the labels their positions: depth is a depth image on the topic '
+          'depth, registered to the camera, points is a PointCloud2 on the topic points.',
           choices=('depth', 'points')),
     Param('cameras', [''],
           'Names of the cameras, each with topics <camera>/label, <camera>/camera_info and '
@@ -53,10 +53,11 @@ PARAMETERS = (
           'What stands higher above the ground than this is an obstacle, in metres, whatever its '
           'class.', between=(0.01, 10.0), live=True),
     Param('max_step', 0.15,
-          'A larger step of the ground between two neighbouring cells is no way, up or down, in '
-          'metres.', between=(0.01, 10.0), live=True),
+          'Largest step in metres, up or down, between two neighbouring cells that the robot can '
+          'drive over.', between=(0.01, 10.0), live=True),
     Param('max_slope', 0.44,
-          'Steeper ground is no way, in radians.', between=(0.01, 1.4), live=True),
+          'Steepest slope in radians that the robot can drive on.',
+          between=(0.01, 1.4), live=True),
     Param('max_clearance', 2.0,
           'What hangs higher above the ground than this is no obstacle, in metres.',
           between=(0.02, 100.0), live=True),

@@ -37,8 +37,9 @@ PARAMETERS = (
           "Source of the camera's pose. auto takes TF where tf2_ros is installed, else the "
           'parameters.', choices=POSE_SOURCES),
     Param('tf_timeout_s', 0.2,
-          "Time in seconds that a label image waits for the transforms of its stamp, by both the "
-          "node's clock and the wall clock. 0 does not wait.", between=(0.0, 10.0), live=True),
+          "Longest time in seconds that a label image waits for the transforms of its stamp. It"
+          " has to pass by the node's clock and by the wall clock. 0 does not wait.",
+          between=(0.0, 10.0), live=True),
     Param('camera.height', 0.0,
           'Height of the camera above the ground in metres. 0 means that it is not given.',
           between=(0.0, 1000.0), live=True),
@@ -59,7 +60,7 @@ PARAMETERS = (
           between=(-1000.0, 1000.0), live=True),
     Param('min_range', 0.0,
           'Ground nearer than this is left out, in metres from the point below the camera. Use it '
-          'to leave out the bonnet of the robot.', between=(0.0, 1000.0)),
+          'where the camera sees a part of the robot itself.', between=(0.0, 1000.0)),
     Param('max_range', 20.0,
           'Ground farther than this is left out, in metres from the point below the camera.',
           between=(0.1, 1000.0)),
@@ -81,7 +82,8 @@ PARAMETERS = (
           'Probability that a cell of a grid that remembers (grid.frame) is occupied after one '
           'fully certain sighting of an obstacle or of blocked ground.', between=(0.5, 0.97)),
     Param('grid.miss', 0.3,
-          'The same probability after one fully certain sighting of free ground.',
+          'Probability that a cell of a grid that remembers is occupied after one fully certain '
+          'sighting of free ground.',
           between=(0.01, 0.49)),
     Param('grid.occupied_above', 0.7,
           'A cell that remembers becomes occupied above this probability, and stays so until it '

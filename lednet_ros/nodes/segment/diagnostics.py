@@ -34,7 +34,7 @@ CAUSES = {  # why an image was dropped, in words for people
 
 LOST_AT_SENDER = (
     'with Fast DDS a large image is lost at its sender unless the camera driver too runs with the '
-    "large-image profile (README, 'No frames arrive')")
+    "large-image profile (docs/troubleshooting.md, 'No frames arrive')")
 
 
 # What is counted.

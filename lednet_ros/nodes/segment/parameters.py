@@ -30,10 +30,12 @@ PARAMETERS = (
           'Number format of the network. auto is fp16 on a CUDA GPU and fp32 on a CPU.',
           choices=PRECISIONS),
     Param('input_height', 0,
-          "Height of the network's input in pixels. 0 takes the checkpoint's.",
+          "Height of the network's input in pixels. 0 takes the checkpoint's, 360 for the "
+          "package's.",
           between=(0, MAX_INPUT_SIZE)),
     Param('input_width', 0,
-          "Width of the network's input in pixels. 0 takes the checkpoint's.",
+          "Width of the network's input in pixels. 0 takes the checkpoint's, 480 for the "
+          "package's.",
           between=(0, MAX_INPUT_SIZE)),
     Param('fit', 'letterbox',
           "How an image is resized to the network's input. letterbox keeps its shape and pads the "
@@ -51,8 +53,8 @@ PARAMETERS = (
           'A pixel whose class is less probable than this is published as 255, unlabelled.',
           between=(0.0, 1.0), live=True),
     Param('unfamiliar_share', 0.0,
-          'A pixel whose score is below that of all but this share of the ordinary pixels of its '
-          'class is published as 255: it is likely none of the classes. 0 leaves it as it is.',
+          'Publish as 255 the pixels that are likely none of the classes: those that score lower '
+          "than all but this share of their class's pixels did at calibration. 0 turns it off.",
           between=(0.0, MAX_UNFAMILIAR_SHARE)),
     Param('overlay_alpha', 0.5,
           "Opacity of the classes' colours in the overlay.", between=(0.0, 1.0), live=True),
@@ -62,7 +64,8 @@ PARAMETERS = (
     Param('lazy', True,
           'Subscribe to a camera only while one of its outputs has a subscriber.', live=True),
     Param('engine_cache_dir', '',
-          'Directory of the compiled engines. If it is empty, ~/.cache/lednet_ros is used.'),
+          'Directory of the compiled engines. If it is empty, lednet_ros in $XDG_CACHE_HOME or '
+          '~/.cache is used.'),
     Param('autostart', True,
           'Configure and activate the node when it starts. Set it to false for a lifecycle '
           'manager.'),

@@ -71,7 +71,7 @@ def wanted(torch: str) -> str:
 
 
 def table() -> str:
-    """Return ROUTES as the README shows them, in Markdown."""
+    """Return ROUTES as docs/gpu.md shows them, in Markdown."""
     return '\n'.join([
         '| torch and torch_tensorrt | TensorRT | CUDA | machine | state |', '|' + '---|' * 5,
         *(f'| {r.torch} | {r.tensorrt} | {r.cuda} | {r.machine} | {r.state} |' for r in ROUTES)])
