@@ -8,7 +8,8 @@ from setuptools import find_packages, setup
 
 
 def unless_there(module: str, requirement: str) -> 'list[str]':
-    """Name a library for pip, unless there is one that pip may not know by this name.
+    """
+    Name a library for pip, unless there is one that pip may not know by this name.
 
     Such as apt's OpenCV, where colcon builds, which a second one would hide from cv_bridge. pip
     builds in an environment of its own, in which there is none (--no-build-isolation: in yours).

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What waiting costs, on a quiet machine and beside processes that never rest.
+"""
+What waiting costs, on a quiet machine and beside processes that never rest.
 
     benchmarks/busy.py [onnxruntime | torch | training] [--sizes WxH ...] [--minutes M]
 

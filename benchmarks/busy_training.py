@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Training by turns, for busy.py: seconds on stdin, milliseconds a step on stdout.
+"""
+Training by turns, for busy.py: seconds on stdin, milliseconds a step on stdout.
 
     benchmarks/busy_training.py [--size WxH] [--batch N]
 

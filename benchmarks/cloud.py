@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""How long a labelled cloud, a grid and a scan take: of a depth image, and of a LiDAR's scan.
+"""
+How long a labelled cloud, a grid and a scan take: of a depth image, and of a LiDAR's scan.
 
 A drawn yard: ground, boxes and a wall. All that semantic_cloud_node does for a frame but ROS
 itself. The two take turns, so that what else the machine does falls on both; CPU time is what is

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What arrives of large messages between processes, with and without the Fast DDS profile.
+"""
+What arrives of large messages between processes, with and without the Fast DDS profile.
 
 Needs ROS 2 with rmw_fastrtps_cpp; takes about a minute. `--sides none,publisher,subscriber,both`
 shows what the profile does at one end only.
@@ -104,7 +105,7 @@ class Row:
     latencies_ms: list[float] = field(repr=False)
 
     def latency(self, percent: int) -> float | None:
-        """A percentile of the latency in ms, None when too little arrived to tell."""
+        """Return a percentile of the latency in ms, None when too little arrived to tell."""
         if len(self.latencies_ms) < 2:
             return None
         return statistics.quantiles(self.latencies_ms, n=100, method='inclusive')[percent - 1]
@@ -116,7 +117,7 @@ class Row:
         return share * self.megabytes / self.duration_s
 
     def cells(self) -> list[str]:
-        """The row as the table shows it."""
+        """Return the row as the table shows it."""
         p50, p95 = (self.latency(percent) for percent in (50, 95))
         latency = '-' if p50 is None or p95 is None else f'{p50:.1f} / {p95:.1f}'
         return [self.case, self.qos, self.profile, str(self.sent),
@@ -131,7 +132,7 @@ def say(**what: Any) -> None:
 
 
 def make_message(stream: Stream) -> Any:
-    """A message whose data is an array.array: assigning an ndarray costs over 100 ms."""
+    """Return a message whose data is an array.array: assigning an ndarray costs over 100 ms."""
     from sensor_msgs.msg import Image, PointCloud2, PointField
     data = array.array('B', bytes(stream.size))
     if stream.encoding == 'xyz_':
@@ -147,14 +148,14 @@ def make_message(stream: Stream) -> Any:
 
 
 def quality(name: str) -> Any:
-    """The QoS of a camera driver: newest message only."""
+    """Return the QoS of a camera driver: newest message only."""
     from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
     policy = {'best_effort': ReliabilityPolicy.BEST_EFFORT, 'reliable': ReliabilityPolicy.RELIABLE}
     return QoSProfile(reliability=policy[name], history=HistoryPolicy.KEEP_LAST, depth=1)
 
 
 def message_type(stream: Stream) -> Any:
-    """The message class of a stream."""
+    """Return the message class of a stream."""
     from sensor_msgs.msg import Image, PointCloud2
     return PointCloud2 if stream.encoding == 'xyz_' else Image
 
@@ -235,7 +236,7 @@ def subscribe(case: Case, qos: str) -> None:
 
 
 def publisher_count(node: Any, subscription: Any) -> int:
-    """Matched publishers; before Jazzy only the graph's count exists."""
+    """Return matched publishers; before Jazzy only the graph's count exists."""
     if hasattr(subscription, 'get_publisher_count'):
         return int(subscription.get_publisher_count())
     return int(node.count_publishers(subscription.topic_name))
@@ -270,14 +271,14 @@ def child(arguments: list[str], profile: Path | None) -> Iterator[subprocess.Pop
 
 
 def pipe(stream: IO[str] | None) -> IO[str]:
-    """The pipe that Popen opened."""
+    """Return the pipe that Popen opened."""
     if stream is None:
         raise RuntimeError('dds_images: a child has no pipe')
     return stream
 
 
 def hear(process: subprocess.Popen[str], within_s: float) -> dict[str, Any]:
-    """The child's next line; a silent child is ended, so that the read returns."""
+    """Return the child's next line; a silent child is ended, so that the read returns."""
     timer = threading.Timer(within_s, process.kill)
     timer.start()
     try:
@@ -293,7 +294,7 @@ def hear(process: subprocess.Popen[str], within_s: float) -> dict[str, Any]:
 
 
 def tell(process: subprocess.Popen[str]) -> None:
-    """The one word that moves a child on."""
+    """Send the one word that moves a child on."""
     pipe(process.stdin).write('go\n')
     pipe(process.stdin).flush()
 
@@ -330,7 +331,7 @@ def rclpy_major() -> int:
 
 
 def installed(*names: str) -> str:
-    """The first of these distributions that is here, and its version."""
+    """Return the first of these distributions that is here, and its version."""
     for name in names:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             return f'{name} {importlib.metadata.version(name)}'
@@ -352,7 +353,7 @@ def machine() -> str:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The command line; its defaults are the knobs above."""
+    """Return the command line; its defaults are the knobs above."""
     parser = argparse.ArgumentParser(description=(__doc__ or '').partition('\n')[0])
     parser.add_argument('--case', help='only cases whose name contains this')
     parser.add_argument('--qos', default=QOS)

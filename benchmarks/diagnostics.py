@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What diagnostics cost: CPU time of a frame's bookkeeping and of a report, in percent of a core.
+"""
+What diagnostics cost: CPU time of a frame's bookkeeping and of a report, in percent of a core.
 
 The node's own code beside a camera, listeners and a reader of /diagnostics in another process, as
 a report looks at all of their QoS. The images themselves are not sent.
@@ -43,7 +44,7 @@ with contextlib.suppress(rclpy.executors.ExternalShutdownException):
 
 
 def cpu_ms(what: Callable[[], object], times: int) -> float:
-    """Give the CPU time of one call, of all threads."""
+    """Return the CPU time of one call, of all threads."""
     began_s = time.process_time()
     for _ in range(times):
         what()

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The node as a robot has it: camera, node and listener are processes, images go over DDS.
+"""
+The node as a robot has it: camera, node and listener are processes, images go over DDS.
 
 Three questions, each with and without the Fast DDS profile: what the node adds to the network's
 own time, what an overload does to latency and memory, and whether several cameras cost anything.
@@ -156,12 +157,12 @@ def cameras(topics: Sequence[str], size: tuple[int, int], rate_hz: float
 
 
 def stage(listener: Listener, name: str, quantile: str = 'p50') -> float:
-    """Give a stage's quantile of the last report, in ms."""
+    """Return a stage's quantile of the last report, in ms."""
     return float(listener.report['latency'][f'{name}_{quantile}_ms'])
 
 
 def resident_mb(pid: int) -> float:
-    """Give a process's resident memory."""
+    """Return a process's resident memory."""
     pages = int(Path(f'/proc/{pid}/statm').read_text().split()[1])
     return pages * os.sysconf('SC_PAGE_SIZE') / 1e6
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""How much of a remembering grid changes from one frame of a street clip to the next.
+"""
+How much of a remembering grid changes from one frame of a street clip to the next.
 
 The clip's frames are segmented by the shipped network and projected by one pose; the grid stays
 where it is, as that of a camera on a mast does, so that what changes is what moves in the street,

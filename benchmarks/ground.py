@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""How long ground points, grid and scan take, for a pose that stays and one that changes.
+"""
+How long ground points, grid and scan take, for a pose that stays and one that changes.
 
 A drawn street: road, pavement, cars and houses with a ragged edge, under a little sky. All that
 the node does for a frame but ROS itself.
@@ -96,7 +97,7 @@ def measure(height: int, width: int) -> dict[str, float]:
 
 
 def timed(work: Callable[[int], object], count: int) -> float:
-    """Give the median of `count` runs, in ms."""
+    """Return the median of `count` runs, in ms."""
     took_ms = []
     for i in range(count):
         began_s = time.perf_counter()

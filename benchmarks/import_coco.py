@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What lednet_import costs: time and memory for COCO polygons of 40 points, 10 in each 640x480.
+"""
+What lednet_import costs: time and memory for COCO polygons of 40 points, 10 in each 640x480.
 
 Each number of polygons is imported in a process of its own. CPU time is beside the wall clock, as
 it does not depend on what else the machine does.

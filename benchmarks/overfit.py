@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Can the training learn at all? A few images by heart, to an mIoU above 0.9 on themselves.
+"""
+Can the training learn at all? A few images by heart, to an mIoU above 0.9 on themselves.
 
     benchmarks/overfit.py DATA OUTPUT
 

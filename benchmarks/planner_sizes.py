@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What a planner's labels cost to send, by their size: label, confidence and ground points.
+"""
+What a planner's labels cost to send, by their size: label, confidence and ground points.
 
 One process publishes the three as the nodes do (an Image mono8 twice, a PointCloud2 of 16 bytes a
 point), another receives them, at a steady rate, with the Fast DDS profile at both ends. Sizes are

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How wrong the network is about the frames that lednet_select chooses, and about random ones.
+"""
+How wrong the network is about the frames that lednet_select chooses, and about random ones.
 
     python benchmarks/selection.py CAMVID --count 5 10 20
 

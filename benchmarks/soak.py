@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The node for minutes or days beside a camera that misbehaves: nothing may grow.
+"""
+The node for minutes or days beside a camera that misbehaves: nothing may grow.
 
 A clip is played at 30 Hz by a camera that now and then sends rubbish, changes its size, stops,
 comes back or stamps wrongly; listeners come and go; the node is deactivated and activated. Memory,
@@ -228,7 +229,7 @@ class Robot:
 
 
 def faults(robot: Robot, chance: random.Random) -> dict[str, Callable[[], object]]:
-    """Give what may go wrong, by name."""
+    """Return what may go wrong, by name."""
     def deactivate() -> None:
         for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE):
             if not robot.change_state(transition):
@@ -276,7 +277,7 @@ def sample(pid: int, minutes: float, report: NodeReport) -> Sample:
 
 
 def resident_mb(process: Path) -> tuple[float, float, float]:
-    """Give the resident memory: all, what is private, and what is shared but for files."""
+    """Return the resident memory: all, what is private, and what is shared but for files."""
     kb = {name: int(value.split()[0]) for name, _, value in (
         line.partition(':') for line in (process / 'status').read_text().splitlines())
         if name.startswith(('VmRSS', 'Rss'))}
@@ -284,25 +285,26 @@ def resident_mb(process: Path) -> tuple[float, float, float]:
 
 
 def cpu_s(process: Path) -> float:
-    """Give the CPU time that a process has taken."""
+    """Return the CPU time that a process has taken."""
     fields = (process / 'stat').read_text().rpartition(') ')[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')  # utime, stime
 
 
 def cpu_ms_a_frame(samples: Sequence[Sample]) -> float:
-    """Give the CPU time of all the node did, for each frame it segmented."""
+    """Return the CPU time of all the node did, for each frame it segmented."""
     # A node that was configured anew counts from zero.
     frames = sum(max(0, b.segmented - a.segmented) for a, b in itertools.pairwise(samples))
     return 1e3 * (samples[-1].cpu_s - samples[0].cpu_s) / max(1, frames)
 
 
 def warm_up_s(minutes: float) -> float:
-    """Give how long a run of so many minutes warms up before."""
+    """Return how long a run of so many minutes warms up before."""
     return min(WARM_UP * minutes * 60, WARM_UP_MOST_S)
 
 
 def verdict(samples: Sequence[Sample], minutes: float) -> list[str]:
-    """Name what grew between the first and the last part after the warm-up.
+    """
+    Name what grew between the first and the last part after the warm-up.
 
     `minutes` are those that were asked for.
     """

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What unfamiliar_share finds and costs, beside a min_confidence that costs as much.
+"""
+What unfamiliar_share finds and costs, beside a min_confidence that costs as much.
 
 benchmarks/unfamiliar.py DATA [--split val] [--every N] [--checkpoint FILE] [IMAGE ...]
 
@@ -49,7 +50,7 @@ class Scorer:
 
 
 def strange(image: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Give frames that show no street, of an image's size."""
+    """Yield frames that show no street, of an image's size."""
     yield 'black', np.full_like(image, 5)
     yield 'overexposed', np.full_like(image, 250)
     yield 'noise', np.random.default_rng(0).integers(0, 255, image.shape).astype(np.uint8)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LEDNet on a robot's cameras: semantic segmentation for ROS 2.
+"""
+LEDNet on a robot's cameras: semantic segmentation for ROS 2.
 
 The names in `__all__` are public: they change only with the version number, by semantic
 versioning. Each is loaded when it is first used, as most of the package runs without torch.

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make or reuse a venv for a make target: `python3 tools/make_venv.py demo|test|docs|gpu`.
+"""
+Make or reuse a venv for a make target: `python3 tools/make_venv.py demo|test|docs|gpu`.
 
 Runs with any Python 3, so that an unsupported one gets a clear line instead of a traceback.
 """
@@ -80,7 +81,8 @@ class Venv:
         self.stamp = os.path.join(self.place, '.ready-for-' + target)
 
     def is_made(self):
-        """Return whether it is there, runs, and was made in this place for this ROS.
+        """
+        Return whether it is there, runs, and was made in this place for this ROS.
 
         Moved, its scripts would run another place's code; two distributions do not mix.
         """

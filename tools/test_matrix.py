@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run the tests on every pair of Python and ROS 2 that this machine can have, and print a table.
+"""
+Run the tests on every pair of Python and ROS 2 that this machine can have, and print a table.
 
     python3 tools/test_matrix.py [--only 3.12] [pytest's own arguments]
 

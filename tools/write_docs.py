@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write what is made of the nodes' parameter tables: config/*.yaml and docs/parameters.md.
+"""
+Write what is made of the nodes' parameter tables: config/*.yaml and docs/parameters.md.
 
 .venv/bin/python tools/write_docs.py            # after a change of a table
 .venv/bin/python tools/write_docs.py --check    # exit code 1 where a file is not up to date

@@ -41,13 +41,14 @@ class BadMessage(ValueError):
 
 
 class Bag:
-    """A bag that is open for reading; a context manager.
+    """
+    A bag that is open for reading; a context manager.
 
     What of it is damaged is left out: `losses` says so, in full once all messages are read.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open it. Raises ConfigError naming the cause and the remedy."""
+        """Open it. Raise ConfigError naming the cause and the remedy."""
         self.parts = files_of(path)
         self.kind = ''  # of its files: mcap, sqlite3 or ros1
         self.connections: list[Connection] = []  # one a topic and type; counts are about
@@ -138,7 +139,8 @@ class Bag:
     def messages(
         self, connections: Collection[Connection] | None = None
     ) -> Iterator[tuple[Connection, int, bytes]]:
-        """Yield (connection, when it was received in ns, bytes), as they were written.
+        """
+        Yield (connection, when it was received in ns, bytes), as they were written.
 
         Of some connections, or of all.
         """
@@ -155,7 +157,7 @@ class Bag:
                 yield ours[number], received_ns, data
 
     def deserialize(self, connection: Connection, data: bytes) -> Any:
-        """Return a message of a type that ROS comes with. Raises BadMessage."""
+        """Return a message of a type that ROS comes with. Raise BadMessage."""
         form = serialization(connection)
         if form not in ('cdr', ROS_1):
             raise BadMessage(f'is serialized as {form[:32]!r}, not as CDR')

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of rosbag2, MCAP and sqlite3, read as far as they are whole.
+"""
+The files of rosbag2, MCAP and sqlite3, read as far as they are whole.
 
 rosbags' readers refuse a file that ends early, as that of a recorder that was killed does, give
 up the rest of a file for one damaged piece of it, and pass over all messages of a topic whose QoS
@@ -357,7 +358,7 @@ class SqliteFile:
             self._gaps.add((from_, -1))
 
     def losses(self) -> list[str]:
-        """Say which messages are damaged, and what else lies in files beside it."""
+        """Return which messages are damaged, and what else lies in files beside it."""
         found = [f'is damaged: its messages {from_} to {to if to >= 0 else "the last"} are lost'
                  for from_, to in sorted(self._gaps)]
         if self._unknown:
@@ -405,7 +406,7 @@ class Ros1File:
             yield connection.id, stamp, data
 
     def losses(self) -> list[str]:
-        """Say what could not be read."""
+        """Return what could not be read."""
         return [self._damage] if self._damage else []
 
     def close(self) -> None:

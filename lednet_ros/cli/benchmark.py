@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""lednet_benchmark: the backends side by side, camera pixels to label image, in one run.
+"""
+lednet_benchmark: the backends side by side, camera pixels to label image, in one run.
 
 All are warmed up and then take turns, one batch each a round, so that whatever else the machine
 does hits them alike: ratios hold from run to run where milliseconds do not. A ratio is the median
@@ -240,7 +241,7 @@ class _PlainOnnx:
 def benchmark(
     knobs: Knobs, footprints: bool = True, progress: Callable[[str], None] = lambda _: None
 ) -> Report:
-    """Measure everything. Raises BackendUnavailable or ConfigError."""
+    """Measure everything. Raise BackendUnavailable or ConfigError."""
     import numpy as np
 
     from lednet_ros.segmentation import SegmenterConfig
@@ -299,7 +300,8 @@ def take_turn(measure: Callable[[], T], device: str) -> T:
 
 
 def make_checkpoint(knobs: Knobs) -> Checkpoint:
-    """A trained network with as many classes as wanted.
+    """
+    Return a trained network with as many classes as wanted.
 
     Where the file has fewer, its classes are repeated with nine tenths of their scores: labels
     stay plausible, and every class costs what it costs.
@@ -388,7 +390,7 @@ def count_gmac(checkpoint: Checkpoint, size: tuple[int, int]) -> float:
 
 
 def matmul_gflops(device: str) -> float:
-    """The machine's rate in a matrix product right now: fp32 on a CPU, fp16 on a GPU."""
+    """Return the machine's rate in a matrix product right now: fp32 on a CPU, fp16 on a GPU."""
     import torch
     on_gpu = device.startswith('cuda')
     side = 4 * _MATMUL if on_gpu else _MATMUL

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""lednet_benchmark --table 2: the paper's Table 2, all its networks measured on this machine.
+"""
+lednet_benchmark --table 2: the paper's Table 2, all its networks measured on this machine.
 
 Three things are timed of each, at the paper's 1024x512, one frame at a time:
 
@@ -147,7 +148,8 @@ def measure(
 
 
 def make_checkpoint(name: str, size: tuple[int, int] = SIZE) -> Checkpoint:
-    """Make a network of CLASSES: LEDNet with the shipped weights, the others with random ones.
+    """
+    Make a network of CLASSES: LEDNet with the shipped weights, the others with random ones.
 
     Where classes are chosen from scores that grow, the time depends on how many borders there are:
     there batch normalisation is fitted to a scene, so that a random network sees some.

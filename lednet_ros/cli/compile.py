@@ -103,7 +103,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _build(checkpoint: Checkpoint, config: SegmenterConfig) -> str:
-    """Make the backend ready as the node would. Gives its name, and what it found.
+    """
+    Make the backend ready as the node would. Gives its name, and what it found.
 
     Both engines: a listener to confidence, or min_confidence, may come at any time.
     """

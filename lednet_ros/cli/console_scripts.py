@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The console scripts. Each loads its command when it is called, not before.
+"""
+The console scripts. Each loads its command when it is called, not before.
 
 So a library that is not installed, or a middleware that ends the process as rclpy is imported, is
 one line and no traceback.

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Facts about one part of this machine, as JSON: what lednet_doctor asks for in a child process.
+"""
+Facts about one part of this machine, as JSON: what lednet_doctor asks for in a child process.
 
     python -m lednet_ros.cli.doctor_probe torch
 

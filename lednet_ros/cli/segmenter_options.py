@@ -30,6 +30,6 @@ def add_segmenter_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def segmenter_config(args: argparse.Namespace) -> SegmenterConfig:
-    """Read them back, with any other of SegmenterConfig's fields there. Raises ConfigError."""
+    """Read them back, with any other of SegmenterConfig's fields there. Raise ConfigError."""
     names = {field.name for field in fields(SegmenterConfig)}
     return SegmenterConfig(**{k: v for k, v in vars(args).items() if k in names})

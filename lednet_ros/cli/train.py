@@ -131,7 +131,7 @@ def _draw(train: DataReport, val: DataReport, output: Path | None) -> None:
 
 
 def _judge(train: DataReport, val: DataReport) -> list[str]:
-    """Return what to warn of. Raises DataError where the data cannot be used."""
+    """Return what to warn of. Raise DataError where the data cannot be used."""
     from lednet_ros.datasets.checks import shared_images
     for report in (train, val):
         report.refuse_faults()
@@ -175,7 +175,7 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _own_device(device: str) -> str:
-    """Give this process's device: torchrun's processes of one computer have a GPU each."""
+    """Return this process's device: torchrun's processes of one computer have a GPU each."""
     from lednet_ros.segmentation.config import check_device
     check_device(device)
     own = os.environ.get('LOCAL_RANK')
@@ -282,7 +282,7 @@ def _padding(recipe: Recipe, report: DataReport) -> list[str]:
 
 
 def _calibrate(directory: Path, train: DataSet, val: DataSet, device: torch.device) -> None:
-    """Give the checkpoints of a training that is done a temperature, once."""
+    """Write a temperature into the checkpoints of a training that is done, once."""
     from lednet_ros.common.progress_bar import progress_bar
     from lednet_ros.datasets.drives import drive_of
     from lednet_ros.model.checkpoint import load_checkpoint

@@ -20,7 +20,8 @@ from lednet_ros.common.errors import ConfigError
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a path beside this one, with its suffix, to write to.
+    """
+    Yield a path beside this one, with its suffix, to write to.
 
     When the block ends well the file gets its name, replacing what had it; else nothing is left of
     it. A link stays one. What is no file, such as /dev/stdout, is written to as it is. OSErrors
@@ -40,7 +41,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:
-    """Write uint8 (H, W, 3) RGB, or (H, W). Raises ConfigError."""
+    """Write uint8 (H, W, 3) RGB, or (H, W). Raise ConfigError."""
     try:
         with whole_file(path) as partial:
             partial.write_bytes(png_of(picture))
@@ -73,7 +74,7 @@ def jpeg_of(picture: np.ndarray) -> bytes:
 
 
 def write_json(path: Path, record: Any) -> None:
-    """Write what a command found. Raises ConfigError."""
+    """Write what a command found. Raise ConfigError."""
     try:
         with whole_file(path) as partial:
             partial.write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')

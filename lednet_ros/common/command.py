@@ -34,7 +34,8 @@ class OutputLost(LednetRosError):
 
 
 def command(name: str) -> Callable[[Main], Main]:
-    """Decorate a command's main: LednetRosError is one line on stderr and exit code 1.
+    """
+    Decorate a command's main: LednetRosError is one line on stderr and exit code 1.
 
     So is a library that is not installed. Ctrl-C is 130. A closed stdout or stderr is silence, a
     full stdout an error, and a full stderr nothing that could end the work.
@@ -119,7 +120,8 @@ class _Stderr(io.FileIO):
 
 
 def _prepare_streams() -> None:
-    """Let no stream be missing, no character fail, and a fault be told from the work's.
+    """
+    Let no stream be missing, no character fail, and a fault be told from the work's.
 
     A stream that is not the process's own, as in a test, is left alone.
     """

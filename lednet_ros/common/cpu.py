@@ -25,7 +25,8 @@ def use_at_most(cores: int) -> None:
 
 
 def usable_cores(root: Path = Path('/')) -> int:
-    """Return the cores that affinity and cgroups' quotas (containers) leave to this process.
+    """
+    Return the cores that affinity and cgroups' quotas (containers) leave to this process.
 
     A quota of 1.5 cores counts as 2. `root` is where /proc and /sys are.
     """
@@ -36,7 +37,8 @@ def usable_cores(root: Path = Path('/')) -> int:
 
 
 def set_up_threads(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Set what OpenMP (torch) reads when it is loaded; what the user has set stays.
+    """
+    Set what OpenMP (torch) reads when it is loaded; what the user has set stays.
 
     To be called before torch is imported: afterwards only the quota is heeded.
     """
@@ -50,7 +52,8 @@ def set_up_threads(environment: MutableMapping[str, str] = os.environ) -> None:
 
 
 def limit_opencv() -> None:
-    """Let OpenCV have no more threads than cores, unless the user has said how many.
+    """
+    Let OpenCV have no more threads than cores, unless the user has said how many.
 
     It overlooks most quotas by itself: which ones depends on its version and on what it was built
     with.

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors a user can mend: one line, naming the thing, the cause and the remedy.
+"""
+Errors a user can mend: one line, naming the thing, the cause and the remedy.
 
 What is not in this family is a bug and keeps its traceback.
 """
@@ -37,7 +38,7 @@ class OutOfMemory(LednetRosError):
 
 
 def first_line(error: BaseException) -> str:
-    """Give the first line of what an error says, at most 200 characters; its class if nothing."""
+    """Return the first line of an error's text, at most 200 characters; its class if none."""
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 def make_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of a size in inches. Raises ConfigError where matplotlib is missing.
+    """
+    Return an empty figure of a size in inches. Raise ConfigError where matplotlib is missing.
 
     That it cannot keep its list of fonts, in a home that is read-only, is no news for anybody.
     """

@@ -10,7 +10,8 @@ from lednet_ros.common.errors import ConfigError
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
-    """Return a path with the home directory in place of ~ or ~user. Raises ConfigError.
+    """
+    Return a path with the home directory in place of ~ or ~user. Raise ConfigError.
 
     Where there is none, as with HOME unset and a user of no name, Python leaves the ~: a directory
     called so would be made where the command runs, and 'rm -rf ~' is no way to be rid of it.

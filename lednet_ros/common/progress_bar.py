@@ -17,7 +17,8 @@ from rich.progress import (
 
 
 def progress_bar(rate_over_s: float = 30.0, transient: bool = False) -> Progress:
-    """Give a bar on stderr with counts, the time gone and, by the rate of late, the time left.
+    """
+    Return a bar on stderr with counts, the time gone and, by the rate of late, the time left.
 
     Nothing is left of a transient one.
     """

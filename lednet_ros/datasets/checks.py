@@ -160,7 +160,8 @@ def shared_images(train: DataReport, val: DataReport) -> Iterator[str]:
 
 
 def refuse_binary_masks(data: DataSet, values: np.ndarray) -> None:
-    """Raise DataError where 255, 'not labelled', seems to be meant as a class.
+    """
+    Raise DataError where 255, 'not labelled', seems to be meant as a class.
 
     `values`: integer (256,), pixels by what label images' files hold.
     """

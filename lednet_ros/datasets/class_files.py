@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lists of classes that tools and data sets write beside their label images.
+"""
+The lists of classes that tools and data sets write beside their label images.
 
 labelmap.txt         of CVAT: background:0,0,0::
 label_colors.txt     of CamVid and CVAT: 64 128 64 Animal
@@ -24,7 +25,7 @@ Entry = dict[str, Any]  # a class as data.yaml has it: name, and color or id
 
 
 def read_class_file(path: Path) -> list[Entry]:
-    """Return the classes that a file lists, as data.yaml's. Raises DataError."""
+    """Return the classes that a file lists, as data.yaml's. Raise DataError."""
     reader = next((read for pattern, read in _READERS if re.search(pattern, path.name)), None)
     if reader is None:
         raise DataError(f'{path}: is no list of classes that is read here: give labelmap.txt, '

@@ -59,7 +59,8 @@ def _packed(pixels: np.ndarray) -> np.ndarray:
 def read_classes(
     name: str, entries: Sequence[Any], ignore: Sequence[Any] = (), where: str = 'data.yaml'
 ) -> Classes:
-    """Read data.yaml's `classes` and `ignore`. Raises ConfigError naming the entry.
+    """
+    Read data.yaml's `classes` and `ignore`. Raise ConfigError naming the entry.
 
     Label images hold ids where a class has `id` or `ids`, or all are mere names; else colours.
     """
@@ -152,7 +153,7 @@ def _check_id(value: Any, what: str) -> None:
 
 
 def read_color(value: Any, what: str) -> Color:
-    """Read [red, green, blue] or '#rrggbb'. Raises ConfigError."""
+    """Read [red, green, blue] or '#rrggbb'. Raise ConfigError."""
     if isinstance(value, str) and re.fullmatch('#[0-9a-fA-F]{6}', value):
         return int(value[1:3], 16), int(value[3:5], 16), int(value[5:7], 16)
     if (isinstance(value, Sequence) and len(value) == 3
@@ -185,7 +186,7 @@ def _values(entry: Mapping[str, Any], by_id: bool, what: str) -> Iterable[Any]:
 def _meanings(
     classes: Sequence[Mapping[str, Any]], ignored: Sequence[Any], by_id: bool, where: str
 ) -> dict[Any, int]:
-    """Return ids or colours -> class ids. Raises ConfigError where one has two meanings."""
+    """Return ids or colours -> class ids. Raise ConfigError where one has two meanings."""
     meant: dict[Any, int] = {}
 
     def mean(value: Any, id_: int, what: str) -> None:

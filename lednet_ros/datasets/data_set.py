@@ -48,9 +48,10 @@ class DataSet:
         return len(self.pairs)
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the image, uint8 (H, W, 3) RGB, and its labels, uint8 (H, W), 255 not scored.
+        """
+        Return the image, uint8 (H, W, 3) RGB, and its labels, uint8 (H, W), 255 not scored.
 
-        Raises DataError naming the file.
+        Raise DataError naming the file.
         """
         image, values = self.read_values(index)
         return image, self.to_id[values]
@@ -80,7 +81,7 @@ class DataSet:
         return np.ascontiguousarray(image[..., ::-1]), values
 
     def _read_colors(self, path: Path) -> LabelImage:
-        """Return the class ids of a label image in colours. Raises DataError, BadImage."""
+        """Return the class ids of a label image in colours. Raise DataError, BadImage."""
         assert self.colors is not None
         _refuse_absent(path)
         pixels = read_label_colors(path)
@@ -98,7 +99,8 @@ class DataSet:
         return LabelImage(ids, None)
 
     def _refuse_other_palette(self, path: Path, values: np.ndarray, palette: np.ndarray) -> None:
-        """Raise DataError where a palette has a class's colour at another class's id.
+        """
+        Raise DataError where a palette has a class's colour at another class's id.
 
         Tools that order a palette anew for each file write such.
         """
@@ -120,7 +122,8 @@ class DataSet:
 def _refuse_doubtful_turn(
     pair: Pair, orientation: int, shown: tuple[int, ...], labelled: tuple[int, ...]
 ) -> None:
-    """Raise DataError but where the sizes, (height, width), tell that a label fits its image.
+    """
+    Raise DataError but where the sizes, (height, width), tell that a label fits its image.
 
     That is turned by EXIF, as most tools show it; some label the pixels as they are stored.
     """
@@ -132,9 +135,10 @@ def _refuse_doubtful_turn(
 
 
 def read_label(path: Path) -> LabelImage:
-    """Read a label image as its file stores it: grey or by palette, up to 8 bits a pixel.
+    """
+    Read a label image as its file stores it: grey or by palette, up to 8 bits a pixel.
 
-    Raises DataError for what does not exist, or holds colours; BadImage.
+    Raise DataError for what does not exist, or holds colours; BadImage.
     """
     _refuse_absent(path)
     try:

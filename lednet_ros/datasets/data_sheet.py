@@ -21,9 +21,10 @@ _TITLE, _ROW = 64, 22  # of a legend, in pixels
 
 
 def write_data_sheet(train: DataReport, val: DataReport, path: Path) -> bool:
-    """Write twelve labelled samples of both splits, beside them each split's classes by share.
+    """
+    Write twelve labelled samples of both splits, beside them each split's classes by share.
 
-    Return whether there is one that can be read. Raises ConfigError, DataError.
+    Return whether there is one that can be read. Raise ConfigError, DataError.
     """
     reports = {'train': train, 'val': val}
     pictures = []

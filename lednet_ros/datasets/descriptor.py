@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""data.yaml: where a data set's images and label images lie, and what those hold.
+"""
+data.yaml: where a data set's images and label images lie, and what those hold.
 
 docs/datasets.md has every key, and descriptors/ the data sets that come described.
 """
@@ -75,9 +76,10 @@ def _builtin(name: str) -> Path:
 
 
 def open_descriptor(path: Path, split: str) -> DataSet:
-    """List a split of the data set that a YAML file describes. Reads no image.
+    """
+    List a split of the data set that a YAML file describes. Reads no image.
 
-    Raises ConfigError, DataError.
+    Raise ConfigError, DataError.
     """
     data = _read(path)
     root = (path.parent / Path(str(data.get('path', '.'))).expanduser()).absolute()
@@ -95,7 +97,8 @@ def open_descriptor(path: Path, split: str) -> DataSet:
 
 
 def _read(path: Path, above: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Read a descriptor and what it is based on. Raises ConfigError.
+    """
+    Read a descriptor and what it is based on. Raise ConfigError.
 
     Files (images, labels, splits) and meaning (classes, ignore) are each the base's, or its own.
     """
@@ -230,7 +233,7 @@ class _Found(NamedTuple):
 
 
 def _find(part: _Part, root: Path, path: Path) -> _Found:
-    """Return what patterns and lists name. Raises ConfigError, DataError."""
+    """Return what patterns and lists name. Raise ConfigError, DataError."""
     found: dict[str, Pair] = {}
     matched: dict[str, tuple[str, ...]] = {}
     no_images, hidden = 0, 0
@@ -268,7 +271,7 @@ def _listed(
 
 
 def _each_its_own(pairs: list[Pair]) -> list[Pair]:
-    """Return the pairs. Raises DataError where two images would share a label image."""
+    """Return the pairs. Raise DataError where two images would share a label image."""
     images: dict[Path, Path] = {}
     for pair in pairs:
         other = images.setdefault(pair.label, pair.image)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A data set by drives: each in turn left out of training and scored, as another street would be.
+"""
+A data set by drives: each in turn left out of training and scored, as another street would be.
 
 A drive's name is what its images' names have before the first underscore, as in CamVid
 (0016E5_00390.png) and, as cities, in Cityscapes.
@@ -22,9 +23,10 @@ def drive_of(image: Path) -> str:
 
 
 def leave_one_out(train: DataSet, val: DataSet) -> Iterator[tuple[str, DataSet, DataSet]]:
-    """Return for each drive of both splits its name, all pairs of the others, and its own.
+    """
+    Yield for each drive of both splits its name, all pairs of the others, and its own.
 
-    Raises DataError where the names tell no drives apart.
+    Raise DataError where the names tell no drives apart.
     """
     pairs = (*train.pairs, *val.pairs)
     drives = sorted({drive_of(pair.image) for pair in pairs})
@@ -44,7 +46,8 @@ def leave_one_out(train: DataSet, val: DataSet) -> Iterator[tuple[str, DataSet, 
 
 
 def drive_table(last: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Return lines for people: how each drive was seen after the last epoch without it.
+    """
+    Yield lines for people: how each drive was seen after the last epoch without it.
 
     After the last and not the best, which would be chosen by the very drive.
     """

@@ -53,9 +53,10 @@ def import_export(
     export: Export, source: Path, out: Path, config: ImportConfig,
     on_picture: Callable[[], None] = lambda: None,
 ) -> Imported:
-    """Write OUT/images (links), OUT/labels and OUT/data.yaml. All of it appears, or nothing.
+    """
+    Write OUT/images (links), OUT/labels and OUT/data.yaml. All of it appears, or nothing.
 
-    Raises ConfigError, DataError.
+    Raise ConfigError, DataError.
     """
     classes = _with_background(export.classes, config.background)
     if not classes:
@@ -190,7 +191,7 @@ def _write_descriptor(
 
 @contextmanager
 def _appearing(out: Path) -> Iterator[Path]:
-    """Give a folder that gets its name when the block ends well. Raises ConfigError."""
+    """Yield a folder that gets its name when the block ends well. Raise ConfigError."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f'{out}: is there already: choose a new OUT')
     partial = out.with_name(f'.partial-{os.getpid()}-{out.name}')

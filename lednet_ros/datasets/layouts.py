@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Labelled images on disk: what a data.yaml describes, or one of three layouts.
+"""
+Labelled images on disk: what a data.yaml describes, or one of three layouts.
 
 cityscapes  leftImg8bit/SPLIT/CITY/*_leftImg8bit.png  gtFine/SPLIT/CITY/*_gtFine_labelIds.png
             and gtCoarse/train_extra for the 20 000 coarsely labelled images
@@ -45,10 +46,11 @@ Meaning = tuple[LabelSet, np.ndarray, str]  # of values: see DataSet's labels, t
 
 
 def open_data_set(root: Path, split: str, coarse: bool = False) -> DataSet:
-    """List a split of a data set: by its descriptor, or by the layout of its directory.
+    """
+    List a split of a data set: by its descriptor, or by the layout of its directory.
 
     `root` is a YAML file, or a directory, in which a data.yaml wins. `coarse` adds Cityscapes'
-    train_extra with its gtCoarse labels to train. Reads no image. Raises ConfigError, DataError.
+    train_extra with its gtCoarse labels to train. Reads no image. Raise ConfigError, DataError.
     """
     descriptor = root / NAME if root.is_dir() else root
     if descriptor.is_file():
@@ -155,9 +157,10 @@ def _cityscapes_pairs(root: Path, split: str, kind: str) -> tuple[list[Pair], tu
 
 
 def _own_labels(root: Path) -> Meaning | None:
-    """Return what a labels.yaml says of files that hold its ids; None where there is none.
+    """
+    Return what a labels.yaml says of files that hold its ids; None where there is none.
 
-    Raises ConfigError, DataError.
+    Raise ConfigError, DataError.
     """
     found = [path for path in root.iterdir() if path.name.lower() in (LABELS, 'labels.yml')]
     if not found:

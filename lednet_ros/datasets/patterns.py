@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Path patterns that find images, and name each one's label image by what their wildcards match.
+"""
+Path patterns that find images, and name each one's label image by what their wildcards match.
 
     leftImg8bit/train/*/*_leftImg8bit.png  ->  gtFine/train/*/*_gtFine_labelIds.png
 
@@ -54,9 +55,10 @@ class Pattern:
         return _WILDCARD.sub(lambda _: next(words), self.text)
 
     def find(self, root: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Yield each file's path, relative to the root, and what its wildcards match.
+        """
+        Yield each file's path, relative to the root, and what its wildcards match.
 
-        Links are followed. Raises DataError where a folder cannot be read.
+        Links are followed. Raise DataError where a folder cannot be read.
         """
         fixed = _WILDCARD.split(self.text)[0].rpartition('/')[0]
         depth = None if '**/' in self.text else self.text.count('/')

@@ -23,9 +23,10 @@ def write_sheet(
     pictures: Sequence[tuple[np.ndarray, str]], columns: int, path: Path,
     beside: Callable[[int], np.ndarray] | None = None,
 ) -> None:
-    """Write pictures, uint8 (H, W, 3) RGB, of any sizes, with captions, `columns` in a row.
+    """
+    Write pictures, uint8 (H, W, 3) RGB, of any sizes, with captions, `columns` in a row.
 
-    `beside` makes what stands right of them, of that height in pixels or more. Raises ConfigError.
+    `beside` makes what stands right of them, of that height in pixels or more. Raise ConfigError.
     """
     write_png(path, draw_sheet(pictures, columns, beside))
 

@@ -16,7 +16,8 @@ T = TypeVar('T')
 
 
 def in_blocks(items: Sequence[T], shares: Mapping[str, float]) -> dict[str, list[T]]:
-    """Return the items by split; 'train' gets what `shares` (split -> 0 to 1) leave.
+    """
+    Return the items by split; 'train' gets what `shares` (split -> 0 to 1) leave.
 
     `items` are in the order of time. They are cut into up to 10 equal stretches of 50 or more, and
     the end of each stretch is taken: neighbours in a drive are much alike, so images chosen at
@@ -43,9 +44,10 @@ class Line(NamedTuple):
 
 
 def read_list(path: Path) -> list[Line]:
-    """Read a split list: an image a line, and maybe its label image behind a space.
+    """
+    Read a split list: an image a line, and maybe its label image behind a space.
 
-    Raises DataError.
+    Raise DataError.
     """
     try:
         text = path.read_text(encoding='utf-8-sig')
@@ -71,10 +73,11 @@ def chosen(
     files: Mapping[str, T], matched: Mapping[str, tuple[str, ...]], lines: Sequence[Line],
     path: Path,
 ) -> list[T]:
-    """Return those of `files`, by their paths, that a list's lines name.
+    """
+    Return those of `files`, by their paths, that a list's lines name.
 
     A line names a file by its path, with or without its suffix, by its name, likewise, or by what
-    the wildcards of its pattern matched. Raises DataError for one that names none, or several.
+    the wildcards of its pattern matched. Raise DataError for one that names none, or several.
     """
     by_key: dict[str, set[str]] = defaultdict(set)
     for file in files:

@@ -47,7 +47,7 @@ class ChildProcess:
         return self._process.poll()
 
     def last_error(self) -> str:
-        """Give the last line it logged as an error; once it has ended, else its last of all."""
+        """Return the last line it logged as an error; once it has ended, else its last of all."""
         has_ended = self.exit_code is not None
         if has_ended:
             self._reader.join(1.0)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""lednet_demo: a street clip through the running node, seen on the terminal and kept as pictures.
+"""
+lednet_demo: a street clip through the running node, seen on the terminal and kept as pictures.
 
 The camera (image_source_node) and segment_node are processes of their own, so that all images
 go over DDS as on a robot.
@@ -159,7 +160,8 @@ def _count(text: str) -> int:
 
 
 def _ros_environment(environment: os._Environ[str]) -> dict[str, str]:
-    """Give what to add: a domain of the demo's own, on this machine, and the large-image profile.
+    """
+    Return what to add: a domain of the demo's own, on this machine, and the large-image profile.
 
     What the user has set stays as it is.
     """
@@ -184,7 +186,7 @@ def _free_domain() -> int:
 
 
 def source_parameters(source: str | None, rate_hz: float | None) -> dict[str, Any]:
-    """Say what image_source_node is to play; the street clip if nothing is given."""
+    """Return what image_source_node is to play; the street clip if nothing is given."""
     parameters: dict[str, Any] = {'loop': True}
     if rate_hz:
         parameters['rate_hz'] = rate_hz
@@ -211,7 +213,8 @@ def _places(package: str) -> list[Path]:
 
 
 def network_size(camera: tuple[int, int], checkpoint: tuple[int, int]) -> tuple[int, int]:
-    """Give the network's (height, width) for a camera: its shape, the checkpoint's pixel count.
+    """
+    Return the network's (height, width) for a camera: its shape, the checkpoint's pixel count.
 
     Objects keep about the size that the network was trained on, and no margins are needed; the
     sides are multiples of 8, the network's stride.
@@ -222,7 +225,8 @@ def network_size(camera: tuple[int, int], checkpoint: tuple[int, int]) -> tuple[
 
 
 class Demo:
-    """One run: from the first process started to the last one ended.
+    """
+    One run: from the first process started to the last one ended.
 
     A signal's number in `signals` ends it soon, by raising Stopped.
     """
@@ -251,7 +255,7 @@ class Demo:
         return self._drawn
 
     def run(self) -> None:
-        """Start the nodes, watch, end them, and say what came of it. Raises DemoError."""
+        """Start the nodes, watch, end them, and say what came of it. Raise DemoError."""
         name = Path(self._source_parameters['source']).name
         try:
             with ExitStack() as stack:
@@ -344,7 +348,7 @@ class Demo:
         table.show(self._figures(), at_once=True)
 
     def _progress(self) -> float:
-        """Give how much of the run is over, 0 to 1."""
+        """Return how much of the run is over, 0 to 1."""
         if not self.frames:
             return 0.0
         if self._options.frames:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""make demo DEPTH=1: a drawn yard through the running semantic_cloud_node, kept as pictures.
+"""
+make demo DEPTH=1: a drawn yard through the running semantic_cloud_node, kept as pictures.
 
 The node is a process of its own, so that all goes over DDS as on a robot; labels are the yard's
 own, so that nothing but places is shown.

@@ -93,7 +93,7 @@ class DemoTable:
             self._live.stop()
 
     def status(self, text: str) -> None:
-        """Say what is being waited for; each text is shown once."""
+        """Show what is being waited for; each text is shown once."""
         if text == self._status:
             return
         self._status = text

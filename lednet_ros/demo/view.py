@@ -75,7 +75,8 @@ class NodeReport:
 
 
 class DemoView(Node):
-    """Listens to `image`, the segment node's outputs and /diagnostics; queues what matches.
+    """
+    Listens to `image`, the segment node's outputs and /diagnostics; queues what matches.
 
     What finds the queue full is counted and left out: drawing is slower than a good network.
     """

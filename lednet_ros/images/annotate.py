@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures that explain a segmentation: camera, colours, overlay and legend side by side.
+"""
+Pictures that explain a segmentation: camera, colours, overlay and legend side by side.
 
 Plain functions from arrays to arrays; every picture is uint8 (H, W, 3) RGB.
 """
@@ -37,7 +38,7 @@ class Share(NamedTuple):
 
 
 def shares(labels: np.ndarray, label_set: LabelSet) -> list[Share]:
-    """Give every class's share of a label image, the largest first; 'unlabelled' if there is."""
+    """Return every class's share of a label image, the largest first; 'unlabelled' if there is."""
     counts = np.bincount(labels.ravel(), minlength=256) / max(labels.size, 1)
     rows = [Share(c.name, c.color, float(counts[id_]))
             for id_, c in enumerate(label_set.classes) if not c.void]
@@ -59,7 +60,8 @@ def side_by_side(
     figures: Sequence[tuple[str, str]] = (),
     ground: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Arrange camera and colours above overlay and legend, of even height and width.
+    """
+    Arrange camera and colours above overlay and legend, of even height and width.
 
     `colors` is of the camera's size. `figures` are pairs of bright and dim text for the legend.
     `ground`, a picture of `panel_size`, takes the place of the colours beside the camera.
@@ -232,7 +234,8 @@ def _captioned(panel: np.ndarray, caption: str) -> np.ndarray:
 
 
 def _scale(height: int) -> float:
-    """Give the font scale for lines of about this height, in pixels.
+    """
+    Return the font scale for lines of about this height, in pixels.
 
     Measured by width, so that one layout suits the fonts of OpenCV 4 and 5.
     """

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures to arrays: image files, label images, sensor_msgs' Image and CompressedImage.
+"""
+Pictures to arrays: image files, label images, sensor_msgs' Image and CompressedImage.
 
 Nothing of ROS is imported: a bag's messages will do as well as rclpy's. Files are read by Python,
 so any name will do, and one decoder unpacks their bytes and a message's: whole pictures of 8 bits
@@ -96,9 +97,10 @@ _DARK = 16  # of 256
 
 
 def decode_image(message: Any) -> Frame:
-    """Show a sensor_msgs/Image as a colour frame, without a copy where the encoding allows.
+    """
+    Show a sensor_msgs/Image as a colour frame, without a copy where the encoding allows.
 
-    Raises BadImage naming what is wrong with it, UnknownEncoding where it is only the encoding.
+    Raise BadImage naming what is wrong with it, UnknownEncoding where it is only the encoding.
     """
     layout = _LAYOUTS.get(message.encoding)
     if layout is None:
@@ -110,7 +112,8 @@ def decode_image(message: Any) -> Frame:
 
 
 def decode_any_image(message: Any) -> Frame:
-    """Show a sensor_msgs/Image as `decode_image` does, or one of 16 bits a channel by the upper 8.
+    """
+    Show a sensor_msgs/Image as `decode_image` does, or one of 16 bits a channel by the upper 8.
 
     Such an image is refused where they are nearly black: it has 12 bits or fewer.
     """
@@ -150,7 +153,7 @@ def _pixels(message: Any, size: int) -> np.ndarray:
 
 
 def _converted(pixels: np.ndarray, encoding: str) -> np.ndarray:
-    """Return BGR or RGB, as the encoding's layout says. Raises BadImage."""
+    """Return BGR or RGB, as the encoding's layout says. Raise BadImage."""
     layout, (height, width) = _LAYOUTS[encoding], pixels.shape[:2]
     if (width % 2 and layout.even) or (height % 2 and 'height' in layout.even):
         raise BadImage(f'size {width}x{height}: {encoding} needs an even {layout.even}')
@@ -163,9 +166,10 @@ def _converted(pixels: np.ndarray, encoding: str) -> np.ndarray:
 
 
 def decode_compressed(message: Any) -> Frame:
-    """Unpack a sensor_msgs/CompressedImage, a JPEG or a PNG. Raises BadImage naming the cause.
+    """
+    Unpack a sensor_msgs/CompressedImage, a JPEG or a PNG. Raise BadImage naming the cause.
 
-    Raises UnknownEncoding where its `format` names an encoding that is no picture. A Bayer
+    Raise UnknownEncoding where its `format` names an encoding that is no picture. A Bayer
     mosaic, which image_transport packs as grey, is demosaiced.
     """
     encoding = _packed_encoding(message.format)
@@ -191,9 +195,10 @@ def packed_size(message: Any) -> str:
 
 
 def _packed_encoding(format_: str) -> str:
-    """Return the encoding that a CompressedImage's format names: 'ENCODING; jpeg compressed ...'.
+    """
+    Return the encoding that a CompressedImage's format names: 'ENCODING; jpeg compressed ...'.
 
-    '' where it names none: 'jpeg', for one. Raises UnknownEncoding.
+    '' where it names none: 'jpeg', for one. Raise UnknownEncoding.
     """
     first, separator, _ = format_.partition(';')
     encoding = first.strip()
@@ -214,9 +219,10 @@ _NO_PICTURE = re.compile(r'[0-9]+[USF]C[0-9]*|mono16|bayer_[a-z]{4}16')
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read an image file as viewers show it: uint8 (H, W, 3) BGR, turned by its EXIF orientation.
+    """
+    Read an image file as viewers show it: uint8 (H, W, 3) BGR, turned by its EXIF orientation.
 
-    Raises BadImage, whose text names the cause but not the file.
+    Raise BadImage, whose text names the cause but not the file.
     """
     return read_oriented_image(path)[0]
 
@@ -243,9 +249,10 @@ class LabelImage(NamedTuple):
 
 
 def read_label_image(path: Path) -> LabelImage:
-    """Read a label image, a PNG of one channel of up to 8 bits, grey or with a palette.
+    """
+    Read a label image, a PNG of one channel of up to 8 bits, grey or with a palette.
 
-    Raises BadImage, whose text names the cause but not the file; of colours SeveralChannels.
+    Raise BadImage, whose text names the cause but not the file; of colours SeveralChannels.
     """
     image, bits, orientation, _ = _decode(_read(path), (_PNG,))
     _refuse_turned_labels(orientation)
@@ -261,9 +268,10 @@ def read_label_image(path: Path) -> LabelImage:
 
 
 def read_label_colors(path: Path) -> np.ndarray:
-    """Read a label image in colours, a PNG: uint8 (H, W, 3) RGB, of whichever kind it is.
+    """
+    Read a label image in colours, a PNG: uint8 (H, W, 3) RGB, of whichever kind it is.
 
-    Transparency is left out. Raises BadImage, whose text names the cause but not the file.
+    Transparency is left out. Raise BadImage, whose text names the cause but not the file.
     """
     image, _, orientation, _ = _decode(_read(path), (_PNG,))
     _refuse_turned_labels(orientation)
@@ -306,7 +314,7 @@ class _Decoded(NamedTuple):
 
 
 def _decode(data: bytes, formats: tuple[_Format, ...]) -> _Decoded:
-    """Unpack one whole picture of up to 8 bits a channel. Raises BadImage."""
+    """Unpack one whole picture of up to 8 bits a channel. Raise BadImage."""
     kind = next((f for f in _FORMATS if f.magic.match(data)), None)
     if kind not in formats:
         names = ' or '.join(', '.join(f.name for f in formats).rsplit(', ', 1))
@@ -420,7 +428,8 @@ def _refuse_bad_jpeg(data: bytes) -> None:
 
 
 def _jpeg_segments(data: bytes | memoryview) -> Iterator[tuple[int, int]]:
-    """Yield each segment's marker, and where it stands; end where there is none.
+    """
+    Yield each segment's marker, and where it stands; end where there is none.
 
     What has no length, or no place here, ends the walk: a decoder would take another way, to
     another size.

@@ -26,10 +26,10 @@ class Film(Protocol):
     """A film being written, of pictures of one size. Closed once."""
 
     def add(self, picture: np.ndarray) -> None:
-        """Append a picture, uint8 (H, W, 3) RGB. Raises ConfigError or OSError."""
+        """Append a picture, uint8 (H, W, 3) RGB. Raise ConfigError or OSError."""
 
     def close(self) -> None:
-        """Finish the file. Raises OSError where it did not arrive whole."""
+        """Finish the file. Raise OSError where it did not arrive whole."""
 
 
 def lack_of_h264() -> str:
@@ -44,7 +44,7 @@ def lack_of_h264() -> str:
 
 
 def open_film(path: Path, rate_hz: float, height: int, width: int) -> Film:
-    """Begin a film: in H.264 where PyAV has it. Raises ConfigError or OSError."""
+    """Begin a film: in H.264 where PyAV has it. Raise ConfigError or OSError."""
     if lack_of_h264():
         return _Mpeg4Film(path, rate_hz, height, width)
     return _H264Film(path, rate_hz, height, width)
@@ -67,14 +67,14 @@ class _H264Film:
         self._stream.codec_context.thread_count = _THREADS
 
     def add(self, picture: np.ndarray) -> None:
-        """Append a picture, uint8 (H, W, 3) RGB. Raises OSError."""
+        """Append a picture, uint8 (H, W, 3) RGB. Raise OSError."""
         import av
         frame = av.VideoFrame.from_ndarray(
             np.ascontiguousarray(np.pad(picture, self._pad, 'edge')), format='rgb24')
         self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
-        """Finish the file. Raises OSError."""
+        """Finish the file. Raise OSError."""
         try:
             self._container.mux(self._stream.encode())
         finally:
@@ -99,7 +99,7 @@ class _Mpeg4Film:
         self._count += 1
 
     def close(self) -> None:
-        """Finish the file. Raises OSError where frames are missing."""
+        """Finish the file. Raise OSError where frames are missing."""
         self._writer.release()
         with named_for_opencv(self._path) as name:
             film = cv2.VideoCapture(name)

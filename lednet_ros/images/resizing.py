@@ -8,7 +8,8 @@ import numpy as np
 
 
 def resize_image(image: np.ndarray, width: int, height: int, interpolation: int) -> np.ndarray:
-    """Return uint8 (H, W, C) or (H, W) at another size.
+    """
+    Return uint8 (H, W, C) or (H, W) at another size.
 
     OpenCV 4.5.4, which Humble has, refuses a single pixel of three channels: it is doubled before.
     """

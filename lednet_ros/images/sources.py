@@ -60,7 +60,7 @@ class FrameSource(Protocol):
     is_live: bool   # frames get old when they are not fetched, and do not come twice
 
     def frames(self) -> Iterator[np.ndarray]:
-        """Give each frame once: uint8 (H, W, 3) BGR, the caller's. May be called again."""
+        """Yield each frame once: uint8 (H, W, 3) BGR, the caller's. May be called again."""
 
 
 class ImageFiles:
@@ -75,7 +75,7 @@ class ImageFiles:
         self._reported: set[Path] = set()
 
     def frames(self) -> Iterator[np.ndarray]:
-        """Read the files one by one. Raises ConfigError if none can be read."""
+        """Read the files one by one. Raise ConfigError if none can be read."""
         count = 0
         unreadable: dict[Path, str] = {}
         for path in self._paths:
@@ -119,7 +119,7 @@ class VideoFile:
         self.rate_hz = rate_hz if usable else DEFAULT_RATE_HZ
 
     def frames(self) -> Iterator[np.ndarray]:
-        """Decode as asked for. Raises ConfigError if the part turns out to be empty."""
+        """Decode as asked for. Raise ConfigError if the part turns out to be empty."""
         capture, index, part, faults = self._open(), 0, self._part, 0
         times = FrameTimes()
         try:
@@ -181,7 +181,7 @@ class Webcam:
                               'exists, may be read by this user and is not in use')
 
     def frames(self) -> Iterator[np.ndarray]:
-        """Give frames until the stop event is set; a read may block for some seconds."""
+        """Yield frames until the stop event is set; a read may block for some seconds."""
         report_from_s = -math.inf
         try:
             while not self._stop.is_set():
@@ -206,10 +206,11 @@ def open_source(
     report: Report = print,
     stop: threading.Event | None = None,
 ) -> FrameSource:
-    """Open a directory of images, an image, a video file, or a webcam by its number.
+    """
+    Open a directory of images, an image, a video file, or a webcam by its number.
 
     A webcam has no `part`. Setting `stop`, from any thread, ends `frames` where no frame comes
-    for long. Raises ConfigError.
+    for long. Raise ConfigError.
     """
     part, stop = part or Part(), stop or threading.Event()
     if not source:
@@ -255,7 +256,7 @@ def repeated(
 
 
 def resized(frames: Iterable[np.ndarray], height: int, width: int) -> Iterator[np.ndarray]:
-    """Give the frames at one size."""
+    """Yield the frames at one size."""
     for frame in frames:
         if frame.shape[:2] != (height, width):
             shrinks = height <= frame.shape[0] and width <= frame.shape[1]
@@ -266,7 +267,8 @@ def resized(frames: Iterable[np.ndarray], height: int, width: int) -> Iterator[n
 
 @contextmanager
 def named_for_opencv(path: Path) -> Iterator[str]:
-    """Yield a name by which OpenCV opens this file, to read or to write it. Raises ConfigError.
+    """
+    Yield a name by which OpenCV opens this file, to read or to write it. Raise ConfigError.
 
     It takes names as UTF-8, and OpenCV 5 crashes over others: there is a link to those, which is
     gone when the file is open.
@@ -303,9 +305,10 @@ def quieten_opencv() -> None:
 
 
 def list_images(directory: Path) -> tuple[list[Path], Counter[str]]:
-    """Return its image files in their natural order, and how many others it has of which kind.
+    """
+    Return its image files in their natural order, and how many others it has of which kind.
 
-    Raises ConfigError where there is none.
+    Raise ConfigError where there is none.
     """
     images, others = [], Counter[str]()
     try:
@@ -328,7 +331,7 @@ def list_images(directory: Path) -> tuple[list[Path], Counter[str]]:
 
 
 def but(others: Counter[str]) -> str:
-    """Say what is there beside, by kind."""
+    """Return what is there beside, by kind."""
     kinds = ', '.join(f'{kind}: {count}' for kind, count in others.most_common())
     return f', but {kinds}' if kinds else ''
 

@@ -24,7 +24,8 @@ class FrameTimes:
         self._times_s.append(at_s)
 
     def missing(self, count: int, rate_hz: float, suffix: str) -> int:
-        """Return about how many of its frames the video lacks; few are left open, if unsure.
+        """
+        Return about how many of its frames the video lacks; few are left open, if unsure.
 
         `count` is what its container says, 0 where it says nothing.
         """

@@ -17,9 +17,10 @@ _HELD = 10  # frames whose stamps tell the film's rate before its file can be op
 
 
 class Album:
-    """Takes uint8 (H, W, 3) RGB pictures in order and writes NAME_1.png .. and NAME.mp4.
+    """
+    Takes uint8 (H, W, 3) RGB pictures in order and writes NAME_1.png .. and NAME.mp4.
 
-    Only files of these names are replaced or removed. Raises ConfigError where the directory
+    Only files of these names are replaced or removed. Raise ConfigError where the directory
     cannot be made or written to.
     """
 
@@ -48,7 +49,8 @@ class Album:
         return self._directory / f'{self._name}.mp4'
 
     def add(self, picture: np.ndarray, progress: float, at_s: float) -> None:
-        """Take a picture; `progress` through the run (0 to 1) spreads the PNG files over it.
+        """
+        Take a picture; `progress` through the run (0 to 1) spreads the PNG files over it.
 
         `at_s` is when the camera took it; the film plays at the mean pace of the first ones.
         """

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The LEDNet authors' checkpoint files (.pth, .pth.tar): read, renamed, and told from others.
+"""
+The LEDNet authors' checkpoint files (.pth, .pth.tar): read, renamed, and told from others.
 
 Nothing is unpickled beyond tensors and plain containers. The names are those of train/lednet.py in
 xiaoyufenfei/LEDNet.
@@ -32,7 +33,8 @@ _LAYERS = ['units1.0', 'units1.1', 'units1.2', 'down2', 'units2.0', 'units2.1', 
 
 
 def read_authors_file(path: Path) -> tuple[dict[str, Tensor], int]:
-    """Return the weights, under our names, and the number of classes.
+    """
+    Return the weights, under our names, and the number of classes.
 
     Raise CheckpointError for what is damaged, holds more than tensors, or is another network.
     """
@@ -70,7 +72,7 @@ def read_authors_file(path: Path) -> tuple[dict[str, Tensor], int]:
 
 
 def rename_authors_key(name: str) -> str:
-    """A state-dict key of the authors' network in our names; an unknown key as it is."""
+    """Return a state-dict key of the authors' network in our names; an unknown key as it is."""
     if match := re.fullmatch(r'decoder\.apn\.(.+)\.conv\.([01])\.(\w+)', name):
         part, index, tensor = match.groups()
         if part in _APN_PARTS:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A checkpoint file <-> the network with all it takes to use it: labels, preprocessing, scores.
+"""
+A checkpoint file <-> the network with all it takes to use it: labels, preprocessing, scores.
 
 Our format is safetensors; its metadata key 'lednet_ros' holds a JSON record. The authors' files
 (.pth, .pth.tar) are read too: authors_checkpoint.py.
@@ -103,15 +104,16 @@ class Checkpoint:
 
 
 def default_checkpoint() -> Path:
-    """The checkpoint that comes with the package: CamVid, 11 classes, 480x360."""
+    """Return the checkpoint that comes with the package: CamVid, 11 classes, 480x360."""
     return Path(str(files('lednet_ros.model') / 'weights' / 'lednet-camvid.safetensors'))
 
 
 def load_checkpoint(path: str | Path, labels: LabelSet | None = None) -> Checkpoint:
-    """Read a checkpoint file, ours or the authors'.
+    """
+    Read a checkpoint file, ours or the authors'.
 
     `labels` names the classes of an authors' file, which cannot say it; left out, 20 classes are
-    taken for Cityscapes and 11 for CamVid. Raises CheckpointError naming file and first mismatch.
+    taken for Cityscapes and 11 for CamVid. Raise CheckpointError naming file and first mismatch.
     """
     path = expanded(path)
     try:

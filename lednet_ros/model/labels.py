@@ -83,9 +83,10 @@ class LabelSet:
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> LabelSet:
-        """Read a label set from a YAML file (docs/api.md, 'Your own checkpoint', shows one).
+        """
+        Read a label set from a YAML file (docs/api.md, 'Your own checkpoint', shows one).
 
-        Raises ConfigError with the file, the entry and the remedy.
+        Raise ConfigError with the file, the entry and the remedy.
         """
         try:
             data = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
@@ -99,7 +100,7 @@ class LabelSet:
 
     @classmethod
     def from_checkpoint(cls, path: str | Path) -> LabelSet:
-        """Read the label set in a checkpoint's own record, without torch. Raises ConfigError."""
+        """Read the label set in a checkpoint's own record, without torch. Raise ConfigError."""
         try:
             with safetensors.safe_open(path, framework='np') as file:
                 data = json.loads((file.metadata() or {})['lednet_ros'])['labels']
@@ -122,7 +123,7 @@ class LabelSet:
                           for i, c in enumerate(data['classes'])))
 
     def to_dict(self) -> dict[str, Any]:
-        """Give what `from_dict` takes, of plain JSON types."""
+        """Return what `from_dict` takes, of plain JSON types."""
         classes: list[dict[str, Any]] = []
         for c in self.classes:
             entry: dict[str, Any] = {

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LEDNet as in Table 1 of the paper, in plain PyTorch, small blocks to large.
+"""
+LEDNet as in Table 1 of the paper, in plain PyTorch, small blocks to large.
 
 Wang et al., "LEDNet: A Lightweight Encoder-Decoder Network for Real-Time Semantic Segmentation",
 ICIP 2019. Where text and figure leave a choice, this is the 0.94 M parameter network that the
@@ -128,7 +129,8 @@ class ConvBNReLU(nn.Module):
 
 
 class APN(nn.Module):
-    """Attention pyramid network, the decoder (Section 2.2): one-channel attention times classes.
+    """
+    Attention pyramid network, the decoder (Section 2.2): one-channel attention times classes.
 
     The kernels run 7, 5, 3 from the largest map to the smallest, as in the authors' code.
     """
@@ -156,7 +158,8 @@ class APN(nn.Module):
 
 
 class LEDNet(nn.Module):
-    """The whole of Table 1.
+    """
+    The whole of Table 1.
 
     Input: (N, 3, H, W) float RGB in [0, 1], H and W at least 32 and otherwise free.
     Output: (N, num_classes, H, W) scores, the larger the likelier (not below 0, no softmax).
@@ -169,7 +172,7 @@ class LEDNet(nn.Module):
         self.apn = APN(128, num_classes)
 
     def scores(self, x: Tensor) -> Tensor:
-        """What the APN gives, before the upsampling unit: (N, num_classes, H/8, W/8)."""
+        """Return what the APN gives, before the upsampling unit: (N, num_classes, H/8, W/8)."""
         return self.apn(self.encoder(x))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ class StatusReport:
     values: dict[str, str]
 
     def number(self, name: str) -> float | None:
-        """Give a value as a number; None where it is missing or none."""
+        """Return a value as a number; None where it is missing or none."""
         return _number(self.values.get(name, ''))
 
 
@@ -39,12 +39,13 @@ class NodeReport:
     cameras: dict[str, StatusReport]  # by name
 
     def to_dict(self) -> dict[str, Any]:
-        """Give what JSON can hold."""
+        """Return what JSON can hold."""
         return asdict(self)
 
 
 def read_reports(array: Any) -> list[NodeReport]:
-    """Find the segmentation nodes' reports in a diagnostic_msgs/DiagnosticArray, also a bag's.
+    """
+    Find the segmentation nodes' reports in a diagnostic_msgs/DiagnosticArray, also a bag's.
 
     Anyone may have sent it: in its texts, � stands for what a terminal would obey.
     """
@@ -64,7 +65,7 @@ def read_reports(array: Any) -> list[NodeReport]:
 
 
 def stage_quantiles(values: Mapping[str, str], stage: str) -> dict[str, float]:
-    """Give a stage's quantiles in ms by name of QUANTILES, those that were measured."""
+    """Return a stage's quantiles in ms by name of QUANTILES, those that were measured."""
     quantiles = {}
     for name in QUANTILES:
         ms = _number(values.get(f'{stage}_{name}_ms', ''))

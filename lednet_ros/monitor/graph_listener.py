@@ -42,7 +42,8 @@ class Listener:
 
 @contextmanager
 def listening(name: str) -> Iterator[Listener]:
-    """Be a node as long as the block lasts. Raises ConfigError where ROS cannot start.
+    """
+    Be a node as long as the block lasts. Raise ConfigError where ROS cannot start.
 
     Ctrl-C stays Python's.
     """

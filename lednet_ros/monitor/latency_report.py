@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""lednet_latency_report: how old labels were, where the time went and what was dropped, drawn.
+"""
+lednet_latency_report: how old labels were, where the time went and what was dropped, drawn.
 
 From a bag that holds /diagnostics and label images, or from the running graph.
 """
@@ -157,7 +158,8 @@ def _rates(reports: Sequence[NodeReport], name: str, seconds: Sequence[float]) -
 
 
 def read_bag(path: Path, node: str) -> Record:
-    """Read what a bag holds of a node. Raises ConfigError naming the cause.
+    """
+    Read what a bag holds of a node. Raise ConfigError naming the cause.
 
     A label's age is at the recorder. What is damaged is left out, and named in the record.
     """
@@ -237,7 +239,7 @@ def _but(others: set[str]) -> str:
 
 
 def _until(arrivals: queue.Queue[Any], seconds: float) -> Iterator[tuple[float, Any]]:
-    """Give (seconds gone, arrival or None) until time is over or Ctrl-C."""
+    """Yield (seconds gone, arrival or None) until time is over or Ctrl-C."""
     began_s = time.monotonic()
     try:
         while (elapsed_s := time.monotonic() - began_s) < seconds:
@@ -250,7 +252,7 @@ def _until(arrivals: queue.Queue[Any], seconds: float) -> Iterator[tuple[float, 
 
 
 def write(record: Record, path: Path) -> None:
-    """Write a PNG, or an HTML page that holds it, by the path's ending. Raises ConfigError."""
+    """Write a PNG, or an HTML page that holds it, by the path's ending. Raise ConfigError."""
     if len(record.reports) < 2:
         raise ConfigError(f'{len(record.reports)} reports of node {record.node!r} on '
                           f'{DIAGNOSTICS}{_but(record.others)}, at least 2 are needed: record '

@@ -150,7 +150,7 @@ class ImageSourceNode(Node):
     def _paced(
         self, frames: Iterator[np.ndarray], period_s: float, is_live: bool,
     ) -> Iterator[np.ndarray]:
-        """Give frames at even times; one that is late is given at once, and no two in a burst."""
+        """Yield frames at even times; one that is late comes at once, and no two in a burst."""
         due_s = time.monotonic()
         for frame in frames:
             ahead_s = due_s - time.monotonic()
@@ -197,7 +197,7 @@ def pinhole(height: int, width: int, horizontal_fov_deg: float) -> CameraInfo:
 
 
 def load_camera_info(path: str) -> CameraInfo:
-    """Read the YAML that camera_calibration writes. Raises ConfigError."""
+    """Read the YAML that camera_calibration writes. Raise ConfigError."""
     try:
         entries = yaml.safe_load(expanded(path).read_text(encoding='utf-8'))
         info = CameraInfo(

@@ -36,7 +36,8 @@ _NOTE, _FRAMES = 'lednet_segment', 'lednet_segment_frames'
 
 
 def segment_bag(item: Item, work: Work) -> None:
-    """Write NAME_labels, a bag of the same kind; of a ROS 1 bag only labels. Raises ConfigError.
+    """
+    Write NAME_labels, a bag of the same kind; of a ROS 1 bag only labels. Raise ConfigError.
 
     Until it is whole, label images are kept beside it as PNG, so that a second run goes on.
     """
@@ -81,9 +82,10 @@ def segment_bag(item: Item, work: Work) -> None:
 
 
 def segment_bag_part(item: Item, part: Part, work: Work) -> None:
-    """Make and keep the labels of some of a bag's images, for segment_bag to take.
+    """
+    Make and keep the labels of some of a bag's images, for segment_bag to take.
 
-    They are counted over all its cameras. Raises ConfigError.
+    They are counted over all its cameras. Raise ConfigError.
     """
     counts: Counter[int] = Counter()
     with Bag(item.path) as bag:
@@ -105,7 +107,7 @@ def segment_bag_part(item: Item, part: Part, work: Work) -> None:
 
 
 def count_images(item: Item, work: Work) -> int:
-    """Return about how many images the cameras of a bag have. Raises ConfigError."""
+    """Return about how many images the cameras of a bag have. Raise ConfigError."""
     with Bag(item.path) as bag:
         cameras = choose(
             item.path, bag, work.topics, work.extras.kinds, work.node).cameras

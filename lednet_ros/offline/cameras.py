@@ -77,7 +77,8 @@ def base_topic(topic: str) -> str:
 def result_topics(
     image_topics: Sequence[str], node: str = 'segment', is_alone: bool = False
 ) -> list[str]:
-    """Return what the results of each camera have in common, as the node of this name has it.
+    """
+    Return what the results of each camera have in common, as the node of this name has it.
 
     A camera that is alone: /segment. Several, as of its parameter `cameras`: /front/image_raw has
     /segment/front. Those that would share one keep their whole names: /stereo/left and
@@ -96,7 +97,8 @@ def choose(
     source: Path, bag: Bag, asked: Sequence[str] = (), kinds: Sequence[str] = ('label',),
     node: str = 'segment',
 ) -> Choice:
-    """Find the cameras, or those asked for, each in one transport. Raises ConfigError.
+    """
+    Find the cameras, or those asked for, each in one transport. Raise ConfigError.
 
     Their results, of these kinds, are to be written beside what the bag has.
     """
@@ -148,7 +150,7 @@ def choose(
 
 
 def decode(bag: Bag, connection: Connection, data: bytes) -> tuple[Any, Frame]:
-    """Return a message's header and picture. Raises BadImage, also for bytes that are damaged."""
+    """Return a message's header and picture. Raise BadImage, also for bytes that are damaged."""
     message = _message(bag, connection, data)
     return message.header, _shown(message)
 
@@ -201,7 +203,8 @@ def _by_camera(connections: Iterable[Connection]) -> list[list[Connection]]:
 
 
 def _fault(bag: Bag, connection: Connection, is_asked: bool) -> _Fault | None:
-    """Return why a topic shows no pictures, None where it does.
+    """
+    Return why a topic shows no pictures, None where it does.
 
     A damaged image tells nothing: a later one does. An encoding may be damaged too.
     """

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Jobs on the workers of a Ray cluster: parts of long recordings first, then the whole of each.
+"""
+Jobs on the workers of a Ray cluster: parts of long recordings first, then the whole of each.
 
 What a part makes is what an interrupted run would have left; the whole then takes it. So results
 are those of one machine, and a worker that ends in the middle costs what it was about to write.
@@ -69,9 +70,10 @@ class _State:
 
 
 def do_on_cluster(jobs: Sequence[Job], setup: Setup, work: Work, cluster: Cluster) -> None:
-    """Do the jobs; counts, complaints and skips become those of `work`.
+    """
+    Do the jobs; counts, complaints and skips become those of `work`.
 
-    Raises ConfigError, or BackendUnavailable where Ray is not installed.
+    Raise ConfigError, or BackendUnavailable where Ray is not installed.
     """
     state = _State(deque())
     try:
@@ -124,7 +126,7 @@ def _plan(jobs: Sequence[Job], slots: int, work: Work, state: _State) -> int:
 
 
 def _take(ray: ModuleType, reference: Any, state: _State, work: Work) -> None:
-    """Take what a job came to. Raises ConfigError where no job can come to anything."""
+    """Take what a job came to. Raise ConfigError where no job can come to anything."""
     job = state.running.pop(reference)
     try:
         outcome: Outcome = ray.get(reference)
@@ -206,7 +208,7 @@ def _import_ray() -> ModuleType:
 
 @contextmanager
 def _connected(cluster: Cluster) -> Iterator[ModuleType]:
-    """Give Ray, connected to a cluster, or to one of our own that ends with this."""
+    """Yield Ray, connected to a cluster, or to one of our own that ends with this."""
     sigterm = signal.getsignal(signal.SIGTERM)
     quiet = {'log_to_driver': False, 'configure_logging': False, 'logging_level': logging.ERROR}
     is_local = cluster.address == LOCAL

@@ -59,7 +59,8 @@ def _png(kind: str, item: Item) -> Path:
 
 
 def segment_video(item: Item, work: Work) -> None:
-    """Write a label PNG for each frame, what is asked for beside, and an MP4 of overlays.
+    """
+    Write a label PNG for each frame, what is asked for beside, and an MP4 of overlays.
 
     A second run takes the label images that are there; an unfinished MP4 is made anew of them.
     """

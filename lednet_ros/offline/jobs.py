@@ -46,7 +46,8 @@ class Job:
 def find_jobs(
     source: Path, work: Work, output: Output, names: dict[Path, Path]
 ) -> Iterator[Job]:
-    """Yield a source's jobs, each as the output has turned to it.
+    """
+    Yield a source's jobs, each as the output has turned to it.
 
     What is wrong with a part of the source is complained of, and no reason to leave out the rest.
     `names` has the pictures of all sources by their label images.
@@ -129,7 +130,7 @@ def cut(job: Job, count: int, most: int) -> list[Job]:
 
 
 def _import_bags(item: Item) -> Any:
-    """Return the module that needs rosbags. Raises ConfigError."""
+    """Return the module that needs rosbags. Raise ConfigError."""
     try:
         return import_module('lednet_ros.offline.bags')
     except ImportError as error:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames and pre-labels as labelling tools take them: CVAT's masks, labelme's polygons.
+"""
+Frames and pre-labels as labelling tools take them: CVAT's masks, labelme's polygons.
 
 CVAT: 'Segmentation mask 1.1' (docs.cvat.ai, 'Segmentation Mask'), a zip of colour masks that is
 uploaded to a task made of the images. labelme: a JSON file beside each image.
@@ -34,7 +35,8 @@ class Polygon(NamedTuple):
 
 
 def cvat_labels(labels: LabelSet) -> list[tuple[str, tuple[int, int, int]]]:
-    """Return a name and a colour for each class, each unlike the others and the background's.
+    """
+    Return a name and a colour for each class, each unlike the others and the background's.
 
     They are the class's own wherever CVAT can tell them apart.
     """
@@ -78,7 +80,8 @@ def cvat_constructor(labels: LabelSet) -> list[dict[str, Any]]:
 def write_cvat(
     path: Path, names: Sequence[str], label_images: Iterable[np.ndarray], labels: LabelSet
 ) -> None:
-    """Write the zip for frames of these names (without suffix) and uint8 (H, W) labels.
+    """
+    Write the zip for frames of these names (without suffix) and uint8 (H, W) labels.
 
     Each class is one object of its frame, so that what is unlabelled becomes none.
     """
@@ -102,7 +105,8 @@ def write_cvat(
 
 
 def polygons(label_image: np.ndarray) -> list[Polygon]:
-    """Return the patches of uint8 (H, W) labels, the largest first.
+    """
+    Return the patches of uint8 (H, W) labels, the largest first.
 
     Drawn in this order each lies over those around it, so that no hole is needed. What is
     unlabelled is a patch only inside of others.

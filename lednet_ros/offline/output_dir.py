@@ -37,7 +37,8 @@ class Results:
         self, directory: Path, again: str, since_ns: int = 0, palette: np.ndarray | None = None,
         began_ns: int | None = None,
     ) -> None:
-        """Take what is at least as new as `since_ns` for results of before.
+        """
+        Take what is at least as new as `since_ns` for results of before.
 
         `again` says how to go on. `palette`, uint8 (256, 3) RGB, goes into label images. Other
         processes write results of this run too, from `began_ns` on; None: none does.
@@ -56,7 +57,7 @@ class Results:
             (self.directory / name).stat().st_mtime_ns >= self.began_ns)
 
     def write_png(self, name: Path, pixels: np.ndarray) -> None:
-        """Write uint8 (H, W), or (H, W, 3) RGB. Raises ConfigError."""
+        """Write uint8 (H, W), or (H, W, 3) RGB. Raise ConfigError."""
         with self.making(name) as path:
             path.write_bytes(png_of(pixels))
 
@@ -80,7 +81,7 @@ class Results:
 
     @contextmanager
     def making(self, name: Path) -> Iterator[Path]:
-        """Give a path to write to; it gets its name when the block ends well, else it is gone."""
+        """Yield a path to write to; it gets its name when the block ends well, else it is gone."""
         path = self.directory / name
         with self._explaining(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,9 +98,10 @@ class Results:
 
 
 class Output(Results):
-    """A directory begun by this command with these settings, so that a second run goes on.
+    """
+    A directory begun by this command with these settings, so that a second run goes on.
 
-    Raises ConfigError where it holds something else, or results of other settings, unless
+    Raise ConfigError where it holds something else, or results of other settings, unless
     `overwrite` is set; even then only files of results' names are replaced. Those are told by
     their age, from a date in the record: so a run that was stopped goes on without `overwrite`.
     """
@@ -151,7 +153,7 @@ class Output(Results):
             path.write_text(json.dumps(self._record, indent=1) + '\n', encoding='utf-8')
 
     def write_classes(self, labels: LabelSet) -> None:
-        """Write what the labels mean: a label set's YAML. Raises ConfigError."""
+        """Write what the labels mean: a label set's YAML. Raise ConfigError."""
         with self.making(Path(CLASSES)) as path:
             path.write_text(
                 '# What the ids in the label images mean, in their order; 255 is unlabelled.\n'
@@ -164,15 +166,16 @@ class Output(Results):
         return Path(self._own[0])
 
     def now_ns(self) -> int:
-        """Return the time by the clock that dates results. Raises ConfigError."""
+        """Return the time by the clock that dates results. Raise ConfigError."""
         with self._explaining(self.directory / self._own[0]):
             self._save()
         return (self.directory / self._own[0]).stat().st_mtime_ns
 
     def begin(self, source: Path, origins: Mapping[Path, Path]) -> None:
-        """Turn to a source; each directory of its results is of one origin.
+        """
+        Turn to a source; each directory of its results is of one origin.
 
-        Raises ConfigError where one is another's.
+        Raise ConfigError where one is another's.
         """
         ours = {str(name): str(origin.resolve()) for name, origin in origins.items()}
         for name, origin in ours.items():
@@ -211,7 +214,7 @@ def results_in(directory: Path) -> set[Path]:
 
 
 def _others(found: Any, settings: Mapping[str, Any]) -> list[str]:
-    """Give the settings that a record does not share."""
+    """Return the settings that a record does not share."""
     if not isinstance(found, dict):
         return list(settings)
     # What earlier records do not have. A temperature changes no label, unless confidence does.

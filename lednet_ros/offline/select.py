@@ -36,7 +36,7 @@ class Scores:
     """How uncertain each frame of one recording is, and what of it was left out: in a file."""
 
     def __init__(self, recording: Recording, results: Results) -> None:
-        """Take what an earlier run has found. Raises ConfigError."""
+        """Take what an earlier run has found. Raise ConfigError."""
         self._path = score_file(recording)
         self._results = results
         self.frames: dict[Shot, float] = {}
@@ -54,7 +54,7 @@ class Scores:
             raise ConfigError(f'{path}: is damaged: remove it') from error
 
     def save(self) -> None:
-        """Write the file. Raises ConfigError."""
+        """Write the file. Raise ConfigError."""
         _write_json(self._results, self._path, {
             'is_done': self.is_done, 'left_out': self.left_out,
             'frames': [[*shot, score] for shot, score in self.frames.items()]})
@@ -111,9 +111,10 @@ def choose_frames(
 
 
 def write_package(chosen: Sequence[Chosen], form: str, labels: LabelSet, work: Work) -> None:
-    """Write images, pre-labels and what tools need; what is there stays.
+    """
+    Write images, pre-labels and what tools need; what is there stays.
 
-    Raises ConfigError where the output has another choice.
+    Raise ConfigError where the output has another choice.
     """
     results = work.output
     record: list[dict[str, Any]] = [{
@@ -192,7 +193,7 @@ def _write_image(name: Path, frame: Frame, results: Results) -> None:
 
 
 def _labels_of(name: str, results: Results) -> np.ndarray:
-    """Return the labels of a frame, uint8 (H, W). Raises ConfigError."""
+    """Return the labels of a frame, uint8 (H, W). Raise ConfigError."""
     path = Path('label', f'{name}.png')
     labels = results.kept_labels(path)
     if labels is None:

@@ -23,7 +23,8 @@ def uncertainty(confidence: np.ndarray) -> float:
 
 
 def choose(frames: Sequence[Scored], count: int) -> list[Scored]:
-    """Return up to `count` frames, the most uncertain first, none near another.
+    """
+    Return up to `count` frames, the most uncertain first, none near another.
 
     A frame that is taken keeps its neighbours in its recording from being taken: as many as leave
     room for `count` of them wherever they lie. Equal ones are taken in order.

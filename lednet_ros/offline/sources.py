@@ -43,7 +43,7 @@ class Found:
 
 
 def find(source: Path, output: Output) -> Found:
-    """Find what a source holds; links are followed. Raises ConfigError where that is nothing."""
+    """Find what a source holds; links are followed. Raise ConfigError where that is nothing."""
     found = Found()
     if is_bag(source):
         _take_bag(source, Path(_name_of(source)), found)

@@ -117,7 +117,7 @@ class Work:
     said: set[str] = field(default_factory=set)     # lines that are printed once
 
     def segment(self, frames: Sequence[Frame]) -> list[Seen]:
-        """Give labels and, where they are wanted, confidences."""
+        """Return labels and, where they are wanted, confidences."""
         results = self.segmenter.segment(
             [frame.pixels for frame in frames], rgb=[frame.rgb for frame in frames],
             confidence=self.extras.confidence)
@@ -162,7 +162,7 @@ class Work:
             path.write_bytes(png_of(pixels) if name.suffix == '.png' else jpeg_of(pixels))
 
     def picture(self, frame: Frame, labels: np.ndarray) -> np.ndarray:
-        """Give the overlay, uint8 (H, W, 3) RGB."""
+        """Return the overlay, uint8 (H, W, 3) RGB."""
         place = self.segmenter.place(frame.pixels.shape[:2])
         return overlay(place.picture(frame.pixels, frame.rgb), self.segmenter.colorize(labels))
 
@@ -183,7 +183,7 @@ class Work:
             self.tell(line)
 
     def complain(self, problem: str, kind: str, count: int = 1) -> None:
-        """Say what is left out; the run goes on and ends with exit code 1."""
+        """Report what is left out; the run goes on and ends with exit code 1."""
         self.complaints.append(Complaint(problem, kind, count))
         self.left_out.add(kind, problem, count)
         said = len(self.left_out.to_dict()[kind]['names'])

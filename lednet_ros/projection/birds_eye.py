@@ -18,7 +18,8 @@ def birds_eye(
     cells: np.ndarray, origin: tuple[float, float], resolution: float, reach: float,
     height: int, width: int, beams: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Draw a grid of the robot's frame as uint8 (height, width, 3) RGB, forward upwards.
+    """
+    Draw a grid of the robot's frame as uint8 (height, width, 3) RGB, forward upwards.
 
     `cells` are int8 (rows along y, columns along x) as nav_msgs has them, from the corner
     `origin`; what is up to `reach` m ahead is shown. `beams` are the ends of free ground, float

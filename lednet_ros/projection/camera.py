@@ -53,7 +53,8 @@ class Camera:
                             'rectify its images')
 
     def rays(self) -> np.ndarray:
-        """Give every pixel's direction, float32 (H, W, 3), x right, y down, z forward, length 1.
+        """
+        Return every pixel's direction, float32 (H, W, 3), x right, y down, z forward, length 1.
 
         NaN where the distortion's polynomial has no direction for the pixel.
         """
@@ -72,7 +73,8 @@ class Camera:
     def project(
         self, x: np.ndarray, y: np.ndarray, z: np.ndarray, reach: float,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Give the pixels (u, v) of points in the camera's frame; float32, any shape.
+        """
+        Return the pixels (u, v) of points in the camera's frame; float32, any shape.
 
         `reach` is the largest angle, in rad, between the optical axis and a ray of the image: far
         beyond, the polynomials fold back into it. NaN there and behind the camera.
@@ -95,7 +97,8 @@ class Camera:
         return u, v
 
     def _distorted(self, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Distort points of the plane at distance 1, as OpenCV documents it.
+        """
+        Distort points of the plane at distance 1, as OpenCV documents it.
 
         For an equidistant lens the plane is that of the angles. Faster by far than projectPoints,
         which is why it is written out: a gimbal moves with every frame.

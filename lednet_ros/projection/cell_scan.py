@@ -15,7 +15,8 @@ _MARGIN_M = 0.5       # within which of the nearest ground in view a beam has to
 
 
 class CellScan:
-    """Makes scans of cells around the robot.
+    """
+    Makes scans of cells around the robot.
 
     A beam goes from the robot's origin. Its range is that of the first cell that is not free:
     blocked, unknown, or unseen though something farther off was seen, as a hole is. Infinite: free
@@ -39,7 +40,8 @@ class CellScan:
         self._index = np.empty(0, np.intp)
 
     def begins_in(self, view: View) -> np.ndarray:
-        """Return where each beam comes into a camera's view of flat ground, in m, (beams,).
+        """
+        Return where each beam comes into a camera's view of flat ground, in m, (beams,).
 
         NaN where it never does, or does so from the side.
         """
@@ -49,7 +51,8 @@ class CellScan:
 
     def make(self, cells: np.ndarray, place: Place, begins: np.ndarray | None = None,
              ) -> np.ndarray:
-        """Return the beams' ranges in m, float32 (beams,), counter-clockwise from angle_min.
+        """
+        Return the beams' ranges in m, float32 (beams,), counter-clockwise from angle_min.
 
         `begins` as `begins_in` gives it, of all cameras the least; None: of what looks around, as
         a LiDAR does, whose nearest ground is as far away on all sides.

@@ -61,7 +61,8 @@ class CloudConfig:
 
 
 class LabelCloud:
-    """Labels where depth or points say they are. Used by one thread.
+    """
+    Labels where depth or points say they are. Used by one thread.
 
     `look_at_depth` or `look_at_points` makes points of a frame, `cells` what they mean to a
     planner, of any number of sensors; `grid` and `free_space` say so as planners want it. Planes
@@ -88,7 +89,8 @@ class LabelCloud:
         self, camera: Camera, pose: Pose, depth: np.ndarray, labels: np.ndarray,
         confidence: np.ndarray | None = None, min_confidence: float = 0.0, between: bool = True,
     ) -> LabelledPoints:
-        """Return the points of a depth image, registered to `camera`, in the robot's frame.
+        """
+        Return the points of a depth image, registered to `camera`, in the robot's frame.
 
         `depth` is uint16 in mm or float32 in m, labels uint8 (H, W), `pose` the camera's.
         `between`: with what cells need besides. Raise BadDepth.
@@ -106,7 +108,8 @@ class LabelCloud:
         self, camera: Camera, pose: Pose, points: np.ndarray, origin: np.ndarray,
         labels: np.ndarray, confidence: np.ndarray | None = None, min_confidence: float = 0.0,
     ) -> LabelledPoints:
-        """Return points, float32 (3, N) in the robot's frame, with the labels that see them.
+        """
+        Return points, float32 (3, N) in the robot's frame, with the labels that see them.
 
         `pose` is the camera's there, `origin` where the points were seen from. All points stay.
         """
@@ -128,7 +131,8 @@ class LabelCloud:
                               None if sure is None else sure[None])
 
     def check_ground(self, points: LabelledPoints) -> None:
-        """Raise DataError where the nearest ground is not where a robot could stand before it.
+        """
+        Raise DataError where the nearest ground is not where a robot could stand before it.
 
         So it is where depth is in other units than it says, or the pose is another camera's.
         """
@@ -185,7 +189,8 @@ class LabelCloud:
         return self._scan, self._scan.make(cells, place, begins)
 
     def view(self, camera: Camera, pose: Pose) -> View:
-        """Return what a camera sees of flat ground; the same one while nothing changes.
+        """
+        Return what a camera sees of flat ground; the same one while nothing changes.
 
         Raise NoGround where that is nothing.
         """
@@ -198,6 +203,6 @@ class LabelCloud:
         return self._view
 
     def in_view(self, view: View, place: Place) -> np.ndarray:
-        """Tell which cells a camera would see, were the ground flat, bool (cells, cells)."""
+        """Return which cells a camera would see, were the ground flat, bool (cells, cells)."""
         x, y = place.middles()
         return view.map_of_ground(x, y)[..., 0] != NOWHERE

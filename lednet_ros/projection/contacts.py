@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where obstacles stand: the ground contact of each, found along bearings from below the camera.
+"""
+Where obstacles stand: the ground contact of each, found along bearings from below the camera.
 
 A vertical plane through the camera holds one bearing of the ground and all that stands on it,
 whatever the camera's roll and distortion, while an image's column does so only for a level
@@ -120,7 +121,7 @@ class Contacts:
         entries[:, touched] = table[entries[:, touched], np.arange(len(touched))]
 
     def points(self) -> np.ndarray:
-        """Give the obstacles' contacts, float64 (N, 2), x and y in the robot's frame."""
+        """Return the obstacles' contacts, float64 (N, 2), x and y in the robot's frame."""
         rows, columns = self._begins
         ranges = self._range_of_entry[self._entries[rows, columns]]
         known = np.isfinite(ranges)
@@ -129,7 +130,8 @@ class Contacts:
                                 self._view.y + ranges * self._sin[columns]])
 
     def certainty(self, confidence: np.ndarray) -> np.ndarray:
-        """Give how certain the obstacles of `points` are, uint8 (N,), of the image's confidences.
+        """
+        Return how certain the obstacles of `points` are, uint8 (N,), of the image's confidences.
 
         The largest of an obstacle's lowest pixels, as the very edge of a class is never certain.
         """
@@ -146,7 +148,7 @@ class Contacts:
         return found
 
     def map_of_pixels(self) -> np.ndarray:
-        """Give where each pixel lies in columns and rows, int16 (H, W, 2), for `of_pixels`."""
+        """Return where each pixel lies in columns and rows, int16 (H, W, 2), for `of_pixels`."""
         x, y, z = np.moveaxis(self._view.directions, 2, 0)
         with np.errstate(invalid='ignore'):
             column = np.mod(np.arctan2(y, x) - self._first, 2 * np.pi) / self._step - 0.5
@@ -164,7 +166,8 @@ class Contacts:
     def of_pixels(
         self, pixels: np.ndarray, codes: np.ndarray, entries: np.ndarray, same: np.ndarray,
     ) -> None:
-        """Fill `entries`, int16 (H, W), for `ranges`; 0, for none, where a pixel is no obstacle.
+        """
+        Fill `entries`, int16 (H, W), for `ranges`; 0, for none, where a pixel is no obstacle.
 
         `pixels` are as from `map_of_pixels`, `codes` what was looked at. 0 as well at an edge
         where the column shows something else than the pixel. `same` is room, uint8 (H, W).
@@ -176,11 +179,11 @@ class Contacts:
         entries *= np.greater_equal(codes, OBSTACLE, out=same.view(bool))
 
     def ranges(self, entries: np.ndarray, out: np.ndarray) -> np.ndarray:
-        """Give the range in m of the contact of each entry (intp), float32; NaN for none."""
+        """Return the range in m of the contact of each entry (intp), float32; NaN for none."""
         return np.take(self._range_of_entry, entries, out=out, mode='clip')
 
     def _rows(self, depressions: np.ndarray) -> np.ndarray:
-        """Give the rows' depression angles, in rad, falling: the ground's, then what is above."""
+        """Return the rows' depression angles in rad, falling: the ground's, then those above."""
         view = self._view
         pixel = view.pixel_rad
         lowest = float(depressions.max()) + pixel
@@ -199,7 +202,7 @@ class Contacts:
 
 
 def _sector(bearings: np.ndarray) -> tuple[float, float]:
-    """Give the first bearing and the span, in rad, of the sector that holds them all."""
+    """Return the first bearing and the span, in rad, of the sector that holds them all."""
     bearings = np.sort(bearings)
     gaps = np.diff(bearings, append=bearings[0] + 2 * np.pi)
     widest = int(gaps.argmax())

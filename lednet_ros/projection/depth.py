@@ -31,7 +31,8 @@ class BadDepth(DataError):
 
 def metres(depth: np.ndarray, height: int, width: int, nearest: float, farthest: float,
            ) -> np.ndarray:
-    """Return depth as float32 (height, width) in m, NaN where there is none.
+    """
+    Return depth as float32 (height, width) in m, NaN where there is none.
 
     `depth` is uint16 in mm or float32 in m, of any size of the same shape: pixels to the nearest,
     never mixed. Zero, negative, NaN, infinite and what is not from `nearest` to `farthest` is no
@@ -54,7 +55,8 @@ def metres(depth: np.ndarray, height: int, width: int, nearest: float, farthest:
 
 
 def leave_out_edges(depth: np.ndarray, edge_jump: float) -> None:
-    """Make NaN of what lies on the farther side of a jump, or in the air between the two sides.
+    """
+    Make NaN of what lies on the farther side of a jump, or in the air between the two sides.
 
     A jump is larger than `edge_jump` times the distance. On a plane, however steeply it is seen,
     1 / distance goes in even steps, so that slopes are none. 0: all stays.
@@ -77,7 +79,7 @@ def leave_out_edges(depth: np.ndarray, edge_jump: float) -> None:
 
 
 def _in_the_air(inverse: np.ndarray, places: np.ndarray, jump: np.ndarray) -> np.ndarray:
-    """Tell which pixels lie alone between two sides, along a row or a column; slopes go on."""
+    """Return which pixels lie alone between two sides, along a row or a column; slopes go on."""
     flat, last = inverse.ravel(), inverse.size - 1
     here = flat[places]
     alone = np.zeros(places.size, bool)
@@ -109,7 +111,8 @@ class DepthCamera:
         self, depth: np.ndarray, labels: np.ndarray, confidence: np.ndarray | None, pose: Pose,
         min_confidence: float = 0.0, apart: float = 0.0, reach: float = 0.0,
     ) -> LabelledPoints:
-        """Return the points of a frame: depth as `metres` gives it, uint8 labels of its size.
+        """
+        Return the points of a frame: depth as `metres` gives it, uint8 labels of its size.
 
         Where neighbouring rows of free ground, up to `reach` away, lie farther apart than
         `apart`, in m, but on one surface, `between` holds points of it; 0: none.
@@ -141,7 +144,8 @@ class DepthCamera:
     def _between(
         self, depth: np.ndarray, codes: np.ndarray, origin: np.ndarray, apart: float, reach: float,
     ) -> np.ndarray | None:
-        """Return points between pixels of free ground that are neighbours in a column, (3, M).
+        """
+        Return points between pixels of free ground that are neighbours in a column, (3, M).
 
         Not where more than a pixel's ground is between them, as before a hole.
         """

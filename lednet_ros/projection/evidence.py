@@ -17,7 +17,8 @@ _MOST_PROBABLE = 0.97  # of any cell: else what was seen for long would stay for
 
 @dataclass(frozen=True)
 class Belief:
-    """How sightings become the probability that a cell is occupied. Checked when made.
+    """
+    How sightings become the probability that a cell is occupied. Checked when made.
 
     `hit` is that of one certain sighting of an obstacle or of blocked ground, `miss` that of one
     of free ground; a sighting that is less certain counts for its share of the log odds. A cell
@@ -43,7 +44,8 @@ class Belief:
 
 
 class Evidence:
-    """Of square cells, row by row. Evidence is kept for `decay_s` after it was last seen.
+    """
+    Of square cells, row by row. Evidence is kept for `decay_s` after it was last seen.
 
     0: none is kept, and one sighting decides.
     """
@@ -80,7 +82,8 @@ class Evidence:
         self._planes, self._spare = self._spare, self._planes
 
     def age(self, stamp_s: float, may_repeat: bool = False) -> None:
-        """Forget what is too old at a stamp, and all when time jumped.
+        """
+        Forget what is too old at a stamp, and all when time jumped.
 
         All, too, when time stands still, as without stamps, unless the stamp `may_repeat`.
         """
@@ -103,7 +106,8 @@ class Evidence:
         self, free: np.ndarray, occupied: np.ndarray, hidden: np.ndarray,
         certainty: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Add a sighting; return `values`.
+        """
+        Add a sighting; return `values`.
 
         Bool (cells, cells): seen to be free, seen to be occupied, which wins, and in view but
         hidden or unknown. `certainty` is float32 of that shape, 0 to 1; None: 1.

@@ -16,7 +16,8 @@ _SECTORS = 72     # of a full circle, tried for lines that are in view
 
 
 class FreeSpace:
-    """Makes scans of images of codes, of one view or several. What it gives it uses again.
+    """
+    Makes scans of images of codes, of one view or several. What it gives it uses again.
 
     A beam goes over the ground from the robot's origin. Its range is that of the first ground
     that is not seen to be free: blocked, hidden by an obstacle or standing under it, unknown; the
@@ -58,7 +59,8 @@ class FreeSpace:
         self._all = np.full(self.beams * self._lines, np.nan, np.float32)
 
     def make(self, *codes: np.ndarray) -> np.ndarray:
-        """Give the beams' ranges in m, float32 (beams,), counter-clockwise from angle_min.
+        """
+        Return the beams' ranges in m, float32 (beams,), counter-clockwise from angle_min.
 
         The codes are each view's, in their order.
         """
@@ -89,7 +91,7 @@ class FreeSpace:
 
 
 def _some_ranges(view: View, range_max: float) -> np.ndarray:
-    """Give a beam's ranges, in m, so close that no pixel's ground lies between two."""
+    """Return a beam's ranges, in m, so close that no pixel's ground lies between two."""
     half_pixel = view.pixel_rad / 2
     # From where on half a pixel, range^2 / height of ground a rad, is more than _APART_M.
     far = min(np.sqrt(_APART_M * view.height / half_pixel), range_max)
@@ -100,7 +102,7 @@ def _some_ranges(view: View, range_max: float) -> np.ndarray:
 
 
 def _may_be_in_view(view: View, lines: int) -> np.ndarray:
-    """Tell which lines of a full circle to try: most are nowhere near the ground in view."""
+    """Return which lines of a full circle to try: most are nowhere near the ground in view."""
     down = view.some_directions
     down = down[down[:, 2] < 0]
     x, y = (o + view.height * d / -down[:, 2] for o, d in zip(
@@ -113,7 +115,7 @@ def _may_be_in_view(view: View, lines: int) -> np.ndarray:
 
 
 def map_of_beams(view: View, bearings: np.ndarray, ranges: np.ndarray) -> np.ndarray:
-    """Give the pixels that see beams' ground, as View.map_of does: int16 (beams, ranges, 2)."""
+    """Return the pixels that see beams' ground, as View.map_of does: int16 (beams, ranges, 2)."""
     return view.map_of_ground(*(np.multiply.outer(side, ranges).astype(np.float32)
                                 for side in (np.cos(bearings), np.sin(bearings))))
 
@@ -121,7 +123,8 @@ def map_of_beams(view: View, bearings: np.ndarray, ranges: np.ndarray) -> np.nda
 def enters_from_below(
     views: Sequence[View], bearings: np.ndarray, ranges: np.ndarray, in_view: np.ndarray,
 ) -> np.ndarray:
-    """Tell which lines come into view, where ground is too near to be seen, not from the side.
+    """
+    Return which lines come into view, where ground is too near to be seen, not from the side.
 
     Just before it, a little further away from a camera is in its view. `in_view` is bool (beams,
     ranges), of all views.

@@ -26,12 +26,13 @@ _NODES_APART_M = 0.05  # at most, so that nothing lies between them unseen
 
 
 def nodes_per_cell(resolution: float) -> int:
-    """Give how many steps of the lattice make a cell's side: an even number."""
+    """Return how many steps of the lattice make a cell's side: an even number."""
     return 2 * max(1, ceil(resolution / 2 / _NODES_APART_M - 1e-6))
 
 
 class Sampled:
-    """Codes of the ground around the robot, denser than cells, of one view.
+    """
+    Codes of the ground around the robot, denser than cells, of one view.
 
     A lattice holds each cell's middle, edges and corners, of large cells more; (k n + 1) squared
     nodes of n squared cells, k to a cell's side, in the robot's frame, rows along y.
@@ -44,12 +45,12 @@ class Sampled:
         self._codes, self._certainty = np.empty((2, len(line), len(line)), np.uint8)
 
     def look(self, codes: np.ndarray) -> np.ndarray:
-        """Give the lattice's codes, uint8, to be used again; OUT where the image does not see."""
+        """Return the lattice's codes, uint8, a reused array; OUT where the image does not see."""
         resample(codes, self._map, self._codes, OUT)
         return self._codes
 
     def certainty(self, confidence: np.ndarray) -> np.ndarray:
-        """Give the lattice's confidences, uint8, to be used again, of the image's."""
+        """Return the lattice's confidences, uint8, to be used again, of the image's."""
         resample(confidence, self._map, self._certainty, 0)
         return self._certainty
 
@@ -68,7 +69,8 @@ class Sighting:
 
 
 class Grid:
-    """Cells around the robot in a frame that stays, or in the robot's own.
+    """
+    Cells around the robot in a frame that stays, or in the robot's own.
 
     A cell is seen to be occupied where an obstacle stands in it or a part of it is blocked
     ground, and to be free where all of it is; Evidence says what becomes of that from frame to
@@ -118,7 +120,8 @@ class Grid:
         self, sampled: np.ndarray, contacts: np.ndarray, stamp_s: float,
         x: float = 0.0, y: float = 0.0, yaw: float = 0.0,
     ) -> np.ndarray:
-        """Take a frame, and where the robot is in the grid's frame; give `values`.
+        """
+        Take a frame, and where the robot is in the grid's frame; give `values`.
 
         `sampled` are the lattice's codes and `contacts` (N, 2) where obstacles stand, in the
         robot's frame.
@@ -128,7 +131,8 @@ class Grid:
     def add_all(
         self, sightings: Sequence[Sighting], stamp_s: float, may_repeat: bool = False,
     ) -> np.ndarray:
-        """Take what several views show, the newest last, as one frame; give `values`.
+        """
+        Take what several views show, the newest last, as one frame; give `values`.
 
         A stamp that comes again means that time stands still, unless it `may_repeat`.
         """
@@ -154,7 +158,8 @@ class Grid:
         self, cells: np.ndarray, stamp_s: float, x: float = 0.0, y: float = 0.0,
         in_view: np.ndarray | None = None, may_repeat: bool = False,
     ) -> np.ndarray:
-        """Take a frame that is judged by cells already, in the grid's frame; give `values`.
+        """
+        Take a frame that is judged by cells already, in the grid's frame; give `values`.
 
         `cells` are codes, uint8 (cells, cells), with OUT for what nobody sees: hidden, where it is
         `in_view`, bool of that shape. The robot is at x and y. The stamp is as for `add_all`.

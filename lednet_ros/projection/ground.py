@@ -54,7 +54,8 @@ class GroundConfig:
 
 
 class Ground:
-    """Set it up by `set_camera`, hand it frames by `look`, ask for what is wanted.
+    """
+    Set it up by `set_camera`, hand it frames by `look`, ask for what is wanted.
 
     Of several cameras each has a name. What an output returns is overwritten by the next frame's.
     Used by one thread.
@@ -70,9 +71,10 @@ class Ground:
                           self.config.grid_decay_s, belief=self.config.grid_belief)
 
     def set_camera(self, camera: Camera, pose: Pose, name: str = '') -> View:
-        """Say what a camera's next frames are seen by; cheap when nothing has changed.
+        """
+        Return what a camera's next frames are seen by; cheap when nothing has changed.
 
-        Raises NoGround where no ground is in view.
+        Raise NoGround where no ground is in view.
         """
         ours = self._cameras.setdefault(name, GroundCamera(self.traversability))
         return ours.set(camera, pose, self.config.min_range, self.config.max_range)
@@ -81,7 +83,8 @@ class Ground:
         self, labels: np.ndarray, confidence: np.ndarray | None = None,
         min_confidence: float = 0.0, name: str = '',
     ) -> bool:
-        """Take a frame: uint8 (H, W) of the camera's size, kept until the next one.
+        """
+        Take a frame: uint8 (H, W) of the camera's size, kept until the next one.
 
         Confidences are 0 to 255; a pixel less certain than `min_confidence`, 0 to 1, is unknown,
         and so is 255. Tells whether any pixel says anything of the ground.
@@ -93,14 +96,15 @@ class Ground:
         self._cameras[name].points(out)
 
     def grid(self, stamp_s: float, x: float = 0.0, y: float = 0.0, yaw: float = 0.0) -> Grid:
-        """Give the grid with this frame in it; the robot's place is in the grid's frame."""
+        """Return the grid with this frame in it; the robot's place is in the grid's frame."""
         return self.grid_of({'': (x, y, yaw)}, stamp_s)
 
     def grid_of(
         self, places: Mapping[str, tuple[float, float, float]], stamp_s: float,
         blind: Collection[str] = (),
     ) -> Grid:
-        """Give the grid with these cameras' frames in it, the newest last.
+        """
+        Return the grid with these cameras' frames in it, the newest last.
 
         `places` are the robot's x, y and yaw in the grid's frame when each was taken. Of cameras
         in `blind`, from which nothing comes, what they would see and no other sees is unknown.
@@ -118,7 +122,7 @@ class Ground:
         self._grid.forget()
 
     def free_space(self, names: Sequence[str] = ('',)) -> tuple[FreeSpace, np.ndarray]:
-        """Give the scan's geometry and its ranges, of these cameras: see FreeSpace.make."""
+        """Return the scan's geometry and its ranges, of these cameras: see FreeSpace.make."""
         cameras = [self._cameras[name] for name in names]
         views = [camera.view for camera in cameras]
         if self._free_space is None or self._free_space.views != views:

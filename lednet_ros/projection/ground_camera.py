@@ -40,7 +40,7 @@ class GroundCamera:
         return self._view
 
     def set(self, camera: Camera, pose: Pose, min_range: float, max_range: float) -> View:
-        """Say what the next frames are seen by; cheap when nothing has changed. Raise NoGround."""
+        """Set what the next frames are seen by; cheap if nothing has changed. Raise NoGround."""
         if self._view is not None and (self._view.camera, self._view.pose) == (camera, pose):
             return self._view
         self._view = None
@@ -72,7 +72,7 @@ class GroundCamera:
     def sighting(
         self, resolution: float, cells: int, place: tuple[float, float, float], weighs: bool,
     ) -> Sighting:
-        """Give what it shows of a grid's cells; `place` is the robot's x, y and yaw there."""
+        """Return what it shows of a grid's cells; `place` is the robot's x, y and yaw there."""
         sampled, contacts = self._the_sampled(resolution, cells), self._looked_contacts()
         codes = sampled.look(self.codes)
         if not weighs or self._confidence is None:
@@ -83,7 +83,7 @@ class GroundCamera:
     def blind(
         self, resolution: float, cells: int, place: tuple[float, float, float],
     ) -> Sighting:
-        """Give what a camera shows that no image comes from: where it looks, all is unknown."""
+        """Return what a camera shows that no image comes from: where it looks, all is unknown."""
         codes = self._the_sampled(resolution, cells).look(self.codes)
         codes[codes != OUT] = UNKNOWN
         return Sighting(codes, NOBODY, *place)
@@ -94,7 +94,7 @@ class GroundCamera:
         return self._sampled
 
     def _looked_contacts(self) -> Contacts:
-        """Give the contacts of this frame, found once for all outputs."""
+        """Return the contacts of this frame, found once for all outputs."""
         if self._contacts is None:
             self._contacts = Contacts(self.view)
         if not self._contacts_are_new:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Points to cells by height and class: free ground, what is not, what nobody has seen.
+"""
+Points to cells by height and class: free ground, what is not, what nobody has seen.
 
 No flat ground is assumed. Each cell's ground is the mean of what is labelled as ground in it;
 between cells that have some, the nearest one's holds. From where the robot stands, ground goes on
@@ -133,7 +134,8 @@ class Heights:
         self._seen.codes.append(codes.take(kept))
 
     def judge(self) -> np.ndarray:
-        """Return a code for each cell, uint8 (cells, cells): rows along y.
+        """
+        Return a code for each cell, uint8 (cells, cells): rows along y.
 
         FREE, BLOCKED for all that is no way, UNKNOWN for what was seen and says too little, OUT
         for what nobody has seen.
@@ -209,7 +211,8 @@ class Heights:
 
     def _base(self, index: np.ndarray, z: np.ndarray, ground: np.ndarray,
               has_ground: np.ndarray) -> np.ndarray:
-        """Return from where heights count: ground near by, or else the lowest point, (cells^2,).
+        """
+        Return from where heights count: ground near by, or else the lowest point, (cells^2,).
 
         No ground is near behind a LiDAR's camera, where nothing has a label.
         """
@@ -220,7 +223,7 @@ class Heights:
         return np.where(np.isfinite(lowest), lowest, ground.ravel())
 
     def _is_rough(self, ground: np.ndarray, has_ground: np.ndarray) -> np.ndarray:
-        """Tell where ground has a step to a neighbour that has ground, or is too steep."""
+        """Return where ground has a step to a neighbour that has ground, or is too steep."""
         rough = np.zeros_like(has_ground)
         for axis in (0, 1):
             z, known, out = (np.moveaxis(a, axis, 0) for a in (ground, has_ground, rough))
@@ -250,7 +253,8 @@ class Heights:
         out[reach:-reach] |= steep & known[apart:] & known[:-apart]
 
     def _behind(self, stands: np.ndarray) -> np.ndarray:
-        """Tell what is just behind things that stand, or hang, for each sensor.
+        """
+        Return what is just behind things that stand, or hang, for each sensor.
 
         Ground may be seen below a thing whose lower side nobody sees.
         """
@@ -271,7 +275,7 @@ class Heights:
         return max(1, round(length / self.place.resolution))
 
     def _is_reached(self, ground: np.ndarray, blocked: np.ndarray) -> np.ndarray:
-        """Tell where ground goes on to from the robot, without a step, around what is blocked."""
+        """Return where ground continues from the robot without a step, around what blocks."""
         row, column = self.place.robot_cell
         mask = np.zeros((ground.shape[0] + 2, ground.shape[1] + 2), np.uint8)
         mask[1:-1, 1:-1] = blocked * _IN_THE_WAY
@@ -282,7 +286,7 @@ class Heights:
 
 
 def _hangs(lowest: np.ndarray, reach: int, clearance: float) -> np.ndarray:
-    """Tell which cells' lowest points are higher above those around than a robot is."""
+    """Return which cells' lowest points are higher above those around than a robot is."""
     around = cv2.erode(lowest, np.ones((2 * reach + 1,) * 2, np.uint8),
                        borderType=cv2.BORDER_CONSTANT, borderValue=float('inf'))
     return np.isfinite(lowest) & (lowest > around + np.float32(clearance))

@@ -16,7 +16,8 @@ POINT_FLOATS = 5  # x, y, z, rgb, and one of bytes: label, confidence and two of
 
 @dataclass(frozen=True)
 class LabelledPoints:
-    """What one sensor has seen at one moment, in the output's frame; planes of one shape.
+    """
+    What one sensor has seen at one moment, in the output's frame; planes of one shape.
 
     An image's (H, W) where the points are organised, else (1, N). NaN in x, y and z: no point.
     """
@@ -48,7 +49,8 @@ class LabelledPoints:
         return LabelledPoints(x, y, z, labels, codes, self.origin, confidence)
 
     def fill(self, labels: LabelSet, out: np.ndarray) -> None:
-        """Fill `out`, float32 (..., 5): x, y, z, the class's colour, and bytes.
+        """
+        Fill `out`, float32 (..., 5): x, y, z, the class's colour, and bytes.
 
         The bytes are label, confidence (0 where it is not known) and two that are 0.
         """

@@ -31,7 +31,8 @@ class Painter:
         self, points: np.ndarray, pose: Pose, labels: np.ndarray,
         confidence: np.ndarray | None = None, leave_out_hidden: bool = True, border: int = 0,
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return labels and confidences, uint8 (N,), of points: float32 (3, N), in m.
+        """
+        Return labels and confidences, uint8 (N,), of points: float32 (3, N), in m.
 
         `pose` is the camera's in the points' frame. What no pixel sees is 255 with confidence 0:
         beside the image, behind the camera, NaN, hidden by something nearer, and within `border`
@@ -69,7 +70,7 @@ class Painter:
 
 def _hidden(u: np.ndarray, v: np.ndarray, depth: np.ndarray, height: int, width: int,
             ) -> np.ndarray:
-    """Tell which points in view lie behind something nearer, bool (N,)."""
+    """Return which points in view lie behind something nearer, bool (N,)."""
     block = max(1.0, np.sqrt(height * width / len(u)) / _BLOCKS)
     rows, columns = (((part + 0.5) / block).astype(np.intp) for part in (v, u))
     nearest = np.full((int(height / block) + 1, int(width / block) + 1), np.inf, np.float32)

@@ -23,7 +23,8 @@ class PixelCodes:
         self, labels: np.ndarray, confidence: np.ndarray | None = None,
         min_confidence: float = 0.0,
     ) -> np.ndarray:
-        """Give codes, uint8 (H, W), of labels and confidences (0 to 255) of the same type.
+        """
+        Return codes, uint8 (H, W), of labels and confidences (0 to 255) of the same type.
 
         Pixels less certain than `min_confidence` (0 to 1) are unknown.
         """
@@ -44,7 +45,8 @@ class PixelCodes:
 
 
 def _leave_out_bars(labels: np.ndarray, codes: np.ndarray) -> None:
-    """Mark the bars beside a letterboxed frame, in a label image of the network's size, as OUT.
+    """
+    Mark the bars beside a letterboxed frame, in a label image of the network's size, as OUT.
 
     They are unlabelled throughout and, the frame being in the middle, as wide on either side, but
     for one pixel. Other unlabelled rows are ground that nobody knows, as unsure ones are.

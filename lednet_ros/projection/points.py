@@ -35,7 +35,8 @@ class GroundPoints:
         self._range, self._x, self._y, self._z, self._color = np.empty((5, *shape), np.float32)
 
     def make(self, labels: np.ndarray, codes: np.ndarray, points: np.ndarray) -> None:
-        """Fill `points`, float32 (H, W, 4): x, y and z in the robot's frame and colour.
+        """
+        Fill `points`, float32 (H, W, 4): x, y and z in the robot's frame and colour.
 
         `contacts` has looked at `codes`. Ground lies where it is seen; an obstacle's pixels all
         lie where it stands. NaN in x, y and z: above the horizon, out of range, unknown, and
@@ -56,6 +57,6 @@ class GroundPoints:
 
 
 def packed_colors(labels: LabelSet) -> np.ndarray:
-    """Give every label's colour as the bits 0x00RRGGBB of a float32, (256,)."""
+    """Return every label's colour as the bits 0x00RRGGBB of a float32, (256,)."""
     red, green, blue = labels.palette.astype(np.uint32).T
     return (red << 16 | green << 8 | blue).view(np.float32)

@@ -15,7 +15,8 @@ _OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 
 @dataclass(frozen=True)
 class Pose:
-    """A frame in another: `rotation` takes its vectors there, `origin` is where it is, in m.
+    """
+    A frame in another: `rotation` takes its vectors there, `origin` is where it is, in m.
 
     Of a camera: its optical frame in the robot's, which lies on the ground (z = 0) and has x
     forward, y left and z up.

@@ -34,7 +34,8 @@ _MOST_OBSTACLES = 256 - OBSTACLE
 
 
 def together(codes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Give the codes that hold of the same places in two views, uint8 of the same shape.
+    """
+    Return the codes that hold of the same places in two views, uint8 of the same shape.
 
     Obstacles are of no class then: where they stand, contacts tell.
     """
@@ -56,7 +57,7 @@ class Traversability:
 
     @cached_property
     def codes(self) -> np.ndarray:
-        """Give the code of every possible label, uint8 (256,); what is no class is UNKNOWN."""
+        """Return the code of every possible label, uint8 (256,); what is no class is UNKNOWN."""
         codes = np.full(256, UNKNOWN, np.uint8)
         obstacle = OBSTACLE
         for id_, (word, c) in enumerate(zip(self.words, self.labels.classes, strict=True)):
@@ -76,7 +77,7 @@ class Traversability:
 
     @classmethod
     def load(cls, name: str) -> Traversability:
-        """Read one of BUILTIN, or a YAML file. Raises ConfigError with file, entry and remedy."""
+        """Read one of BUILTIN, or a YAML file. Raise ConfigError with file, entry and remedy."""
         try:
             shipped = files('lednet_ros.projection') / 'traversability' / f'{name}.yaml'
             place = shipped if name in BUILTIN else expanded(name)

@@ -21,9 +21,10 @@ class NoGround(LednetRosError):
 
 
 class View:
-    """Made anew when camera or pose change. Ground ranges are from the point below the camera.
+    """
+    Made anew when camera or pose change. Ground ranges are from the point below the camera.
 
-    Raises NoGround when no ground between `min_range` and `max_range`, in m, is in view.
+    Raise NoGround when no ground between `min_range` and `max_range`, in m, is in view.
     """
 
     def __init__(
@@ -68,7 +69,8 @@ class View:
         return rays @ self.pose.rotation.T.astype(np.float32)
 
     def map_of_ground(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Give the pixels that see ground points of the robot's frame, as `map_of` does.
+        """
+        Return the pixels that see ground points of the robot's frame, as `map_of` does.
 
         Points nearer than `min_range` or farther than `max_range` are seen by none.
         """
@@ -80,7 +82,8 @@ class View:
     def map_of(
         self, dx: np.ndarray, dy: np.ndarray, dz: np.ndarray, outside: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Give the pixels that see directions of the robot's frame: a map for cv2.remap.
+        """
+        Return the pixels that see directions of the robot's frame: a map for cv2.remap.
 
         Directions are float32 (A, B), of any length; the map is int16 (A, B, 2) for
         INTER_NEAREST, with NOWHERE for what is beside the image or `outside`.
@@ -118,6 +121,6 @@ def resample(image: np.ndarray, map_: np.ndarray, out: np.ndarray, outside: int)
 
 
 def reach_of(rays: np.ndarray, model: str) -> float:
-    """Give the largest angle between a ray and the optical axis, a thousandth more."""
+    """Return the largest angle between a ray and the optical axis, a thousandth more."""
     angle = float(np.arccos(np.clip(np.nanmin(rays[:, 2]), -1.0, 1.0))) * 1.001
     return angle if model == EQUIDISTANT else min(angle, np.pi / 2 - 1e-3)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Camera frames to label images. `Segmenter` is the way in; nothing here knows of ROS.
+"""
+Camera frames to label images. `Segmenter` is the way in; nothing here knows of ROS.
 
 Each name is loaded when it is first used: what only asks for backends' names needs no torch.
 """

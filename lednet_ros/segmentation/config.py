@@ -56,13 +56,14 @@ class SegmenterConfig:
                               f'{MAX_UNFAMILIAR_SHARE}')
 
     def input_size(self, checkpoint: Checkpoint) -> tuple[int, int]:
-        """Give the (height, width) of the network's input."""
+        """Return the (height, width) of the network's input."""
         return (self.input_height or checkpoint.metadata.input_height,
                 self.input_width or checkpoint.metadata.input_width)
 
 
     def score_floors(self, checkpoint: Checkpoint) -> tuple[float, ...]:
-        """Return the score by class below which a pixel becomes 255; (): none does.
+        """
+        Return the score by class below which a pixel becomes 255; (): none does.
 
         Raise ConfigError where the checkpoint does not know how low ordinary pixels score.
         """

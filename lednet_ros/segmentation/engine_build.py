@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An engine built in a process of its own: it can be watched, and ended at any moment.
+"""
+An engine built in a process of its own: it can be watched, and ended at any moment.
 
 TensorRT cannot be interrupted inside one process, and keeps its thread for minutes.
 """
@@ -33,7 +34,8 @@ class BuildState:
 
 
 class ChildBuild:
-    """`lednet_compile` as a child process: afterwards a Segmenter of this config starts at once.
+    """
+    `lednet_compile` as a child process: afterwards a Segmenter of this config starts at once.
 
     Nothing here blocks but `wait` and, for at most a second, `cancel`. The child also ends when
     this process does, however that comes.

@@ -14,7 +14,8 @@ from lednet_ros.images.resizing import resize_image
 
 @dataclass(frozen=True)
 class Fit:
-    """The rectangle of the network's input that the whole camera frame is scaled onto.
+    """
+    The rectangle of the network's input that the whole camera frame is scaled onto.
 
     Or of a label image, in the same way. Beside a letterboxed frame its edge is repeated: on
     CamVid frames cut to 16:9 that scored 63.5 % mIoU, grey bars 62.8, black ones 57.0, stretching
@@ -63,7 +64,7 @@ class Fit:
         out[:self.top], out[bottom:] = out[self.top], out[bottom - 1]
 
     def picture(self, frame: np.ndarray, rgb: bool) -> np.ndarray:
-        """Give a camera frame as RGB, uint8 (H, W, 3) of the input's size, black beside it."""
+        """Return a camera frame as RGB, uint8 (H, W, 3) of the input's size, black beside it."""
         out = np.empty((self.input_height, self.input_width, 3), np.uint8)
         self.place(frame, rgb, out)
         self.blank(out, 0)
@@ -82,7 +83,8 @@ class Fit:
         return camera == (self.input_height, self.input_width) == (self.height, self.width)
 
     def back(self, image: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
-        """Bring what a (H, W) image of the network's size shows of the frame to another size.
+        """
+        Bring what a (H, W) image of the network's size shows of the frame to another size.
 
         By nearest neighbour, so that no value comes out that was not there. `size` is (height,
         width); None: the camera's.

@@ -22,7 +22,8 @@ _log = logging.getLogger(__name__)
 
 
 class NetworkLoader:
-    """Loads a checkpoint, builds its engine where one is needed, and runs the network once.
+    """
+    Loads a checkpoint, builds its engine where one is needed, and runs the network once.
 
     One job of `executor`, which should have one thread, the one that uses the Segmenter
     afterwards. The engine is built in a child process. Nothing here blocks but `wait`.

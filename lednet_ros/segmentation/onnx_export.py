@@ -33,7 +33,8 @@ class ExportConfig:
 
 
 def export_onnx(checkpoint: Checkpoint, config: ExportConfig) -> Any:
-    """Return an onnx.ModelProto: 'frames' uint8 (N, H, W, 3) RGB -> one output.
+    """
+    Return an onnx.ModelProto: 'frames' uint8 (N, H, W, 3) RGB -> one output.
 
     'labels' is uint8 (N, H, W), class ids, 255 for void classes, as the Segmenter's. 'scores' is
     float32 (N, C, h, w), before upsampling and softmax: LEDNet's at 1/8 of the size, rounded up.

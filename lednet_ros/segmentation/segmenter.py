@@ -25,7 +25,8 @@ from lednet_ros.segmentation.self_check import SelfCheck
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What the network sees in one frame. The arrays are the caller's.
+    """
+    What the network sees in one frame. The arrays are the caller's.
 
     They have the size that `output_size` says. Of the network's, what lies beside a letterboxed
     frame is unlabelled, with no confidence; of others, the whole frame is scaled onto the whole.
@@ -39,10 +40,11 @@ class Segmentation:
 
 
 class Segmenter:
-    """A checkpoint made ready to run. Use it from one thread at a time; close it once.
+    """
+    A checkpoint made ready to run. Use it from one thread at a time; close it once.
 
     `checkpoint` is a file, a loaded Checkpoint, or None for the one that comes with the package.
-    Raises CheckpointError, ConfigError, BackendUnavailable or OutOfMemory.
+    Raise CheckpointError, ConfigError, BackendUnavailable or OutOfMemory.
     """
 
     def __init__(
@@ -86,7 +88,7 @@ class Segmenter:
         return self._backend.build_s
 
     def device_health(self) -> dict[str, float]:
-        """Give the GPU's `gpu_used_mb`, `gpu_total_mb`, `gpu_temperature_c`, as far as known."""
+        """Return the GPU's `gpu_used_mb`, `gpu_total_mb`, `gpu_temperature_c`, as far as known."""
         return device_health(self._backend.info.device)
 
     def segment(
@@ -97,7 +99,8 @@ class Segmenter:
         min_confidence: float | None = None,
         output_size: str | None = None,
     ) -> list[Segmentation]:
-        """Segment frames in one batch.
+        """
+        Segment frames in one batch.
 
         Frames are uint8 (H, W, 3) of any sizes, rows possibly padded; BGR, or RGB where `rgb`
         says so (for all, or one by one). They are read only. `min_confidence` (0 to 1) and
@@ -152,7 +155,7 @@ class Segmenter:
         return cv2.applyColorMap(labels, self.labels.palette[:, None])
 
     def close(self) -> None:
-        """Give back the device's memory. The Segmenter cannot be used afterwards."""
+        """Release the device's memory. The Segmenter cannot be used afterwards."""
         self._backend.close()
 
     def __enter__(self) -> Segmenter:

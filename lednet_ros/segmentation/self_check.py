@@ -50,7 +50,8 @@ def self_check(
     batch: int = 1,
     label_of_class: np.ndarray | None = None,
 ) -> SelfCheck:
-    """Compare a program's labels with those of the network in fp32.
+    """
+    Compare a program's labels with those of the network in fp32.
 
     `run` takes `batch` frames, uint8 (N, H, W, 3) RGB, and returns their labels, integer
     (N, H, W): of class ids, or of what `label_of_class`, uint8 (classes,), makes of them. The

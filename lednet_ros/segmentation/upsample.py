@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scores at a stride to labels at full size, exactly, without upsampling what cannot matter.
+"""
+Scores at a stride to labels at full size, exactly, without upsampling what cannot matter.
 
 Between four neighbouring scores, which span a cell (at 1/8 of about 8x8 pixels), a bilinear value
 is a convex combination of the four. Two things follow for each cell:
@@ -46,7 +47,8 @@ class _Axis:
 
 
 class Upsampling:
-    """From scores of one size to labels of another. Not for two threads at once.
+    """
+    From scores of one size to labels of another. Not for two threads at once.
 
     Sizes are (height, width) in pixels; scores at least 2x2, and no larger than the labels.
     """
@@ -59,7 +61,7 @@ class Upsampling:
                             for sizes in zip(scores_size, labels_size, strict=True))
 
     def labels(self, scores: np.ndarray) -> np.ndarray:
-        """The class of each pixel, uint8 (H, W), from float32 scores (C, h, w)."""
+        """Return the class of each pixel, uint8 (H, W), from float32 scores (C, h, w)."""
         winner = argmax(scores)
         corner = winner[:-1, :-1]
         labels = corner.take(self._x.cell, 1).take(self._y.cell, 0)
@@ -111,7 +113,8 @@ class Upsampling:
     def confidence(
         self, scores: np.ndarray, temperature: float = 1.0, floors: Sequence[float] = ()
     ) -> np.ndarray:
-        """255 x softmax of the best class at each pixel, uint8 (H, W).
+        """
+        255 x softmax of the best class at each pixel, uint8 (H, W).
 
         Scores are divided by the temperature: before the upsampling, which is linear. 0 where the
         best class's is below its floor.
@@ -134,7 +137,7 @@ class NoUpsampling:
     """The same for scores that are of the labels' size already."""
 
     def labels(self, scores: np.ndarray) -> np.ndarray:
-        """The class of each pixel, uint8 (H, W), from float32 scores (C, H, W)."""
+        """Return the class of each pixel, uint8 (H, W), from float32 scores (C, H, W)."""
         return argmax(scores)
 
     def confidence(

@@ -15,7 +15,8 @@ def augment(
     image: np.ndarray, labels: np.ndarray, recipe: Recipe, crop: tuple[int, int] | None,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a view of `crop`'s (height, width), or of the resized image's size without.
+    """
+    Return a view of `crop`'s (height, width), or of the resized image's size without.
 
     Image uint8 (H, W, 3) RGB, labels uint8 (H, W). Beside the image its edge is repeated and
     nothing is labelled. The same state of `rng` gives the same view.
@@ -53,7 +54,7 @@ def augment(
 
 
 def resized(recipe: Recipe, size: tuple[int, int]) -> tuple[int, int]:
-    """Give the (height, width) that an image of this size has before scale and crop."""
+    """Return the (height, width) that an image of this size has before scale and crop."""
     if recipe.resize_height:
         return recipe.resize_height, round(size[1] * recipe.resize_height / size[0])
     fit = Fit.make(size, (recipe.input_height, recipe.input_width), 'letterbox')
@@ -61,7 +62,8 @@ def resized(recipe: Recipe, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def padding_of(recipe: Recipe, size: tuple[int, int]) -> float:
-    """Return the share of the largest crop that an image of a (height, width) leaves empty.
+    """
+    Return the share of the largest crop that an image of a (height, width) leaves empty.
 
     Before the random scale; 0 to 1.
     """
@@ -81,7 +83,7 @@ def resize_pair(
 
 
 def _offset(room: float, rng: np.random.Generator) -> int:
-    """Give where a crop begins: anywhere inside, or the image anywhere inside the crop."""
+    """Return where a crop begins: anywhere inside, or the image anywhere inside the crop."""
     low, high = sorted((0, round(room)))
     return int(rng.integers(low, high + 1))
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fits the temperature that scores are divided by before softmax, so that confidence is true.
+"""
+Fits the temperature that scores are divided by before softmax, so that confidence is true.
 
 One number changes no label: the class with the largest score stays the same (Guo et al., 2017).
 """
@@ -56,7 +57,7 @@ class Calibration:
     floors: ScoreFloors
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Return it as a line."""
         after = ('' if np.isnan(self.ece_after) else
                  f' -> {100 * self.ece_after:.2f} % on the half that was not fitted to')
         return (f'temperature {self.temperature:.3f}, fitted on {self.split} of {self.data} '
@@ -64,7 +65,7 @@ class Calibration:
                 f'{100 * self.ece_before:.2f} %{after}')
 
     def to_dict(self) -> dict[str, Any]:
-        """Give what a checkpoint's record keeps, in plain numbers."""
+        """Return what a checkpoint's record keeps, in plain numbers."""
         return {key: (None if np.isnan(value) else round(value, 5))
                 if isinstance(value, float) else value for key, value in asdict(self).items()
                 if key != 'floors'}
@@ -74,7 +75,8 @@ def calibrate(
     checkpoint: Checkpoint, data: DataSet, device: torch.device,
     on_image: Callable[[], None] = lambda: None,
 ) -> Calibration:
-    """Fit a temperature to labelled images that the network has not learnt from.
+    """
+    Fit a temperature to labelled images that the network has not learnt from.
 
     Raise ConfigError for other classes than the network's, DataError for what cannot be read.
     """
@@ -135,7 +137,8 @@ def sample(
 
 
 def fit_temperature(scores: np.ndarray, truth: np.ndarray) -> float:
-    """Return the temperature of the largest likelihood: scores (N, classes), class ids (N,).
+    """
+    Return the temperature of the largest likelihood: scores (N, classes), class ids (N,).
 
     The likelihood has one maximum; where its slope changes sign is found by halving.
     """
@@ -160,7 +163,8 @@ def softmax(scores: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def judge(samples: Samples) -> tuple[float, float]:
-    """Return the calibration error without a temperature, and with one of the other half.
+    """
+    Return the calibration error without a temperature, and with one of the other half.
 
     Halves in the order of the images: neighbours in a drive are much alike.
     """

@@ -14,7 +14,7 @@ CLASS_IOU = 'val_iou/'  # before a class's name in history.csv
 
 
 def draw_history(rows: Sequence[Mapping[str, Any]]) -> bytes | None:
-    """Give a PNG of history.csv's rows; None where matplotlib is not installed."""
+    """Return a PNG of history.csv's rows; None where matplotlib is not installed."""
     try:
         figure = make_figure(8.5, 6.4)
     except ConfigError:

@@ -38,7 +38,8 @@ class Processes:
         return self.rank == 0
 
     def share(self, make: Callable[[], T]) -> T:
-        """Give all what the first one makes: it alone reads and writes files.
+        """
+        Broadcast what the first one makes: it alone reads and writes files.
 
         A LednetRosError is raised in all of them.
         """
@@ -65,7 +66,7 @@ class Processes:
         return value
 
     def gather(self, value: Tensor) -> Tensor:
-        """Give the tensors of all, of one shape, one after another; without gradients."""
+        """Return the tensors of all, of one shape, one after another; without gradients."""
         if self.count == 1:
             return value
         values = [torch.empty_like(value) for _ in range(self.count)]

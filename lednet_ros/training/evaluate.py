@@ -47,7 +47,7 @@ class Evaluation:
 def evaluate(
     segmenter: Segmenter, data: DataSet, on_frame: Callable[[], None] = lambda: None
 ) -> Evaluation:
-    """Score label images of the camera's size against a split. Raises ConfigError, DataError."""
+    """Score label images of the camera's size against a split. Raise ConfigError, DataError."""
     if segmenter.labels.names != data.labels.names:
         ours, theirs = segmenter.labels, data.labels
         raise ConfigError(
@@ -78,7 +78,7 @@ def evaluate(
 
 
 def left_out(result: Evaluation, labels: LabelSet) -> Iterator[str]:
-    """Say which classes no pixel has, and what became of them in the means."""
+    """Yield which classes no pixel has, and what became of them in the means."""
     truth = result.confusion.sum(1)
     absent = classes_without_pixels(labels, truth)
     wrongly = [name for name in absent if not np.isnan(result.scores.class_iou[name])]
@@ -90,7 +90,7 @@ def left_out(result: Evaluation, labels: LabelSet) -> Iterator[str]:
 
 
 def table(scores: Scores) -> Iterator[str]:
-    """Give the scores in percent as Table 3 of the paper has them, then by category."""
+    """Yield the scores in percent as Table 3 of the paper has them, then by category."""
     def rows(values: dict[str, float], means: dict[str, float]) -> Iterator[str]:
         cells = [(short_name(name, values), v) for name, v in values.items()] + list(means.items())
         for i in range(0, len(cells), WRAP):

@@ -35,9 +35,10 @@ def write_pictures(
     result: Evaluation, segmenter: Segmenter, data: DataSet, directory: Path, count: int,
     ground: Traversability | None = None,
 ) -> Iterator[Path]:
-    """Write confusion.png and `count` of the best and of the worst frames; give their paths.
+    """
+    Write confusion.png and `count` of the best and of the worst frames; give their paths.
 
-    Raises ConfigError.
+    Raise ConfigError.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -64,7 +65,8 @@ def frame_picture(
     image: np.ndarray, truth: np.ndarray, seen: np.ndarray, labels: LabelSet, title: str,
     ground: Traversability | None = None,
 ) -> np.ndarray:
-    """Show a frame, what it is, what was seen and where that is wrong: uint8 (H, W, 3) RGB.
+    """
+    Show a frame, what it is, what was seen and where that is wrong: uint8 (H, W, 3) RGB.
 
     Obstacles seen as free ground have a colour of their own, where `ground` says which those are.
     """
@@ -103,9 +105,10 @@ def write_side_by_side(
     comparison: Comparison, segmenters: tuple[Segmenter, Segmenter], data: DataSet,
     directory: Path, count: int, ground: Traversability | None,
 ) -> Iterator[Path]:
-    """Write the frames that the first of two checkpoints wins and loses most; give their paths.
+    """
+    Write the frames that the first of two checkpoints wins and loses most; give their paths.
 
-    Raises ConfigError.
+    Raise ConfigError.
     """
     order = np.argsort(comparison.differences, kind='stable')  # NaN come last
     order = order[~np.isnan(comparison.differences[order])]
@@ -129,9 +132,10 @@ def write_side_by_side(
 def write_reliability(
     reliability: Reliability, rows: Sequence[GroundRow], name: str, directory: Path
 ) -> Iterator[Path]:
-    """Write reliability.png and, where there are rows, min_confidence.png; give their paths.
+    """
+    Write reliability.png and, where there are rows, min_confidence.png; give their paths.
 
-    Raises ConfigError.
+    Raise ConfigError.
     """
     path = directory / 'reliability.png'
     draw_reliability(reliability, name, path)
@@ -145,9 +149,10 @@ def write_reliability(
 def write_robustness(
     robustness: Robustness, segmenter: Segmenter, data: DataSet, directory: Path
 ) -> Iterator[Path]:
-    """Write robustness.png, the curves, and changes.png, a frame as changed and seen.
+    """
+    Write robustness.png, the curves, and changes.png, a frame as changed and seen.
 
-    Gives their paths. Raises ConfigError, DataError.
+    Gives their paths. Raise ConfigError, DataError.
     """
     path = directory / 'robustness.png'
     draw_robustness(robustness, path)
@@ -166,9 +171,10 @@ def write_robustness(
 
 
 def draw_robustness(robustness: Robustness, path: Path) -> None:
-    """Draw the mean IoU by strength of each change, and their mean.
+    """
+    Draw the mean IoU by strength of each change, and their mean.
 
-    Raises ConfigError where matplotlib is missing.
+    Raise ConfigError where matplotlib is missing.
     """
     figure = make_figure(8.5, 4.6)
     axes = figure.subplots()
@@ -191,9 +197,10 @@ def draw_robustness(robustness: Robustness, path: Path) -> None:
 
 
 def draw_confusion(counts: np.ndarray, labels: LabelSet, path: Path) -> None:
-    """Draw which class, int64 (classes, classes + 1), is seen as which, in percent of its pixels.
+    """
+    Draw which class, int64 (classes, classes + 1), is seen as which, in percent of its pixels.
 
-    Raises ConfigError where matplotlib is missing.
+    Raise ConfigError where matplotlib is missing.
     """
     rows = [i for i in range(len(labels)) if i not in labels.void_ids]
     columns = [*rows, len(labels)] if counts[:, -1].any() else rows

@@ -20,9 +20,10 @@ _LEGEND, _ROOM = 620, 320   # the legend's width and least height in pixels
 
 
 def write_views(data: DataSet, recipe: Recipe, path: Path) -> None:
-    """Write the first views of the last epoch: those of the largest crops.
+    """
+    Write the first views of the last epoch: those of the largest crops.
 
-    Raises ConfigError, DataError.
+    Raise ConfigError, DataError.
     """
     schedule = Schedule(len(data), recipe, recipe.epochs)
     views = Views(data, schedule)

@@ -55,7 +55,8 @@ def measure_flicker(
     frames: Iterable[np.ndarray], segment: Callable[[np.ndarray], np.ndarray], labels: LabelSet,
     on_frame: Callable[[], None] = lambda: None,
 ) -> Flicker:
-    """Measure a film: frames uint8 (H, W, 3) BGR of one size, `segment` gives labels uint8 (H, W).
+    """
+    Measure a film: frames uint8 (H, W, 3) BGR of one size, `segment` gives labels uint8 (H, W).
 
     A pixel is compared with where the flow says that it was in the frame before, if the way back
     agrees; what appears or is hidden is left out.

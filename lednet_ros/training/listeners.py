@@ -14,7 +14,8 @@ from lednet_ros.training.train import Listener
 
 
 def load_listener(name: str, recipe: dict[str, Any], directory: Path) -> Listener:
-    """Call MODULE:FUNCTION, found as Python finds modules or in the working directory.
+    """
+    Call MODULE:FUNCTION, found as Python finds modules or in the working directory.
 
     It is given the recipe's knobs and the output directory, and returns a Listener. Raise
     ConfigError where it cannot be had.

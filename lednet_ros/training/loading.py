@@ -57,7 +57,7 @@ class Schedule:
         return self.epochs * self.steps_per_epoch
 
     def batches(self, from_step: int, processes: Processes) -> Iterator[list[Key]]:
-        """Return this process's part of each batch from a step on."""
+        """Yield this process's part of each batch from a step on."""
         first, skipped = divmod(from_step, self.steps_per_epoch)
         for epoch in range(first, self.epochs):
             order = np.random.default_rng([self.recipe.seed, epoch]).permutation(self.images)
@@ -75,9 +75,10 @@ class Views:
         self._schedule = schedule
 
     def batch(self, keys: list[Key]) -> Batch:
-        """Return a batch.
+        """
+        Return a batch.
 
-        Raises DataError naming a pair that cannot be read any more, or what there is too little
+        Raise DataError naming a pair that cannot be read any more, or what there is too little
         of. Whatever else is raised is a bug.
         """
         with faults_named(self.describe(keys)):
@@ -101,7 +102,8 @@ class Views:
 def load_batches(
     data: DataSet, schedule: Schedule, from_step: int, processes: Processes
 ) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
-    """Yield an iterator over images, uint8 (N, H, W, 3) RGB, and labels, uint8 (N, H, W), by step.
+    """
+    Yield an iterator over images, uint8 (N, H, W, 3) RGB, and labels, uint8 (N, H, W), by step.
 
     It raises DataError for a pair that cannot be read any more, and for a worker that has ended.
     The workers are gone when the block is left, however that comes.
@@ -123,7 +125,8 @@ def load_batches(
 
 
 class _Workers:
-    """Processes that make batches in turn, each sending its own through a pipe.
+    """
+    Processes that make batches in turn, each sending its own through a pipe.
 
     Not torch's DataLoader: that keeps batches in /dev/shm, of which containers have little, needs
     file descriptors for each, and waits for ever for one that its worker could not send. A pipe
@@ -136,7 +139,7 @@ class _Workers:
         self._receiver = ThreadPoolExecutor(1)
 
     def start(self, batches: Iterator[list[Key]]) -> None:
-        """Start one more, which makes these. Raises DataError."""
+        """Start one more, which makes these. Raise DataError."""
         context = multiprocessing.get_context('fork')  # at once, with all that is there
         ours: list[Connection] = [connection for _, connection in self._workers]
         try:

@@ -13,12 +13,13 @@ from lednet_ros.training.distributed import Processes
 
 
 def enet_weights(frequencies: np.ndarray, c: float = 1.02) -> Tensor:
-    """Give 1 / ln(c + frequency) by class (Paszke et al., 2016, Section 5.2)."""
+    """Return 1 / ln(c + frequency) by class (Paszke et al., 2016, Section 5.2)."""
     return torch.from_numpy(1 / np.log(c + frequencies)).float()
 
 
 class PixelLoss:
-    """The mean over the labelled pixels of a batch, which may lie in several processes.
+    """
+    The mean over the labelled pixels of a batch, which may lie in several processes.
 
     Divided by the weights of all of them, so that the mean of the processes' gradients is that
     of the whole batch.
@@ -34,7 +35,8 @@ class PixelLoss:
         self._processes = processes
 
     def full_size(self, scores: Tensor, labels: Tensor, aligned: bool = True) -> Tensor:
-        """Compare scores (N, C, h, w), upsampled, with labels, integer (N, H, W), 255 left out.
+        """
+        Compare scores (N, C, h, w), upsampled, with labels, integer (N, H, W), 255 left out.
 
         `aligned` says whether the network's upsampling aligns corners.
         """
@@ -63,7 +65,8 @@ class PixelLoss:
         return losses.sum() * self._processes.count / mass.clamp(min=1e-6)
 
     def _soft_iou(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Give 1 - the mean IoU of the classes in the batch, by probabilities instead of labels.
+        """
+        Return 1 - the mean IoU of the classes in the batch, by probabilities instead of labels.
 
         Rahman and Wang, "Optimizing Intersection-Over-Union in Deep Neural Networks for Image
         Segmentation", 2016. A rare class counts as much as a common one, as in the score.
@@ -81,7 +84,7 @@ class PixelLoss:
         return ((1 - iou) * present).sum() / present.sum().clamp(min=1)
 
     def _threshold(self, losses: Tensor, counted: Tensor) -> Tensor:
-        """Give the loss that the hardest pixels reach (online hard example mining)."""
+        """Return the loss that the hardest pixels reach (online hard example mining)."""
         # The processes' parts are of one shape, but what they count is not.
         losses = self._processes.gather(losses.masked_fill(~counted, -torch.inf))
         losses = losses[losses != -torch.inf]

@@ -28,7 +28,7 @@ class Confusion:
         ).reshape(self.counts.shape)
 
     def scores(self, labels: LabelSet) -> Scores:
-        """Give the scores of all that was counted."""
+        """Return the scores of all that was counted."""
         names = labels.names
         iou = iou_of(self.counts)
         groups = list(labels.categories.items())
@@ -55,16 +55,16 @@ class Scores:
 
     @property
     def miou(self) -> float:
-        """Give the mean over the classes that there are."""
+        """Return the mean over the classes that there are."""
         return _mean(self.class_iou)
 
     @property
     def category_miou(self) -> float:
-        """Give the mean over the categories that there are."""
+        """Return the mean over the categories that there are."""
         return _mean(self.category_iou)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain numbers for JSON; NaN becomes null."""
+        """Return plain numbers for JSON; NaN becomes null."""
         def plain(values: dict[str, float]) -> dict[str, float | None]:
             return {k: None if np.isnan(v) else round(v, 6) for k, v in values.items()}
         means = plain({'miou': self.miou, 'category_miou': self.category_miou,

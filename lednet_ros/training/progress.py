@@ -14,7 +14,7 @@ from lednet_ros.training.train import Listener, Step
 
 @contextmanager
 def show_progress(is_first: bool) -> Iterator[Listener]:
-    """Give a listener that shows what it hears; silent in all processes but the first."""
+    """Yield a listener that shows what it hears; silent in all processes but the first."""
     if not is_first:
         yield Listener()
         return

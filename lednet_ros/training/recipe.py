@@ -119,7 +119,7 @@ class Recipe:
                 raise ConfigError(f'{name} is {getattr(self, name)!r}: {remedy}')
 
     def crop_at(self, done: float) -> tuple[int, int] | None:
-        """Give the crop's (height, width) at this share of the epochs; None: no crop."""
+        """Return the crop's (height, width) at this share of the epochs; None: no crop."""
         size = None
         for from_share, height, width in self.crops:
             if from_share <= done:
@@ -127,12 +127,12 @@ class Recipe:
         return size
 
     def to_dict(self) -> dict[str, Any]:
-        """Give what `from_dict` reads, in plain lists and numbers."""
+        """Return what `from_dict` reads, in plain lists and numbers."""
         return {key: _plain(value) for key, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, knobs: Mapping[str, Any]) -> Recipe:
-        """Read knobs by name. Raises ConfigError naming the first that is unknown or unfit."""
+        """Read knobs by name. Raise ConfigError naming the first that is unknown or unfit."""
         known = typing.get_type_hints(cls)
         for key in knobs:
             if key not in known:
@@ -147,7 +147,8 @@ class Recipe:
 def load_recipe(
     name: str, overrides: Sequence[str] = (), size: tuple[int, int] | None = None
 ) -> Recipe:
-    """Read a recipe: one that comes with the package by its name, or a YAML file.
+    """
+    Read a recipe: one that comes with the package by its name, or a YAML file.
 
     Knobs that a file does not name are those of the recipe that its `base` names, 'camvid' where
     it names none; 'none' leaves them at their defaults. `size`, (height, width), is that of the
@@ -224,7 +225,7 @@ def _are_crops(crops: Sequence[tuple[float, int, int]]) -> bool:
 
 
 def _as(wanted: Any, value: Any, knob: str) -> Any:
-    """Give a YAML value as the type a knob has. Raises ConfigError."""
+    """Return a YAML value as the type a knob has. Raise ConfigError."""
     if wanted is float and isinstance(value, str):
         try:
             return float(value)  # YAML takes 1e-3 for a text

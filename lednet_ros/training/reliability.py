@@ -102,7 +102,8 @@ def ground_rows(
     counts: np.ndarray, traversability: Traversability,
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> list[GroundRow]:
-    """Return a row for each threshold of ConfidenceCounts.counts.
+    """
+    Return a row for each threshold of ConfidenceCounts.counts.
 
     Pixels seen as unlabelled are in no count: shares are of what has a label.
     """
@@ -144,7 +145,8 @@ def _percent(share: float) -> str:
 
 
 def find_traversability(name: str, labels: LabelSet) -> Traversability | None:
-    """Load a traversability by name or file; '': the one of these labels, None where none is.
+    """
+    Load a traversability by name or file; '': the one of these labels, None where none is.
 
     Raise ConfigError for one of other classes.
     """
@@ -162,7 +164,8 @@ def find_traversability(name: str, labels: LabelSet) -> Traversability | None:
 
 
 def draw_reliability(reliability: Reliability, title: str, path: Path) -> None:
-    """Draw how often pixels are right by how often they are said to be, and how many there are.
+    """
+    Draw how often pixels are right by how often they are said to be, and how many there are.
 
     Raise ConfigError where matplotlib is missing.
     """

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a checkpoint's score holds when light, lens and camera change: one family of changes.
+"""
+How a checkpoint's score holds when light, lens and camera change: one family of changes.
 
 The family is fixed, so that figures of different checkpoints can be compared; it has nothing to do
 with what a recipe's augmentation draws.
@@ -68,7 +69,7 @@ class Robustness:
                             for name, values in self.changed.items()}}
 
     def table(self) -> Iterator[str]:
-        """Return lines for people, in percent."""
+        """Yield lines for people, in percent."""
         def row(name: str, values: tuple[float, ...]) -> str:
             return f'{name:<16}' + ''.join(
                 f'{"-" if np.isnan(v) else f"{100 * v:.1f}":>6}' for v in values)
@@ -84,9 +85,10 @@ class Robustness:
 def measure_robustness(
     segmenter: Segmenter, data: DataSet, on_frame: Callable[[], None] = lambda: None
 ) -> Robustness:
-    """Score a split without and with every change; `on_frame` is called after each frame.
+    """
+    Score a split without and with every change; `on_frame` is called after each frame.
 
-    Raises DataError.
+    Raise DataError.
     """
     clean = Confusion(len(data.labels))
     changed = {name: [Confusion(len(data.labels)) for _ in range(STRENGTHS)] for name in FAMILY}
@@ -107,7 +109,8 @@ def measure_robustness(
 def change(
     image: np.ndarray, labels: np.ndarray, name: str, strength: int, index: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return an image and its labels under a change of FAMILY at a strength, 1 to 5.
+    """
+    Return an image and its labels under a change of FAMILY at a strength, 1 to 5.
 
     Image uint8 (H, W, 3) RGB, labels uint8 (H, W). What is random depends on the change and on
     `index`, the image's place in its data set, alone: all strengths change it the same way.

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a training stands, in its output directory, so that the same command goes on from there.
+"""
+Where a training stands, in its output directory, so that the same command goes on from there.
 
 recipe.yaml      every knob as it is used
 state.pt         all it takes to go on; tensors and plain containers only
@@ -35,7 +36,7 @@ ANY_TIME = ('workers',)  # knobs that change no result
 
 
 class Output:
-    """The output directory. Raises ConfigError where it holds another training."""
+    """The output directory. Raise ConfigError where it holds another training."""
 
     def __init__(self, directory: Path, identity: Mapping[str, Any]) -> None:
         self.directory = directory
@@ -55,7 +56,7 @@ class Output:
                               '--output') from error
 
     def load(self) -> dict[str, Any] | None:
-        """Give the state to go on from; None: begin. Raises ConfigError."""
+        """Return the state to go on from; None: begin. Raise ConfigError."""
         path = self.directory / STATE
         if not path.exists():
             return None
@@ -81,14 +82,14 @@ class Output:
             path.write_text(yaml.safe_dump(dict(recipe), sort_keys=False), encoding='utf-8')
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Write the state, whole or not at all. Raises DataError."""
+        """Write the state, whole or not at all. Raise DataError."""
         file = io.BytesIO()  # to a full disk torch.save says 'unexpected pos 576 vs 534'
         torch.save({**state, 'identity': self._identity}, file)
         with _writing(self.directory / STATE) as path:
             path.write_bytes(file.getbuffer())
 
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write all epochs' figures. Raises DataError."""
+        """Write all epochs' figures. Raise DataError."""
         with _writing(self.directory / HISTORY) as path, \
                 path.open('w', newline='', encoding='utf-8') as file:
             table = csv.DictWriter(file, list(rows[-1]), restval='')
@@ -102,7 +103,8 @@ class Output:
     def plot(
         self, row: Mapping[str, Any], step: int, picture: np.ndarray | None = None
     ) -> bool:
-        """Add an epoch to TensorBoard, with a picture, uint8 (H, W, 3) RGB.
+        """
+        Add an epoch to TensorBoard, with a picture, uint8 (H, W, 3) RGB.
 
         Return False where that is not installed. Raise DataError.
         """

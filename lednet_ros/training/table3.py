@@ -83,7 +83,7 @@ class Table3:
                    f'{row.backend}')
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain numbers for JSON."""
+        """Return plain numbers for JSON."""
         rows = [{**asdict(row), 'scores': row.scores.to_dict()} for row in self.rows]
         return {'data': self.data, 'split': self.split, 'images': self.images, 'rows': rows}
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many threads compute: one for each core that other processes leave free.
+"""
+How many threads compute: one for each core that other processes leave free.
 
 oneDNN's threads wait for each other in loops that never sleep. Where one of them has to share its
 core, the others burn theirs until it is its turn again, some hundred times a step, whatever OpenMP
@@ -67,7 +68,8 @@ class FreeCores:
         self._before = self._clocks()
 
     def count(self, window_s: float) -> float | None:
-        """Return how many, on average since the last answer.
+        """
+        Return how many, on average since the last answer.
 
         None while that is not so long ago, or where the system does not tell.
         """

@@ -121,7 +121,7 @@ class Training:
         self.is_stopped = False  # set it, from a signal handler too, to end after this step
 
     def run(self) -> bool:
-        """Train until done or stopped; whether it is done. Raises DataError."""
+        """Train until done or stopped; whether it is done. Raise DataError."""
         self.threads = Threads(self._job.device)
         try:
             return self._run()
@@ -214,7 +214,7 @@ class _Loop:
             self._average.load_state_dict(state['average'])
 
     def save(self) -> None:
-        """Write the state that `restore` reads. Raises DataError."""
+        """Write the state that `restore` reads. Raise DataError."""
         if self._job.output:
             self._job.output.save({
                 'position': vars(self._position), 'network': self._network.state_dict(),
@@ -292,7 +292,7 @@ class _Loop:
         return float(processes.sum(loss.detach()) / processes.count)
 
     def _rate(self, step: int) -> float:
-        """Give the learning rate: 'poly' (Section 3.1), with a linear rise before."""
+        """Return the learning rate: 'poly' (Section 3.1), with a linear rise before."""
         recipe, schedule = self._job.recipe, self.schedule
         rising = recipe.warm_up * schedule.steps_per_epoch
         rise = min(1.0, (step + 1) / rising) if rising else 1.0

@@ -39,7 +39,8 @@ def refuse_unfit(recipe: Recipe, init: Checkpoint | None) -> None:
 def new_network(
     labels: LabelSet, init: Checkpoint | None, seed: int, name: str = 'lednet'
 ) -> tuple[AnyNetwork, Preprocessing]:
-    """Make the network to train: anew, or with a checkpoint's weights.
+    """
+    Make the network to train: anew, or with a checkpoint's weights.
 
     Of the layers that name classes those classes are kept that the checkpoint has by the same
     name, upper and lower case aside; the others begin anew.
@@ -64,7 +65,8 @@ def new_network(
 
 
 def class_axes(name: str, classes: int) -> dict[str, int | None]:
-    """Return the tensors of a network that name classes, each with its axis of classes.
+    """
+    Return the tensors of a network that name classes, each with its axis of classes.
 
     None where there is no one axis, as where each class meets each.
     """
@@ -113,7 +115,7 @@ def set_dropout(network: AnyNetwork, shallow: float, deep: float) -> None:
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """Give the half precision that convolutions run in; None: float32 throughout."""
+    """Return the half precision that convolutions run in; None: float32 throughout."""
     if precision == 'auto':
         if device.type == 'cuda':
             precision = 'bf16' if torch.cuda.is_bf16_supported(False) else 'fp16'
@@ -126,7 +128,8 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype | None:
 
 
 class TrainedNetwork(nn.Module):
-    """The network with its preprocessing, giving what the losses of a stage compare.
+    """
+    The network with its preprocessing, giving what the losses of a stage compare.
 
     In stage 'encoder' the decoder rests and the encoder's own classes are trained; in stage
     'network' these are only trained `with_auxiliary`. Only LEDNet has such an encoder.
@@ -158,7 +161,7 @@ class TrainedNetwork(nn.Module):
                 self.network.encoder.output_conv(x) if self._names_early else None)
 
     def scores(self, network: AnyNetwork, frames: Tensor) -> Tensor:
-        """What counts in this stage, (N, C, h, w), by these or averaged weights."""
+        """Return what counts in this stage, (N, C, h, w), by these or averaged weights."""
         x = self._prepare(frames)
         if self._decodes or not isinstance(network, LEDNet):
             return network.scores(x)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""COCO's JSON (cocodataset.org, format-data): polygons, run lengths, crowds, ignored regions.
+"""
+COCO's JSON (cocodataset.org, format-data): polygons, run lengths, crowds, ignored regions.
 
 One file, or a folder of them; a split is what a file's name or folder says (instances_val.json).
 """
@@ -34,7 +35,7 @@ def is_coco(data: Any) -> bool:
 
 
 def open_coco(files: list[Path]) -> Export:
-    """Open COCO's files. Raises DataError."""
+    """Open COCO's files. Raise DataError."""
     classes: dict[str, ImportedClass] = {}
     for file in files:
         with format_named(file, TOOL):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CVAT's XML 1.1 for images and for video (docs.cvat.ai, XML annotation format).
+"""
+CVAT's XML 1.1 for images and for video (docs.cvat.ai, XML annotation format).
 
 Shapes lie over each other by z_order, then as they stand in the file. They are drawn as CVAT's own
 "Segmentation mask" export draws them.
@@ -35,7 +36,7 @@ _NO_AREA = ('polyline', 'points', 'cuboid', 'skeleton', 'tag')
 
 
 def open_cvat(files: list[Path]) -> Export:
-    """Open CVAT's files. Raises DataError."""
+    """Open CVAT's files. Raise DataError."""
     classes: dict[str, ImportedClass] = {}
     for file in files:
         with format_named(file, TOOL):

@@ -60,7 +60,7 @@ class Export:
 
 
 def read_json(path: Path, hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
-    """Read a JSON file; `hook` may make each object smaller as it is read. Raises DataError."""
+    """Read a JSON file; `hook` may make each object smaller as it is read. Raise DataError."""
     try:
         with path.open(encoding='utf-8-sig') as file:
             return json.load(file, object_hook=hook)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Label Studio's JSON (labelstud.io/guide/export): polygons, rectangles, ellipses and brush masks.
+"""
+Label Studio's JSON (labelstud.io/guide/export): polygons, rectangles, ellipses and brush masks.
 
 Of a task's annotations the last that is not cancelled is taken. Polygons are filled as its COCO
 export's are. Brush masks are run lengths in the form of thi.ng/rle-pack, over the bytes of an RGBA
@@ -39,7 +40,7 @@ def is_label_studio(data: Any) -> bool:
 
 
 def open_label_studio(files: list[Path]) -> Export:
-    """Open Label Studio's files. Raises DataError."""
+    """Open Label Studio's files. Raise DataError."""
     names: dict[str, None] = {}
     for file in files:
         with format_named(file, TOOL):
@@ -127,9 +128,10 @@ def _mask(kind: str, value: Mapping[str, Any], height: int, width: int) -> np.nd
 
 
 def unpack(packed: Sequence[int]) -> np.ndarray:
-    """Return the bytes, uint8 (N,), that run lengths of thi.ng/rle-pack stand for.
+    """
+    Return the bytes, uint8 (N,), that run lengths of thi.ng/rle-pack stand for.
 
-    Raises ValueError where they end too soon.
+    Raise ValueError where they end too soon.
     """
     bits = np.unpackbits(np.array(packed, np.uint8))
     at = 0

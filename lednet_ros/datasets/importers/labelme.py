@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""labelme's JSON (github.com/wkentaro/labelme), one beside each image, drawn as labelme draws.
+"""
+labelme's JSON (github.com/wkentaro/labelme), one beside each image, drawn as labelme draws.
 
 That is by Pillow, outline included, in the order of the file. `__ignore__` is not labelled.
 """
@@ -38,7 +39,7 @@ def is_labelme(data: Any) -> bool:
 
 
 def open_labelme(files: list[Path]) -> Export:
-    """Open labelme's files. Raises DataError."""
+    """Open labelme's files. Raise DataError."""
     names: set[str] = set()
     for file in files:
         with format_named(file, TOOL):

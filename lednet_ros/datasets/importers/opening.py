@@ -24,9 +24,10 @@ _OPEN: dict[str, Callable[[list[Path]], Export]] = {
 
 
 def open_export(source: Path, format_: str = 'auto') -> tuple[str, Export]:
-    """Open a labelling tool's file or folder; return which tool's it is, too.
+    """
+    Open a labelling tool's file or folder; return which tool's it is, too.
 
-    Raises DataError where it is none that is known.
+    Raise DataError where it is none that is known.
     """
     if not source.exists():
         raise DataError(f'{source}: does not exist: give what the labelling tool exported')

@@ -30,7 +30,7 @@ def fill(polygons: Sequence[Sequence[float]], height: int, width: int) -> np.nda
 
 
 def from_runs(runs: dict[str, Any], height: int, width: int) -> np.ndarray:
-    """Return COCO's run lengths, compressed or not, as pixels, bool (H, W). Raises ValueError."""
+    """Return COCO's run lengths, compressed or not, as pixels, bool (H, W). Raise ValueError."""
     library = _library()
     if list(runs['size']) != [height, width]:
         raise ValueError(f'run lengths of {runs["size"]} in an image of {[height, width]}')

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Supervisely's projects (docs.supervisely.com, annotation format): meta.json, DATASET/ann, /img.
+"""
+Supervisely's projects (docs.supervisely.com, annotation format): meta.json, DATASET/ann, /img.
 
 Objects lie over each other as they stand in the file. Polygons have holes, and are filled by
 OpenCV as Supervisely's package fills them.
@@ -34,7 +35,7 @@ TOOL = 'Supervisely'
 
 
 def open_supervisely(files: list[Path]) -> Export:
-    """Open a project by its meta.json. Raises DataError."""
+    """Open a project by its meta.json. Raise DataError."""
     [meta] = files
     root = meta.parent
     with format_named(meta, TOOL):
@@ -84,7 +85,7 @@ def _drawn(
 
 
 def decode_bitmap(text: str) -> np.ndarray:
-    """Return a bitmap, bool (H, W): a PNG, mostly deflated once more. Raises ValueError."""
+    """Return a bitmap, bool (H, W): a PNG, mostly deflated once more. Raise ValueError."""
     data = base64.b64decode(text)
     with suppress(zlib.error):
         data = zlib.decompress(data)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ultralytics' segmentation labels (docs.ultralytics.com/datasets/segment): a YAML and *.txt.
+"""
+Ultralytics' segmentation labels (docs.ultralytics.com/datasets/segment): a YAML and *.txt.
 
 A line is a class and a polygon, in shares of the image's width and height. As there, the smaller
 shape lies over the larger one, and OpenCV fills them.
@@ -43,7 +44,7 @@ def is_ultralytics(file: Path) -> bool:
 
 
 def open_ultralytics(files: list[Path]) -> Export:
-    """Open a data set by its YAML file. Raises DataError."""
+    """Open a data set by its YAML file. Raise DataError."""
     [file] = files
     with format_named(file, TOOL):
         names = _names(yaml.safe_load(file.read_text(encoding='utf-8-sig'))['names'])

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks there are, by name: LEDNet, and those that its paper's Table 2 compares it with.
+"""
+The networks there are, by name: LEDNet, and those that its paper's Table 2 compares it with.
 
 Names in recipes and checkpoint files are looked up here alone: no file can have other code loaded.
 """
@@ -19,7 +20,8 @@ from lednet_ros.model.lednet import LEDNet
 
 
 class Network(nn.Module):
-    """What LEDNet is to the rest of the package, for the others.
+    """
+    What LEDNet is to the rest of the package, for the others.
 
     Input: (N, 3, H, W) float RGB, preprocessed, H and W at least 32 and otherwise free.
     Output: (N, num_classes, H, W) scores, the larger the likelier.

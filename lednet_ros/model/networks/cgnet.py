@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CGNet in plain PyTorch, small blocks to large.
+"""
+CGNet in plain PyTorch, small blocks to large.
 
 Wu, Tang, Zhang and Zhang, "CGNet: A Light-weight Context Guided Network for Semantic
 Segmentation", arXiv 1811.08201, Section III: the context guided block, and the network of Table I
@@ -23,7 +24,7 @@ M, N = 3, 21  # blocks of stage 2 and of stage 3, the one that halves the size c
 
 def conv_bn_prelu(in_channels: int, out_channels: int, kernel: int, stride: int = 1
                   ) -> nn.Sequential:
-    """A convolution without bias, BN and PReLU."""
+    """Return a convolution without bias, BN and PReLU."""
     return nn.Sequential(conv(in_channels, out_channels, kernel, stride), bn_prelu(out_channels))
 
 

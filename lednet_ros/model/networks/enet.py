@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ENet in plain PyTorch, small blocks to large.
+"""
+ENet in plain PyTorch, small blocks to large.
 
 Paszke, Chaurasia, Kim and Culurciello, "ENet: A Deep Neural Network Architecture for Real-Time
 Semantic Segmentation", arXiv 1606.02147, Section 3: Table 1 and Fig. 2. Where text and code leave
@@ -25,13 +26,13 @@ STAGE2_AND_3 = ('plain', 2, 'asymmetric', 4, 'plain', 8, 'asymmetric', 16) * 2
 
 
 def conv_bn(in_channels: int, out_channels: int, kernel: int = 1) -> list[nn.Module]:
-    """A convolution without bias whose stride is its kernel, and BN."""
+    """Return a convolution without bias whose stride is its kernel, and BN."""
     return [nn.Conv2d(in_channels, out_channels, kernel, kernel, bias=False),
             nn.BatchNorm2d(out_channels, eps=BN_EPS)]
 
 
 def middle(channels: int, kind: str | int) -> list[nn.Module]:
-    """The bottleneck's own convolution (Section 3: regular, dilated or asymmetric)."""
+    """Return the bottleneck's own convolution (Section 3: regular, dilated or asymmetric)."""
     if kind == 'asymmetric':
         return [nn.Conv2d(channels, channels, (1, 5), padding=(0, 2), bias=False),
                 nn.Conv2d(channels, channels, (5, 1), padding=(2, 0))]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ERFNet in plain PyTorch, small blocks to large.
+"""
+ERFNet in plain PyTorch, small blocks to large.
 
 Romera, Alvarez, Bergasa and Arroyo, "ERFNet: Efficient Residual Factorized ConvNet for Real-time
 Semantic Segmentation", IEEE T-ITS 2018, Section III: Table I and Fig. 2c; rates of dropout as in

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ESPNet in plain PyTorch, small blocks to large.
+"""
+ESPNet in plain PyTorch, small blocks to large.
 
 Mehta, Rastegari, Caspi, Shapiro and Hajishirzi, "ESPNet: Efficient Spatial Pyramid of Dilated
 Convolutions for Semantic Segmentation", ECCV 2018, Section 3: the ESP module of Fig. 1, the
@@ -45,7 +46,8 @@ def average_pool(x: Tensor) -> Tensor:
 
 
 class ESPModule(nn.Module):
-    """Fig. 1: reduce, split into dilated convolutions, sum them stepwise, merge.
+    """
+    Fig. 1: reduce, split into dilated convolutions, sum them stepwise, merge.
 
     The reduction is pointwise, or 3x3 with stride 2 where the module halves the size.
     """

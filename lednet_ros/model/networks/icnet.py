@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ICNet in plain PyTorch, small blocks to large.
+"""
+ICNet in plain PyTorch, small blocks to large.
 
 Zhao, Qi, Shen, Shi and Jia, "ICNet for Real-Time Semantic Segmentation on High-Resolution Images",
 ECCV 2018: the cascade and its branches (Fig. 2), the cascade feature fusion (Fig. 3), in the half
@@ -40,7 +41,7 @@ def conv_bn(
 
 def conv_bn_relu(in_channels: int, out_channels: int, kernel: int, stride: int = 1
                  ) -> nn.Sequential:
-    """The same, and ReLU."""
+    """Return the same, and ReLU."""
     return nn.Sequential(*conv_bn(in_channels, out_channels, kernel, stride), nn.ReLU())
 
 
@@ -63,14 +64,15 @@ class Bottleneck(nn.Module):
 
 
 def bottlenecks(in_channels: int, channels: int, count: int, dilation: int = 1) -> nn.Sequential:
-    """Some of them in a row."""
+    """Return some of them in a row."""
     return nn.Sequential(*(
         Bottleneck(in_channels if i == 0 else channels, channels, dilation=dilation)
         for i in range(count)))
 
 
 def pyramid_pooling(x: Tensor) -> Tensor:
-    """Add to the features their averages over 1, 2, 3 and 6 windows a side.
+    """
+    Add to the features their averages over 1, 2, 3 and 6 windows a side.
 
     Windows overlap as in the authors' model, whose kernels and strides are written out for 33x65:
     the shorter side's stride rounds down, the longer side's follows in proportion.

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LEDNet with the convolutions of its APN as pairs of 1-D ones, the future work of Section 4.
+"""
+LEDNet with the convolutions of its APN as pairs of 1-D ones, the future work of Section 4.
 
 Each 7x7, 5x5 and 3x3 becomes a column and a row with nothing between them, so what a pair can
 compute, the plain convolution can too. 920,223 parameters with 20 classes instead of 925,663.

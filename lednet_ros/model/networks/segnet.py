@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SegNet in plain PyTorch: VGG16's convolutions, and their mirror fed through pooling indices.
+"""
+SegNet in plain PyTorch: VGG16's convolutions, and their mirror fed through pooling indices.
 
 Badrinarayanan, Kendall and Cipolla, "SegNet: A Deep Convolutional Encoder-Decoder Architecture for
 Image Segmentation", TPAMI 2017, Section 3 and Fig. 2; widths as in the authors' Caffe model
@@ -20,7 +21,8 @@ DECODER = ((512, 512, 512), (512, 512, 256), (256, 256, 128), (128, 64), (64,))
 
 
 def pool(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Halve by the maximum of 2x2, odd sizes rounded up, and tell where each maximum was.
+    """
+    Halve by the maximum of 2x2, odd sizes rounded up, and tell where each maximum was.
 
     The places are (N, C, 4, h, w) booleans, the four in reading order, of equal ones the first:
     what pooling indices say, in a form that ONNX and TensorRT convert.

@@ -293,7 +293,7 @@ class CloudNode(LifecycleNode):
         return 'projected'
 
     def _complain(self, camera: CloudInput, error: Exception) -> None:
-        """Say what is wrong with a frame, which must not end the node."""
+        """Report what is wrong with a frame, which must not end the node."""
         camera.problem = camera.words + _words(error)
         self.get_logger().warning(
             f'nothing {"of it " if camera.name else ""}goes out: {camera.problem}',

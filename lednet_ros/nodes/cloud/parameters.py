@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parameters of semantic_cloud_node.
+"""
+The parameters of semantic_cloud_node.
 
 The only source: tools/write_docs.py makes config/cloud.yaml and docs/parameters.md of it.
 """

@@ -44,7 +44,8 @@ class PoseFinder:
 
     def find(self, label: Header, other: Header, wanted: list[str], may_wait: bool,
              ) -> Poses | None:
-        """Return where things were, None where TF may still tell; raise NoPose.
+        """
+        Return where things were, None where TF may still tell; raise NoPose.
 
         `other` is the header of depth or points. A robot that is not found costs the grid alone.
         """

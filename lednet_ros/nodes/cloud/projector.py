@@ -103,7 +103,8 @@ class Projector:
             return None, str(error)
 
     def make_points(self, frames: Sequence[Frame], stride: int = 1) -> PointCloud2:
-        """Return the cloud of these frames, the newest last; organised if there is one.
+        """
+        Return the cloud of these frames, the newest last; organised if there is one.
 
         Of each, every `stride`-th row and column.
         """
@@ -124,7 +125,8 @@ class Projector:
         self, frames: Sequence[Frame], stamp: Any, blind: Sequence[Frame] = (),
         may_repeat: bool = False,
     ) -> OccupancyGrid:
-        """Return the grid with these frames in it, the newest last.
+        """
+        Return the grid with these frames in it, the newest last.
 
         Of cameras whose last frames are `blind`, what they would see is hidden. The stamp is the
         newest of all cameras, which `may_repeat` where they take turns.
@@ -190,7 +192,8 @@ def _lens(info: Any, labels: np.ndarray, rectified: bool) -> Camera:
 
 
 def _depth(parts: Mapping[str, Any], camera: Camera) -> np.ndarray | None:
-    """Return the depth of each pixel, of an image or of a cloud that is organised as one; None.
+    """
+    Return the depth of each pixel, of an image or of a cloud that is organised as one; None.
 
     Such a cloud is in the camera's own frame, and its z is depth.
     """

@@ -234,7 +234,7 @@ class GroundNode(Node):
         return 'projected'
 
     def _complain(self, camera: CameraInput, error: Exception) -> None:
-        """Say what is wrong with a frame, which must not end the node."""
+        """Report what is wrong with a frame, which must not end the node."""
         camera.problem = camera.words + (str(error) if isinstance(error, EXPECTED)
                                          else f'{type(error).__name__}: {error}')
         self.get_logger().warning(
@@ -413,7 +413,7 @@ class GroundNode(Node):
         return pose
 
     def _robot_pose(self, header: Header) -> Pose:
-        """Give where the robot is in the grid's frame."""
+        """Return where the robot is in the grid's frame."""
         frame, robot_frame = self._parameter('grid.frame'), self._parameter('robot_frame')
         if self._transforms and frame not in ('', robot_frame):
             return self._transforms.pose(

@@ -42,7 +42,7 @@ class GridMessage:
         self._values[:] = UNKNOWN_CELL
 
     def fill(self, header: Header, grid: Grid) -> OccupancyGrid:
-        """Give the grid as a message."""
+        """Return the grid as a message."""
         self.message.header = header
         self.message.info.map_load_time = header.stamp
         origin = self.message.info.origin.position
@@ -62,7 +62,7 @@ class Beams(Protocol):
 
 
 def make_scan(header: Header, free_space: Beams, ranges: np.ndarray) -> LaserScan:
-    """Give a scan of float32 (beams,) as a message."""
+    """Return a scan of float32 (beams,) as a message."""
     increment = free_space.angle_increment
     message = LaserScan(
         header=header, angle_min=free_space.angle_min, angle_increment=increment,

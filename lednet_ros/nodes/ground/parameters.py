@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parameters of ground_node.
+"""
+The parameters of ground_node.
 
 The only source: tools/write_docs.py makes config/ground.yaml and docs/parameters.md of it.
 """

@@ -63,7 +63,7 @@ class Camera:
         self._said_s: dict[str, float] = {}
 
     def open(self) -> None:
-        """Offer the outputs. Raises ConfigError over qos_overrides that make no sense."""
+        """Offer the outputs. Raise ConfigError over qos_overrides that make no sense."""
         best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         for type_, topic in ((self._type, self.topic), (CameraInfo, self.info_topic)):
             self._qos[topic] = subscription_qos(self._node, type_, topic, best_effort)
@@ -74,7 +74,7 @@ class Camera:
                 callback_group=MutuallyExclusiveCallbackGroup())
 
     def wanted(self) -> set[str]:
-        """Give the outputs that someone listens to."""
+        """Return the outputs that someone listens to."""
         return {output for output, publisher in self._publishers.items()
                 if publisher.get_subscription_count()}
 
@@ -157,7 +157,7 @@ class Camera:
         self.info_problem = ''
 
     def close(self) -> None:
-        """Give back the topics."""
+        """Release the topics."""
         self.ignore()
         self.ignore_info()
         for publisher in self._publishers.values():

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What segment_node knows of itself, and what it says of that on /diagnostics. Without ROS.
+"""
+What segment_node knows of itself, and what it says of that on /diagnostics. Without ROS.
 
 A new value is one line: in CAMERA_VALUES, in ENGINE_VALUES, or a cause in CAUSES. lednet_top,
 lednet_latency_report and the tests take outcomes and causes from here.

@@ -48,7 +48,8 @@ Publish = Callable[[str, QueuedFrame, 'Segmentation', set[str]], None]
 
 
 class InferenceWorker:
-    """Runs the network on the newest frame of each camera, as long as it is started.
+    """
+    Runs the network on the newest frame of each camera, as long as it is started.
 
     A job of `executor`, which should be the one thread that the Segmenter was made in. Any thread
     may `submit`; one thread starts, stops and closes it.
@@ -59,7 +60,8 @@ class InferenceWorker:
         publish: Publish, latency: Latency, options: Callable[[], Mapping[str, Any]] = dict,
         is_ending: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Take over the Segmenter.
+        """
+        Take over the Segmenter.
 
         `options` are those of Segmenter.segment now; `is_ending`: nothing can be published.
         """
@@ -87,7 +89,8 @@ class InferenceWorker:
             self._cameras[name].stats.dropped('deactivated' if gone is queued else 'newer')
 
     def stop(self, within_s: float) -> bool:
-        """Take no more frames; return whether the thread is idle within so long.
+        """
+        Take no more frames; return whether the thread is idle within so long.
 
         If it is, the frame in the making was the last to be published. Else it is dropped when
         the network gives it back.
@@ -102,7 +105,7 @@ class InferenceWorker:
         return self._job is None or not futures.wait([self._job], timeout_s).not_done
 
     def close(self) -> None:
-        """Give back the network's memory, in its thread, which has to be idle."""
+        """Release the network's memory, in its thread, which has to be idle."""
         self._executor.submit(self.segmenter.close).result()
 
     def _work(self, frames: LatestFrames[QueuedFrame]) -> None:

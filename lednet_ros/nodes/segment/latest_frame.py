@@ -19,7 +19,8 @@ class LatestFrames(Generic[T]):
         self.abandoned = False  # set it: what was taken before is not wanted any more
 
     def put(self, camera: str, frame: T) -> T | None:
-        """Leave a frame; return the one that will never be taken for it.
+        """
+        Leave a frame; return the one that will never be taken for it.
 
         That is the older one that had to go, the frame itself where `close` was called, or None.
         """

@@ -19,7 +19,7 @@ def make_images(
     wanted: Collection[str], frame: Frame, header: Header, seen: Segmentation,
     colorize: Callable[[np.ndarray], np.ndarray], overlay_alpha: float,
 ) -> Iterator[tuple[str, Any]]:
-    """Give (output, Image) one by one, each made when it is asked for. Headers are `header`."""
+    """Yield (output, Image) one by one, each made when it is asked for. Headers are `header`."""
     if 'label' in wanted:
         yield 'label', encode_image(seen.labels, 'mono8', header)
     if 'confidence' in wanted and seen.confidence is not None:
@@ -34,7 +34,7 @@ def make_images(
 
 
 def _picture(frame: Frame, seen: Segmentation) -> np.ndarray:
-    """Give the camera's picture as RGB, uint8 (H, W, 3), of the labels' size."""
+    """Return the camera's picture as RGB, uint8 (H, W, 3), of the labels' size."""
     if seen.labels.shape != frame.pixels.shape[:2]:
         return seen.place.picture(frame.pixels, frame.rgb)
     return frame.pixels if frame.rgb else cv2.cvtColor(frame.pixels, cv2.COLOR_BGR2RGB)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parameters of segment_node.
+"""
+The parameters of segment_node.
 
 The only source: tools/write_docs.py makes config/segment.yaml and docs/parameters.md of it.
 """

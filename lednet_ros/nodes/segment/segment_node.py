@@ -86,7 +86,7 @@ class SegmentNode(PatientLifecycleNode):
         self._watch.cancel()  # until it is active
 
     def parameter(self, name: str) -> Any:
-        """Give a parameter's value now."""
+        """Return a parameter's value now."""
         return value_of(self, next(row for row in PARAMETERS if row.name == name))
 
     def start(self) -> None:
@@ -175,7 +175,7 @@ class SegmentNode(PatientLifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Give back the network's memory and the outputs."""
+        """Release the network's memory and the outputs."""
         if not self._wait(self._is_idle, CLEAN_UP_WITHIN_S):
             if not self._is_ending():
                 self._problem = ('the network hangs: clean up again later, or end the process and '

@@ -23,7 +23,7 @@ class BadCameraInfo(ValueError):
 
 
 def camera_info_of_frame(info: CameraInfo, fit: Fit, header: Header) -> CameraInfo:
-    """Give the CameraInfo of a label image of the camera's size: the same, with its header."""
+    """Return the CameraInfo of a label image of the camera's size: the same, with its header."""
     _check(info, fit.camera_height, fit.camera_width)
     ours = copy.copy(info)
     ours.header = header
@@ -31,7 +31,8 @@ def camera_info_of_frame(info: CameraInfo, fit: Fit, header: Header) -> CameraIn
 
 
 def camera_info_of_scaled(info: CameraInfo, fit: Fit, header: Header) -> CameraInfo:
-    """Give the CameraInfo of a label image of another size, which `fit` places the frame in.
+    """
+    Return the CameraInfo of a label image of another size, which `fit` places the frame in.
 
     K and P project onto its pixels directly: region of interest and binning are worked into
     them, as image_geometry's PinholeCameraModel does, then the frame's scale and place in the
@@ -51,9 +52,10 @@ def camera_info_of_scaled(info: CameraInfo, fit: Fit, header: Header) -> CameraI
 
 
 def camera_of(info: CameraInfo, height: int, width: int, rectified: bool = False) -> Camera:
-    """Read the lens of an image of this size; of a rectified one, P tells, without distortion.
+    """
+    Read the lens of an image of this size; of a rectified one, P tells, without distortion.
 
-    Raises BadCameraInfo naming the cause.
+    Raise BadCameraInfo naming the cause.
     """
     _check(info, height, width)
     matrix = np.asarray(info.p, float).reshape(3, 4)[:, :3] if rectified else (
@@ -72,7 +74,7 @@ def camera_of(info: CameraInfo, height: int, width: int, rectified: bool = False
 
 
 def _onto_pixels(info: CameraInfo, scale: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Give the matrix (3, 3) from the sensor's pixels to those of a scaled and moved image."""
+    """Return the matrix (3, 3) from the sensor's pixels to those of a scaled and moved image."""
     bins = np.array([max(1, info.binning_x), max(1, info.binning_y)])
     corner = np.array([info.roi.x_offset, info.roi.y_offset])
     offset = (0.5 - corner / bins) * scale - 0.5 + place

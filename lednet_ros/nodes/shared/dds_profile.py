@@ -28,7 +28,8 @@ def config_file(name: str) -> Path:
 
 
 def large_image_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What to add to a process's environment: the profile, unless the user chose otherwise.
+    """
+    Return what to add to a process's environment: the profile, unless the user chose otherwise.
 
     Empty where the middleware is not Fast DDS, or a profile or other built-in transports are
     already the user's. ROS_DISCOVERY_SERVER does not matter: Fast DDS (3.2) heeds both.
@@ -52,7 +53,8 @@ def profile_variables(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _is_fast_dds_2(environment: Mapping[str, str]) -> bool:
-    """Whether it is Humble's or Jazzy's, which know the older name only; Kilted's complains of it.
+    """
+    Whether it is Humble's or Jazzy's, which know the older name only; Kilted's complains of it.
 
     ROS 2 from wheels does not set ROS_DISTRO; there, Jazzy's rclpy has the major version 7.
     """

@@ -20,7 +20,8 @@ def type_name(type_: type) -> str:
 def wrong_publisher(
     topic: str, wanted: str, argument: str, publishers: Iterable[TopicEndpointInfo]
 ) -> str:
-    """Name a publisher of another type on an input, and what to give instead; '' if none is.
+    """
+    Name a publisher of another type on an input, and what to give instead; '' if none is.
 
     `argument` is how the input is called in the launch file and in remaps.
     """

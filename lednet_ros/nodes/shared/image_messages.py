@@ -26,7 +26,7 @@ __all__ = ['BadImage', 'Frame', 'decode', 'decode_mono8', 'encode_image', 'size_
 
 
 def decode(message: Image | CompressedImage) -> Frame:
-    """Show either kind of image as a colour frame. Raises BadImage naming what is wrong."""
+    """Show either kind of image as a colour frame. Raise BadImage naming what is wrong."""
     if isinstance(message, CompressedImage):
         return decode_compressed(message)
     try:
@@ -54,7 +54,8 @@ def _decode_by_cv_bridge(message: Image, unknown: UnknownEncoding) -> Frame:
 
 @functools.cache
 def cv_bridge_problem() -> str:
-    """Return why an installed cv_bridge must not be called; '' if it may be.
+    """
+    Return why an installed cv_bridge must not be called; '' if it may be.
 
     Its C++ part, built for numpy 1 as apt's is up to Kilted, ends the process with numpy 2. What
     is built for 2 runs with both, and names numpy's inner package as 2 does.
@@ -77,7 +78,7 @@ def size_and_encoding(message: Image | CompressedImage) -> tuple[str, str]:
 
 
 def decode_mono8(message: Image) -> np.ndarray:
-    """Show a mono8 Image as uint8 (H, W), a view of the message. Raises BadImage."""
+    """Show a mono8 Image as uint8 (H, W), a view of the message. Raise BadImage."""
     height, width, step = message.height, message.width, message.step
     if message.encoding not in ('mono8', '8UC1'):
         raise BadImage(f'encoding {message.encoding[:32]!r}: publish mono8')

@@ -50,7 +50,7 @@ class Latency:
             self._added_s[:] = -np.inf
 
     def quantiles(self, now_s: float) -> dict[str, Quantiles]:
-        """Give each stage that was measured within the window. Times are monotonic, in s."""
+        """Return each stage that was measured within the window. Times are monotonic, in s."""
         with self._lock:
             ms = self._ms[self._added_s > now_s - self._window_s]
         quantiles = {}

@@ -19,7 +19,8 @@ LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
 
 
 def camera_info_beside(image: str) -> str:
-    """Return a driver's CameraInfo topic: /camera/image_raw has /camera/camera_info beside it.
+    """
+    Return a driver's CameraInfo topic: /camera/image_raw has /camera/camera_info beside it.
 
     A relative topic stays relative.
     """
@@ -28,7 +29,8 @@ def camera_info_beside(image: str) -> str:
 
 
 def namespace_to_add(namespace: str, pushed: str) -> str:
-    """Return the namespace for a node in a launch file that may lie in PushRosNamespace.
+    """
+    Return the namespace for a node in a launch file that may lie in PushRosNamespace.
 
     A parent launch file's `namespace` reaches the files it includes, as Nav2's does, and its
     PushRosNamespace too: what was pushed is not put before the names a second time, be it the
@@ -54,7 +56,8 @@ def cloud_source(depth: str, points: str) -> str:
 
 
 def is_true(name: str, value: str) -> bool | None:
-    """Return what a launch argument says, in any case and in Python's or YAML's words; '': None.
+    """
+    Return what a launch argument says, in any case and in Python's or YAML's words; '': None.
 
     Raise ConfigError for other words.
     """
@@ -108,7 +111,8 @@ def ground_remappings(cameras: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def cloud_remappings(cameras: Sequence[str], source: str, topic: str) -> list[tuple[str, str]]:
-    """Return the same for semantic_cloud_node, with the topic of depth or points.
+    """
+    Return the same for semantic_cloud_node, with the topic of depth or points.
 
     Of several cameras each has one of that name, unless it is absolute.
     """
@@ -118,7 +122,8 @@ def cloud_remappings(cameras: Sequence[str], source: str, topic: str) -> list[tu
 
 
 def refuse_unknown(command_line: Sequence[str], file: str, known: Collection[str]) -> None:
-    """Raise ConfigError for a typed launch argument that the launch file does not know.
+    """
+    Raise ConfigError for a typed launch argument that the launch file does not know.
 
     launch itself takes any name without a word. Only for the launch file that was asked for by
     `ros2 launch`: one that it includes has arguments of its own.

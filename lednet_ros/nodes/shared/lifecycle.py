@@ -26,7 +26,8 @@ class Until:
 
 
 class PatientLifecycleNode(LifecycleNodeMixin, Node):
-    """Awaits `prepare` before it configures itself, be it by itself or for a manager.
+    """
+    Awaits `prepare` before it configures itself, be it by itself or for a manager.
 
     rclpy runs a transition in one go, in which its executor does nothing else.
     """

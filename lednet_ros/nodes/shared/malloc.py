@@ -14,7 +14,8 @@ _MOST_KEPT = 256 << 20
 
 
 def keep_freed_buffers() -> None:
-    """Have malloc reuse large freed blocks, instead of a fresh mapping for each image.
+    """
+    Have malloc reuse large freed blocks, instead of a fresh mapping for each image.
 
     Its pages would fault in one by one: taking a 0.9 MB image took 1.3 ms, and takes 0.55 ms.
     Where there is no glibc nothing happens.
@@ -29,7 +30,7 @@ def _mallopt(option: int, value: int) -> None:
 
 
 def resident_mb() -> float | None:
-    """Give the resident memory of this process in MB; None where /proc does not tell."""
+    """Return the resident memory of this process in MB; None where /proc does not tell."""
     try:
         pages = int(Path('/proc/self/statm').read_text(encoding='utf-8').split()[1])
     except OSError:

@@ -16,7 +16,8 @@ class Pair(NamedTuple):
 
 
 class NearestJoin:
-    """Pairs first ones, labels, with the nearest second one, depth. The newest pair wins.
+    """
+    Pairs first ones, labels, with the nearest second one, depth. The newest pair wins.
 
     A first one that is passed by, or that no second one is near to, is `unmatched`.
     """

@@ -36,7 +36,7 @@ class Param:
     judge: Callable[[Any], str] | None = None   # what is wrong with a value, after its name
 
     def descriptor(self) -> ParameterDescriptor:
-        """What `ros2 param describe` shows, and what rcl enforces."""
+        """Return what `ros2 param describe` shows, and what rcl enforces."""
         descriptor = ParameterDescriptor(
             description=self.description, read_only=not self.live,
             additional_constraints=f'one of: {", ".join(self.choices)}' if self.choices else '',

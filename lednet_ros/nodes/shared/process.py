@@ -51,7 +51,8 @@ class Runnable(Protocol):
 
 
 def run(name: str, make: Callable[[threading.Event], Runnable], args: Sequence[str] | None) -> int:
-    """Run a node until it is done or SIGINT or SIGTERM come; the process's exit code.
+    """
+    Run a node until it is done or SIGINT or SIGTERM come; the process's exit code.
 
     `make` gets an event that is set by the first signal. An error that the user can mend is one
     line on stderr and exit code 1.
@@ -147,7 +148,8 @@ def _woken_by_signals(executor: SingleThreadedExecutor) -> Iterator[None]:
 
 
 def _spin_once(executor: SingleThreadedExecutor, node: Runnable, stop: threading.Event) -> None:
-    """Let one callback run; what others send does not end the node.
+    """
+    Let one callback run; what others send does not end the node.
 
     rclpy's own callbacks raise over a transition that is not possible (up to Jazzy), a parameter
     of no known type, a time below 0.

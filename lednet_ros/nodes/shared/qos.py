@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A topic's QoS as users change it: qos_overrides, judged when a node starts or is configured.
+"""
+A topic's QoS as users change it: qos_overrides, judged when a node starts or is configured.
 
 Such as `qos_overrides./image.subscription.reliability`; a wrong one is not to be found out when
 the first listener comes.
@@ -27,7 +28,8 @@ PREFIX = 'qos_overrides'
 
 
 def subscription_qos(node: Node, type_: type, topic: str, default: QoSProfile) -> QoSProfile:
-    """Return the QoS for a subscription, without making one. Raises ConfigError.
+    """
+    Return the QoS for a subscription, without making one. Raise ConfigError.
 
     One made and undone at once, while others discover this node, can stay for ever in what they
     take for its subscriptions: Fast DDS loses that it is gone.
@@ -52,7 +54,7 @@ def subscription_qos(node: Node, type_: type, topic: str, default: QoSProfile) -
 def make_publisher(
     node: Node, type_: type, topic: str, default: QoSProfile, **more: Any
 ) -> Publisher:
-    """Make a publisher whose QoS users may change. Raises ConfigError."""
+    """Make a publisher whose QoS users may change. Raise ConfigError."""
     topic = node.resolve_topic_name(topic)
 
     def judge(qos: QoSProfile) -> SetParametersResult:

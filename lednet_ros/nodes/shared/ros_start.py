@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ROS's start, for every command and node: where it cannot start, one line says why.
+"""
+ROS's start, for every command and node: where it cannot start, one line says why.
 
 Loads nothing of ROS before it is asked for: with a middleware that is not there, rclpy ends the
 process as it is imported.
@@ -36,7 +37,8 @@ APART = {'ROS_DOMAIN_ID': str(MAX_DOMAIN), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'OFF
 
 
 def init(args: Sequence[str] | None, context: Any = None) -> None:
-    """Start rclpy, with Python's signal handlers. Raises ConfigError over what hinders it.
+    """
+    Start rclpy, with Python's signal handlers. Raise ConfigError over what hinders it.
 
     `args` are a process's own where they are None.
     """
@@ -55,7 +57,7 @@ def init(args: Sequence[str] | None, context: Any = None) -> None:
 
 
 def make_node(make: Callable[[], T]) -> T:
-    """Make a node. Raises ConfigError where the middleware cannot be started."""
+    """Make a node. Raise ConfigError where the middleware cannot be started."""
     try:
         with warnings.catch_warnings():  # of what was not made, and so cannot be given back
             warnings.filterwarnings('ignore', 'Failed to fini', RuntimeWarning)
@@ -68,7 +70,8 @@ def make_node(make: Callable[[], T]) -> T:
 
 @functools.cache
 def check_middleware() -> None:
-    """Raise ConfigError where RMW_IMPLEMENTATION names what is not installed.
+    """
+    Raise ConfigError where RMW_IMPLEMENTATION names what is not installed.
 
     To be called before rclpy is imported.
     """
@@ -114,7 +117,8 @@ def _check_profile(name: str, path: str) -> None:
 
 
 def _fast_dds_problem() -> str:
-    """Return what Fast DDS says of its profile, in a process of its own; '' if nothing.
+    """
+    Return what Fast DDS says of its profile, in a process of its own; '' if nothing.
 
     It judges as a participant is made, and tells the console only.
     """

@@ -37,7 +37,8 @@ class NoPose(LednetRosError):
 
 
 class Transforms:
-    """Listens to TF from when it is made, and forgets it when the node's time jumps back.
+    """
+    Listens to TF from when it is made, and forgets it when the node's time jumps back.
 
     Else what was known of a later time, as of a bag's first pass, would have all that comes
     refused as old. tf2_ros does so itself from Jazzy on, where it is given the node, but not with
@@ -77,7 +78,8 @@ class Transforms:
     def moved(
         self, frame: str, stamp: Any, in_frame: str, in_stamp: Any, fixed_frame: str, remedy: str,
     ) -> Pose:
-        """Return where a frame was at one time in another at another time. Raise NoPose.
+        """
+        Return where a frame was at one time in another at another time. Raise NoPose.
 
         What moves between is taken to stay in `fixed_frame`.
         """

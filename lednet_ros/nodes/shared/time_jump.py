@@ -11,7 +11,8 @@ from rclpy.node import Node
 
 
 def call_on_jump_back(node: Node, call: Callable[[], None]) -> JumpHandle:
-    """Have `call` called when the node's time jumps back, or its clock is another.
+    """
+    Have `call` called when the node's time jumps back, or its clock is another.
 
     As long as the handle is kept.
     """

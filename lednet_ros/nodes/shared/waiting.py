@@ -13,7 +13,8 @@ HELD = 30  # the newest
 
 
 class WaitingLine(Generic[T]):
-    """First in, first out. Each waits until its time is up by all of several clocks.
+    """
+    First in, first out. Each waits until its time is up by all of several clocks.
 
     So neither simulated time that runs fast, nor slowly, cuts it short. Nobody waits in a call:
     `work` is to be called again.
@@ -28,7 +29,8 @@ class WaitingLine(Generic[T]):
         self._items.append((item, tuple(now_s + timeout_s for now_s in self._now_s())))
 
     def work(self, handle: Callable[[T, bool], bool]) -> None:
-        """Have items handled, the oldest first, as long as `handle(item, may_wait)` is done.
+        """
+        Have items handled, the oldest first, as long as `handle(item, may_wait)` is done.
 
         One that may wait no longer, or has too many behind it, is done with in any case.
         """

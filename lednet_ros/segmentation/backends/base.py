@@ -51,7 +51,8 @@ class Backend(Protocol):
     def prepare(
         self, frames: Sequence[np.ndarray], are_rgb: Sequence[bool], fits: Sequence[Fit]
     ) -> Any:
-        """Fit camera frames, uint8 (H, W, 3), rows possibly padded, into a batch for `run`.
+        """
+        Fit camera frames, uint8 (H, W, 3), rows possibly padded, into a batch for `run`.
 
         Where they are fitted is the backend's choice: `fit.place_all` does it on the CPU.
         """
@@ -62,5 +63,5 @@ class Backend(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back the device's memory."""
+        """Release the device's memory."""
         ...

@@ -57,7 +57,8 @@ _MACHINE = (
 
 @contextmanager
 def explained(doing: str, device: torch.device, otherwise: str = '') -> Iterator[None]:
-    """Turn what CUDA, torch and TensorRT raise into one line: OutOfMemory or BackendUnavailable.
+    """
+    Turn what CUDA, torch and TensorRT raise into one line: OutOfMemory or BackendUnavailable.
 
     `otherwise` is the remedy where nothing is known of an error; without it that passes as it is.
     """
@@ -144,7 +145,8 @@ def require_code_for(device: torch.device) -> None:
 
 
 def place_on_gpu(frame: Tensor, rgb: bool, fit: Fit, out: Tensor) -> None:
-    """Write a camera frame, uint8 (H, W, 3), into `out` as RGB: what Fit.place does on the CPU.
+    """
+    Write a camera frame, uint8 (H, W, 3), into `out` as RGB: what Fit.place does on the CPU.
 
     Equal to it where nothing is resized, else within one grey level.
     """
@@ -187,7 +189,8 @@ class _Captured:
 
 
 class CudaRunner:
-    """Runs a program on frames of one size, one after another. Used by one thread at a time.
+    """
+    Runs a program on frames of one size, one after another. Used by one thread at a time.
 
     `program` returns a program of an ending (True: with confidence). It is asked once for each,
     and what it returns is then replayed from a CUDA graph. Frames of a batch take turns, so that
@@ -221,7 +224,8 @@ class CudaRunner:
     def prepare(
         self, frames: Sequence[np.ndarray], are_rgb: Sequence[bool], fits: Sequence[Fit]
     ) -> Tensor:
-        """Copy camera frames to the GPU and fit them there: the batch to give to `run`.
+        """
+        Copy camera frames to the GPU and fit them there: the batch to give to `run`.
 
         Frames are uint8 (H, W, 3) of any sizes, rows possibly padded. Returns before the GPU is
         done with it.
@@ -265,7 +269,7 @@ class CudaRunner:
             prepare_ms=max(0.0, wall_ms - run_ms))
 
     def close(self) -> None:
-        """Give back the GPU's memory."""
+        """Release the GPU's memory."""
         with torch.cuda.device(self._device):
             self._stream.synchronize()
             self._captured.clear()
@@ -337,7 +341,8 @@ class CudaRunner:
         self, graph: torch.cuda.CUDAGraph, outputs: list[Tensor], frame: Tensor,
         expected: list[Tensor],
     ) -> float:
-        """Return the share of pixels that a replay gives as expected; the worst output's.
+        """
+        Return the share of pixels that a replay gives as expected; the worst output's.
 
         TensorRT may refuse to be captured and torch_tensorrt not say so: the graph then writes
         nothing, or passes on whatever lay in the memory.

@@ -29,16 +29,18 @@ _ENGINE, _BAD, _PARTIAL, _LOCK = '.engine', '.bad', '.partial', '.lock'
 
 
 def default_directory() -> Path:
-    """Return where engines are kept unless told otherwise: in $XDG_CACHE_HOME or ~/.cache.
+    """
+    Return where engines are kept unless told otherwise: in $XDG_CACHE_HOME or ~/.cache.
 
-    Raises ConfigError where there is no home directory.
+    Raise ConfigError where there is no home directory.
     """
     base = os.environ.get('XDG_CACHE_HOME', '')  # to be passed over if it is no whole path
     return (Path(base) if os.path.isabs(base) else expanded('~/.cache')) / 'lednet_ros'
 
 
 def hash_of_sources(*modules: str) -> str:
-    """Return a SHA-256 over the source files of modules: another source, another engine.
+    """
+    Return a SHA-256 over the source files of modules: another source, another engine.
 
     Where they are installed without sources, the package's version stands for them.
     """
@@ -98,7 +100,8 @@ class Entry:
 
 
 class EngineCache:
-    """A directory of engines that several processes may share.
+    """
+    A directory of engines that several processes may share.
 
     An engine's file is one line of JSON (its key and the payload's hash) and the payload. It
     appears whole or not at all. What goes wrong with the directory is a warning, never an error.
@@ -115,7 +118,8 @@ class EngineCache:
     def fetch(
         self, key: EngineKey, build: Callable[[], bytes], load: Callable[[bytes], T]
     ) -> Cached[T]:
-        """Load the engine of this key, building it first where it is not there.
+        """
+        Load the engine of this key, building it first where it is not there.
 
         `load` may raise what it likes over bytes it cannot use; if they came from disk, that file
         is set aside and built anew. Only LednetRosError and MemoryError pass: they say something
@@ -156,7 +160,7 @@ class EngineCache:
             return False
 
     def entries(self) -> list[Entry]:
-        """The engines and set-aside files, the last used first."""
+        """Return the engines and set-aside files, the last used first."""
         entries = []
         for path in self._files(_ENGINE, _BAD):
             try:
@@ -279,7 +283,7 @@ def _header(key: EngineKey, payload: bytes) -> bytes:
 
 
 def _payload(content: bytes, key: EngineKey) -> bytes:
-    """The payload of a file, if the file is what its name promises. Raises ValueError."""
+    """Return the payload of a file, if the file is what its name promises. Raise ValueError."""
     _, newline, payload = content.partition(b'\n')
     if not newline or not content.startswith(_header(key, payload)):
         raise ValueError('damaged, or of another key')

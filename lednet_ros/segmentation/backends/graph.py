@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is compiled and run: pixels in, scores or labels out, all between them in one graph.
+"""
+What is compiled and run: pixels in, scores or labels out, all between them in one graph.
 
 The forms are chosen so that each graph becomes one TensorRT engine; a test holds them to it.
 """
@@ -16,7 +17,8 @@ from lednet_ros.model.networks import AnyNetwork, upsample
 
 
 class ScoreGraph(nn.Module):
-    """Pixels to scores: normalise, network, and no upsampling.
+    """
+    Pixels to scores: normalise, network, and no upsampling.
 
     Input: uint8 (N, H, W, 3) RGB. Output: floating (N, classes, h, w): H and W over the stride of
     the network's scores (LEDNet's is 8), rounded up.
@@ -39,7 +41,8 @@ class ScoreGraph(nn.Module):
 
 
 class LabelGraph(nn.Module):
-    """Pixels to labels: the ScoreGraph, upsampling, argmax.
+    """
+    Pixels to labels: the ScoreGraph, upsampling, argmax.
 
     Input: uint8 (N, H, W, 3) RGB. Output: int32 (N, H, W) class ids, and with `confidence` also
     int32 (N, H, W), 255 x softmax of the chosen class, of scores divided by `temperature`; 0

@@ -19,7 +19,8 @@ OPSET = 18
 
 
 def onnx_model(checkpoint: Checkpoint, height: int, width: int) -> bytes:
-    """Return a serialized model: 'frames' uint8 (N, H, W, 3) RGB -> 'scores' float32 (N, C, h, w).
+    """
+    Return a serialized model: 'frames' uint8 (N, H, W, 3) RGB -> 'scores' float32 (N, C, h, w).
 
     h and w are H and W over the stride of the network's scores, rounded up.
     """

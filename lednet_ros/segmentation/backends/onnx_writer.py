@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ScoreGraph written out in ONNX, in the forms that ONNX Runtime runs fastest on a CPU.
+"""
+The ScoreGraph written out in ONNX, in the forms that ONNX Runtime runs fastest on a CPU.
 
 Its convolutions work on channels in blocks of 8 or 16 and take a following addition and ReLU
 along; splits, concatenations and shuffles make it unpack and repack every tensor instead. So here
@@ -37,7 +38,7 @@ class Features(NamedTuple):
 
 
 def build_onnx_model(checkpoint: Checkpoint, height: int, width: int) -> bytes:
-    """A serialized model: 'frames' uint8 (N, H, W, 3) RGB -> 'scores' float32 (N, C, H/8, W/8)."""
+    """Return a serialized model of 'frames', uint8 (N, H, W, 3) RGB, to float32 'scores'."""
     weights = {name: value.double().numpy()
                for name, value in checkpoint.network.state_dict().items()}
     return _Writer(weights).model(checkpoint, height, width).SerializeToString()

@@ -92,7 +92,7 @@ class OnnxRuntimeBackend:
         return BackendResult(labels, certainty, run_s * 1e3)
 
     def close(self) -> None:
-        """Give back the session's memory."""
+        """Release the session's memory."""
         del self._binding, self._session
 
 
@@ -123,7 +123,8 @@ def _build(checkpoint: Checkpoint, size: tuple[int, int]) -> bytes:
 
 
 def waiting(version: str) -> dict[str, str]:
-    """Return the session's entries for how threads wait for each other, by onnxruntime's version.
+    """
+    Return the session's entries for how threads wait for each other, by onnxruntime's version.
 
     Busily for the microseconds between two layers, and neither between frames nor for one whose
     core another process has: they would only take the CPU from the rest of the robot

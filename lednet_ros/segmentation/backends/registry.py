@@ -53,9 +53,10 @@ def names(device: str) -> tuple[str, ...]:
 
 
 def make_backend(checkpoint: Checkpoint, config: SegmenterConfig) -> Backend:
-    """Choose and set up what runs the network.
+    """
+    Choose and set up what runs the network.
 
-    Raises BackendUnavailable or OutOfMemory with the remedy where a backend asked for by name
+    Raise BackendUnavailable or OutOfMemory with the remedy where a backend asked for by name
     cannot run; 'auto' takes the next one instead and keeps what was amiss as the reason.
     """
     if config.backend != 'auto':

@@ -225,10 +225,11 @@ def is_built(checkpoint: Checkpoint, config: SegmenterConfig, confidence: bool) 
 
 
 class TensorRTBackend:
-    """Runs the engine of this checkpoint and size, building it where the cache has none (minutes).
+    """
+    Runs the engine of this checkpoint and size, building it where the cache has none (minutes).
 
     Where fp16 does not hold for these weights and precision is auto, the engine is of fp32.
-    Raises BackendUnavailable or OutOfMemory. What it is busy with is logged.
+    Raise BackendUnavailable or OutOfMemory. What it is busy with is logged.
     """
 
     def __init__(
@@ -269,14 +270,15 @@ class TensorRTBackend:
         return self._runner.prepare(frames, are_rgb, fits)
 
     def run(self, frames: np.ndarray | Tensor, confidence: bool) -> BackendResult:
-        """Segment what `prepare` gave, or uint8 (N, H, W, 3) RGB frames of the network's size.
+        """
+        Segment what `prepare` gave, or uint8 (N, H, W, 3) RGB frames of the network's size.
 
         The first time that confidence is asked for, its engine is loaded, or built if need be.
         """
         return self._runner.run(frames, confidence)
 
     def close(self) -> None:
-        """Give back the device's memory."""
+        """Release the device's memory."""
         self._runner.close()
 
     def _program(self, confidence: bool) -> Program:
@@ -310,7 +312,8 @@ class TensorRTBackend:
                 self._precision, self._device.index, bool(gpu.is_integrated)))
 
     def _load(self, engine: bytes, confidence: bool) -> Program:
-        """Load an engine and compare it with torch.
+        """
+        Load an engine and compare it with torch.
 
         Its bytes are as they were built, so that what goes wrong is the machine's fault, and
         raised as such: only an engine with other labels is set aside by the cache.
@@ -341,7 +344,8 @@ class TensorRTBackend:
 
 
 def _precision_that_holds(checkpoint: Checkpoint, config: SegmenterConfig) -> str:
-    """Return 'fp16', or 'fp32' where these weights in fp16 say something else.
+    """
+    Return 'fp16', or 'fp32' where these weights in fp16 say something else.
 
     Tried by torch on the CPU, in seconds, before TensorRT builds for minutes.
     """

@@ -39,7 +39,8 @@ ROUTES = (
 
 
 def check_versions(torch: str, torch_tensorrt: str, tensorrt: str | None = None) -> str | None:
-    """Return what is doubtful about versions that may still work together; None: nothing.
+    """
+    Return what is doubtful about versions that may still work together; None: nothing.
 
     Raise BackendUnavailable, with what to install, for versions that cannot.
     """

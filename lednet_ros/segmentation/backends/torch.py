@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 def choose_device(device: str) -> torch.device:
-    """Give the device that a setting names. Raises BackendUnavailable with the remedy."""
+    """Return the device that a setting names. Raise BackendUnavailable with the remedy."""
     if device == 'auto':
         return torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')
     chosen = torch.device(device)
@@ -55,7 +55,8 @@ def is_gpu(device: torch.device) -> bool:
 
 
 def device_health(device: str) -> dict[str, float]:
-    """Give a CUDA GPU's memory in MB, as the driver sees it, and temperature in degrees Celsius.
+    """
+    Return a CUDA GPU's memory in MB, as the driver sees it, and temperature in degrees Celsius.
 
     Empty for the CPU and for a GPU that is lost. A Jetson's memory is the whole computer's, and
     its temperature the kernel's; a PC's is NVML's (nvidia-ml-py), and left out without it.
@@ -79,7 +80,7 @@ def device_health(device: str) -> dict[str, float]:
 
 
 def choose_precision(config: SegmenterConfig, device: torch.device) -> str:
-    """Give 'fp16' or 'fp32'. Raises ConfigError for fp16 on the CPU."""
+    """Return 'fp16' or 'fp32'. Raise ConfigError for fp16 on the CPU."""
     if config.precision == 'auto':
         return 'fp16' if is_gpu(device) else 'fp32'
     if config.precision == 'fp16' and not is_gpu(device):
@@ -100,11 +101,12 @@ def make_graph(
 
 
 class TorchBackend:
-    """Runs the graph eagerly, channels last (which halves the time of its convolutions).
+    """
+    Runs the graph eagerly, channels last (which halves the time of its convolutions).
 
     On a CUDA GPU it is replayed from CUDA graphs: small kernels wait for their launches otherwise.
     There fp16 is compared with fp32 first; where it differs and precision is auto, fp32 runs.
-    Raises BackendUnavailable or OutOfMemory.
+    Raise BackendUnavailable or OutOfMemory.
     """
 
     def __init__(
@@ -192,7 +194,7 @@ class TorchBackend:
             run_ms=(perf_counter() - started_s) * 1e3)
 
     def close(self) -> None:
-        """Give back the device's memory."""
+        """Release the device's memory."""
         self._graphs.clear()
         if self._runner:
             self._runner.close()
