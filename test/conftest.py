@@ -26,10 +26,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
                      help='hold the promised times too, on a machine with nothing else to do')
 
 
+SLOW = {  # modules that start nodes or trainings, or convert, compile and install
+    'test_cluster.py', 'test_colcon.py', 'test_demo.py', 'test_launch.py', 'test_ros_start.py',
+    'test_soak.py', 'test_tensorrt.py', 'test_tensorrt_backend.py', 'test_traffic.py',
+    'test_train.py'}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what has a ROS graph of its own."""
+    """Mark as slow what has a ROS graph of its own, and some modules."""
     for item in items:
-        if 'graph' in getattr(item, 'fixturenames', ()):
+        if 'graph' in getattr(item, 'fixturenames', ()) or item.path.name in SLOW:
             item.add_marker(pytest.mark.slow)
 
 
