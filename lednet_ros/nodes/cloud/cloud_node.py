@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,29 +16,24 @@ from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from rclpy.task import Future
 from sensor_msgs.msg import LaserScan, PointCloud2
-from std_msgs.msg import Header
 
 from lednet_ros.common.command import command
-from lednet_ros.common.errors import ConfigError, LednetRosError
+from lednet_ros.common.errors import ConfigError
 from lednet_ros.nodes.cloud.cloud_input import CloudInput
 from lednet_ros.nodes.cloud.diagnostics import CloudView, latency_status, view_status
 from lednet_ros.nodes.cloud.parameters import PARAMETERS
 from lednet_ros.nodes.cloud.poses import PoseFinder, Poses
 from lednet_ros.nodes.cloud.projector import Frame, Projector, check_frame
-from lednet_ros.nodes.ground.camera_input import absent, forgets, live
+from lednet_ros.nodes.ground.camera_input import forgets
 from lednet_ros.nodes.ground.parameters import camera_parameters
-from lednet_ros.nodes.shared.camera_info import BadCameraInfo
 from lednet_ros.nodes.shared.camera_names import camera_names
+from lednet_ros.nodes.shared.camera_rounds import CameraRounds, stamp_ns_of, words_of
 from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher
-from lednet_ros.nodes.shared.image_messages import BadImage
 from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, mismatch
-from lednet_ros.nodes.shared.latency import TOTAL, Latency
-from lednet_ros.nodes.shared.nearest_join import Pair
 from lednet_ros.nodes.shared.parameters import declare, value_of
 from lednet_ros.nodes.shared.process import run
 from lednet_ros.nodes.shared.qos import make_publisher, unread_overrides
-from lednet_ros.nodes.shared.stamps import age_of
-from lednet_ros.nodes.shared.tf import Buffer, NoPose, Transforms
+from lednet_ros.nodes.shared.tf import Buffer, Transforms
 from lednet_ros.nodes.shared.time_jump import call_on_jump_back
 from lednet_ros.projection import Belief, Traversability
 from lednet_ros.projection.cloud import CloudConfig
@@ -46,7 +41,6 @@ from lednet_ros.projection.heights import HeightsConfig
 
 OUTPUTS = {'points': PointCloud2, 'grid': OccupancyGrid, 'free_space': LaserScan}
 
-EXPECTED = (LednetRosError, BadImage, BadCameraInfo)  # their texts say all
 WATCH_S = 0.2  # who listens
 POLL_S = 0.02    # while labels wait for their transforms, or for other cameras
 GATHER_S = 0.03  # that one camera's frame waits for those of the others
@@ -69,15 +63,11 @@ class CloudNode(LifecycleNode):
         self._transforms: Transforms | None = None
         self._outputs: dict[str, Publisher] = {}
         self._is_active = False
-        self._round_since_s: float | None = None  # with frames that have not gone out yet
-        self._listening_since_s: float | None = None
-        self._projected_s: float | None = None
+        self._rounds = CameraRounds(
+            self, self._cameras, self._parameter, self._prepare, self._publish)
+        self._latency = self._rounds.latency
         self._problem = self._remark = ''
-        self._counts = {'received': 0, 'projected': 0, 'rejected': 0, 'dropped_unheard': 0,
-                        'dropped_no_tf': 0}
         self._figures: dict[str, object] = {}
-        self._mismatch = ''  # of the labels' meaning
-        self._latency = Latency()
         if LabelInfo is not None:
             self.create_subscription(LabelInfo, 'label_info', self._on_label_info, LATCHED)
         self._jump_handle = call_on_jump_back(self, self._forget_stamps)
@@ -100,7 +90,7 @@ class CloudNode(LifecycleNode):
         try:
             traversability = Traversability.load(self._parameter('traversability'))
             self._transforms = self._transforms or self._make_transforms()
-            self._cameras = self._cameras or [
+            self._cameras += [] if self._cameras else [
                 CloudInput(self, name, self._source()) for name in self._names]
             for camera in self._cameras:
                 camera.projector = Projector(
@@ -113,7 +103,7 @@ class CloudNode(LifecycleNode):
                 for output, type_ in OUTPUTS.items()}
         except Exception as error:  # rclpy would drop it without a word
             self.on_cleanup(state)
-            self._problem = _words(error)
+            self._problem = words_of(error)
             self.get_logger().error(f'not configured: {self._problem}')
             return TransitionCallbackReturn.FAILURE
         self._problem = ''
@@ -137,7 +127,7 @@ class CloudNode(LifecycleNode):
         self._is_active = False
         self._watching.cancel()
         self._poll.cancel()
-        self._forget_waiting()
+        self._rounds.forget()
         for camera in self._cameras:
             camera.listen((), self._on_input)
         return TransitionCallbackReturn.SUCCESS
@@ -202,15 +192,10 @@ class CloudNode(LifecycleNode):
 
     def _forget_stamps(self) -> None:
         """Forget what is of another time: it waits in vain, and tells nothing of how old it is."""
-        self._forget_waiting()
+        self._rounds.forget()
         if self._projector is not None:
             self._projector.cloud.forget()
         self._latency.clear()
-
-    def _forget_waiting(self) -> None:
-        """Drop what waits for partners or transforms."""
-        self._counts['dropped_no_tf'] += sum(camera.forget() for camera in self._cameras)
-        self._round_since_s = None
 
     # Who listens, and to what.
 
@@ -222,82 +207,36 @@ class CloudNode(LifecycleNode):
         return ['label', 'camera_info',
                 *(['confidence'] if self._parameter('min_confidence') > 0 else [])]
 
+    def _inputs(self) -> list[str]:
+        return [*self._of_camera(), self._source()]
+
     def _watch(self) -> None:
         """Listen to the inputs while someone listens to an output."""
-        inputs = [*self._of_camera(), self._source()] if self._wanted() else []
-        if inputs and self._listening_since_s is None:
-            self._listening_since_s = time.monotonic()
-            self._forget_waiting()
-            for camera in self._cameras:
-                camera.begin()
+        if self._rounds.listen(self._inputs() if self._wanted() else [], self._on_input):
             self._problem = self._remark = ''
-            self._projected_s = None
-        if not inputs:
-            self._listening_since_s = None
-        for camera in self._cameras:
-            camera.listen(inputs, self._on_input)
 
     # One frame's way.
 
     def _on_label_info(self, message: Any) -> None:
         if self._projector is not None:
-            self._mismatch = mismatch(message, self._projector.cloud.traversability.labels)
+            self._rounds.mismatch = mismatch(
+                message, self._projector.cloud.traversability.labels)
 
     def _on_input(self, camera: CloudInput, input_: str, message: Any) -> None:
-        self._counts['received'] += input_ == 'label'
-        pair = camera.pair(input_, _stamp_ns(message.header), message, self._of_camera(),
+        pair = camera.pair(input_, stamp_ns_of(message.header), message, self._of_camera(),
                            self._parameter('sync_tolerance_ms'))
-        if pair is not None:
-            camera.waiting.put(pair, self._parameter('tf_timeout_s'))
+        parts = {**pair.first, camera.source: pair.second} if pair is not None else None
+        if self._rounds.put(camera, input_, parts):
             self._work()
 
     def _work(self) -> None:
-        """Project what has its partners and transforms; look again soon if something waits."""
-        for camera in self._cameras:
-            camera.waiting.work(partial(self._handle, camera))
-        since_s = self._round_since_s
-        if since_s is not None and time.monotonic() - since_s >= GATHER_S:
-            self._end_round()
-        if self._round_since_s is not None or any(camera.waiting for camera in self._cameras):
-            self._poll.reset()
-        else:
-            self._poll.cancel()
+        self._rounds.work(self._wanted, GATHER_S, self._poll)
 
-    def _handle(self, camera: CloudInput, pair: Pair, may_wait: bool) -> bool:
-        """Project labels whose partners have come and count them; False where they wait."""
-        outcome = self._outcome(camera, pair, may_wait)
-        if outcome:
-            self._counts[outcome] += 1
-        return bool(outcome)
-
-    def _outcome(self, camera: CloudInput, pair: Pair, may_wait: bool) -> str:
-        """Project labels; return which of the counts they are, '' where they wait for TF."""
-        wanted = self._wanted()
-        if not wanted or camera.projector is None:
-            return 'dropped_unheard'
-        try:
-            parts = {**pair.first, camera.source: pair.second}
-            poses = self._find_poses(camera, parts, wanted, may_wait)
-            if poses is None:
-                return ''
-            if camera.is_new:
-                self._end_round()  # which waits for others; this camera's next one is here
-            self._look(camera, parts, poses, wanted)
-            if all(one.is_new for one in live(self._cameras, self._parameter('stale_after_s'))):
-                self._publish(wanted)
-        except Exception as error:
-            if not self.context.ok():  # publishing while the node ends
-                return 'dropped_unheard'
-            self._complain(camera, error)
-            return 'dropped_no_tf' if isinstance(error, NoPose) else 'rejected'
-        return 'projected'
-
-    def _complain(self, camera: CloudInput, error: Exception) -> None:
-        """Report what is wrong with a frame, which must not end the node."""
-        camera.problem = camera.words + _words(error)
-        self.get_logger().warning(
-            f'nothing {"of it " if camera.name else ""}goes out: {camera.problem}',
-            throttle_duration_sec=5.0)
+    def _prepare(
+        self, camera: CloudInput, parts: dict[str, Any], wanted: Sequence[str], may_wait: bool,
+    ) -> Callable[[], Frame] | None:
+        poses = self._find_poses(camera, parts, wanted, may_wait)
+        return None if poses is None else partial(self._look, camera, parts, poses, wanted)
 
     def _find_poses(
         self, camera: CloudInput, parts: dict[str, Any], wanted: Sequence[str], may_wait: bool,
@@ -311,50 +250,28 @@ class CloudNode(LifecycleNode):
 
     def _look(
         self, camera: CloudInput, parts: dict[str, Any], poses: Poses, wanted: Sequence[str],
-    ) -> None:
-        """Let a camera's newest frame be seen; raise, and leave none, for what does not hold."""
-        before, camera.seen, camera.is_new = camera.seen, None, False
+    ) -> Frame:
+        """Let a frame be seen; raise for what does not hold."""
         assert camera.projector is not None
-        if self._mismatch:
-            raise ConfigError(self._mismatch)
-        began_s, label = time.monotonic(), parts['label'].header
-        if before is not None and _stamp_ns(label) < before.stamp_ns:  # as a bag begins again
-            for other in self._cameras:
-                other.seen, other.is_new = None, False
-        transport_ms = self._age_ms(_stamp_ns(label))
+        began_s = time.monotonic()
+        transport_ms = self._rounds.age_ms(stamp_ns_of(parts['label'].header))
         for one in self._cameras:
             if one.projector is not None:
                 one.projector.cloud.config = self._config()
         frame = camera.projector.look(
             parts, poses, self._parameter('rectified'), self._parameter('min_confidence'),
             'grid' in wanted or 'free_space' in wanted)
-        camera.seen, camera.is_new, camera.problem = frame, True, ''
         camera.transport_ms, camera.run_s = transport_ms, time.monotonic() - began_s
         camera.size = f'{parts["label"].width}x{parts["label"].height}'
-        if self._round_since_s is None:
-            self._round_since_s = time.monotonic()
+        return frame
 
-    def _end_round(self) -> None:
-        """Publish what there is of the cameras' newest frames."""
-        wanted, waiting = self._wanted(), next((c for c in self._cameras if c.is_new), None)
-        if waiting is None or not wanted:
-            self._round_since_s = None
-            return
-        try:
-            self._publish(wanted)
-        except Exception as error:
-            if self.context.ok():
-                self._complain(waiting, error)
-
-    def _publish(self, wanted: Sequence[str]) -> None:
-        """Publish what is listened to, of all cameras that are live."""
+    def _publish(
+        self, wanted: Sequence[str], cameras: Sequence[CloudInput], new: Sequence[CloudInput],
+    ) -> None:
+        """Publish what is listened to, of these cameras."""
         assert self._projector is not None
-        began_s, self._round_since_s = time.monotonic(), None
-        cameras = live(self._cameras, self._parameter('stale_after_s'))
+        began_s = time.monotonic()
         frames = _by_stamp(cameras)
-        new = [camera for camera in cameras if camera.is_new]
-        for camera in self._cameras:
-            camera.is_new = False
         no_grid = ''
         if 'points' in wanted:
             self._outputs['points'].publish(self._projector.make_points(
@@ -373,73 +290,40 @@ class CloudNode(LifecycleNode):
             scan = self._projector.make_scan(frames)
             if scan is not None:
                 self._outputs['free_space'].publish(scan)
-        self._projected_s = ended_s = time.monotonic()
-        self._remark = absent(
-            self._cameras, self._parameter('stale_after_s'), self._listens_for_long(),
-        ) or no_grid or next((frame.remark for frame in frames if frame.remark), '') or next((
+        publish_s = time.monotonic() - began_s
+        for camera in new:
+            self._rounds.note_latency(
+                camera.seen.stamp_ns, camera.transport_ms, camera.run_s + publish_s)
+        self._remark = self._rounds.absent() or no_grid or next(
+            (frame.remark for frame in frames if frame.remark), '') or next((
             f'no scan goes out: {frame.no_view}' for frame in frames if frame.no_view), '')
         self._figures = {'ground_height_m': self._projector.cloud.ground_z, **{
             f'{camera.name}/{key}' if camera.name else key: value for camera in cameras
             for key, value in (('camera_height_m', float(camera.seen.poses.camera.origin[2])),
                                ('size', camera.size))}}
-        for camera in new:
-            self._note(camera, ended_s, ended_s - began_s)
-
-    def _listens_for_long(self) -> bool:
-        return (self._listening_since_s is not None and time.monotonic() - self._listening_since_s
-                > self._parameter('diagnostics.stale_after_s'))
-
-    def _note(self, camera: CloudInput, now_s: float, publish_s: float) -> None:
-        """Take down how long it took, and how old labels are now."""
-        stages = {'run': (camera.run_s + publish_s) * 1e3}
-        total_ms = self._age_ms(camera.seen.stamp_ns)
-        if camera.transport_ms is not None and total_ms is not None:
-            stages.update({'transport': camera.transport_ms, TOTAL: total_ms})
-        self._latency.add(now_s, stages)
-
-    def _age_ms(self, stamp_ns: int) -> float | None:
-        return age_of(stamp_ns, self.get_clock().now().nanoseconds).ms
 
     def _outcomes(self) -> dict[str, int]:
         """Return what became of the label images; a few may wait for their partners."""
-        dropped = {'dropped_unheard': self._counts['dropped_unheard'],
-                   'dropped_unmatched': sum(camera.join.unmatched + camera.pairs.unmatched
-                                            for camera in self._cameras),
-                   'dropped_no_tf': self._counts['dropped_no_tf']}
-        return {**{name: self._counts[name] for name in ('received', 'projected', 'rejected')},
-                'dropped': sum(dropped.values()), **dropped}
+        return self._rounds.outcomes(sum(
+            camera.join.unmatched + camera.pairs.unmatched for camera in self._cameras))
 
     def _report(self) -> None:
-        now_s = time.monotonic()
-        inputs = [*self._of_camera(), self._source()]
-        view = CloudView(
-            wanted=tuple(self._wanted()),
-            inputs=tuple(view for camera in self._cameras for view in camera.input_views(inputs)),
-            listening_s=now_s - (self._listening_since_s or now_s),
-            projected_ago_s=None if self._projected_s is None else now_s - self._projected_s,
-            problem=self._problem or next((c.problem for c in self._cameras if c.problem), ''),
-            cameras=len(self._cameras), remark=self._remark, counts=self._outcomes(),
-            figures=self._figures, stale_after_s=self._parameter('diagnostics.stale_after_s'),
-            is_active=self._is_active, apart_ms=next((
-                c.pairs.apart_ms for c in self._cameras if c.pairs.apart_ms is not None), None),
+        view = self._rounds.view(
+            CloudView, self._inputs(), wanted=tuple(self._wanted()), remark=self._remark,
+            counts=self._outcomes(), figures=self._figures, is_active=self._is_active,
+            **({'problem': self._problem} if self._problem else {}),
+            apart_ms=next((c.pairs.apart_ms for c in self._cameras
+                           if c.pairs.apart_ms is not None), None),
             tolerance_ms=self._parameter('sync_tolerance_ms'))
         limit_ms = self._parameter('diagnostics.max_latency_ms')
         self._diagnostics.publish({
             'view': view_status(view),
-            'latency': latency_status(self._latency.quantiles(now_s), limit_ms)})
+            'latency': latency_status(self._latency.quantiles(time.monotonic()), limit_ms)})
 
 
 def _by_stamp(cameras: Sequence[CloudInput]) -> list[Frame]:
     """Return the cameras' newest frames, the newest last."""
     return sorted((camera.seen for camera in cameras), key=lambda frame: frame.stamp_ns)
-
-
-def _words(error: Exception) -> str:
-    return str(error) if isinstance(error, EXPECTED) else f'{type(error).__name__}: {error}'
-
-
-def _stamp_ns(header: Header) -> int:
-    return int(header.stamp.sec * 1_000_000_000 + header.stamp.nanosec)
 
 
 @command('semantic_cloud_node')

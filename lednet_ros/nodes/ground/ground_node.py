@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,28 +21,26 @@ from sensor_msgs.msg import Image, LaserScan, PointCloud2
 from std_msgs.msg import Header
 
 from lednet_ros.common.command import command
-from lednet_ros.common.errors import ConfigError, LednetRosError
-from lednet_ros.nodes.ground.camera_input import CameraInput, Seen, absent, forgets, live
+from lednet_ros.common.errors import ConfigError
+from lednet_ros.nodes.ground.camera_input import CameraInput, Seen, forgets
 from lednet_ros.nodes.ground.diagnostics import GroundView, latency_status, view_status
 from lednet_ros.nodes.ground.messages import GridMessage, PointsMessage, make_scan
 from lednet_ros.nodes.ground.parameters import PARAMETERS, camera_parameters
 from lednet_ros.nodes.shared.camera_info import BadCameraInfo, camera_of
 from lednet_ros.nodes.shared.camera_names import camera_names
+from lednet_ros.nodes.shared.camera_rounds import CameraRounds, stamp_ns_of
 from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher
 from lednet_ros.nodes.shared.image_messages import BadImage, decode_mono8
 from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, mismatch
-from lednet_ros.nodes.shared.latency import TOTAL, Latency
 from lednet_ros.nodes.shared.parameters import Param, declare, value_of
 from lednet_ros.nodes.shared.process import run
 from lednet_ros.nodes.shared.qos import make_publisher, unread_overrides
-from lednet_ros.nodes.shared.stamps import age_of
 from lednet_ros.nodes.shared.tf import Buffer, NoPose, Transforms
 from lednet_ros.nodes.shared.time_jump import call_on_jump_back
 from lednet_ros.projection import Belief, Ground, GroundConfig, Pose, Traversability
 
 OUTPUTS = {'points': PointCloud2, 'grid': OccupancyGrid, 'free_space': LaserScan}
 
-EXPECTED = (LednetRosError, BadImage, BadCameraInfo)  # their texts say all
 WATCH_S = 0.2  # who listens
 POLL_S = 0.02    # while a label image waits for its transforms, or for other cameras
 GATHER_S = 0.03  # that one camera's frame waits for those of the others
@@ -76,20 +74,16 @@ class GroundNode(Node):
             output: make_publisher(self, type_, f'~/{output}', QoSProfile(depth=1))
             for output, type_ in OUTPUTS.items()}
         self._cameras = [CameraInput(self, name) for name in names]
-        self._round_since_s: float | None = None  # with frames that have not gone out yet
+        self._rounds = CameraRounds(
+            self, self._cameras, self._parameter, self._prepare, self._publish)
         self._points: PointsMessage | None = None
         self._grid = GridMessage(self._ground.config.grid_cells,
                                  self._ground.config.grid_resolution)
-        self._listening_since_s: float | None = None
-        self._projected_s: float | None = None
         self._remark = ''
-        self._counts = {'received': 0, 'projected': 0, 'rejected': 0, 'dropped_unheard': 0,
-                        'dropped_no_tf': 0}
         self._figures: dict[str, object] = {}
-        self._mismatch = ''  # of the labels' meaning
         if LabelInfo is not None:
             self.create_subscription(LabelInfo, 'label_info', self._on_label_info, LATCHED)
-        self._latency = Latency()
+        self._latency = self._rounds.latency
         self._jump_handle = call_on_jump_back(self, self._forget_stamps)
         self._diagnostics = DiagnosticsPublisher(self)
 
@@ -147,14 +141,9 @@ class GroundNode(Node):
 
     def _forget_stamps(self) -> None:
         """Forget what is of another time: it waits in vain, and tells nothing of how old it is."""
-        self._forget_waiting()
+        self._rounds.forget()
         self._ground.forget()
         self._latency.clear()
-
-    def _forget_waiting(self) -> None:
-        """Drop what waits for partners or transforms."""
-        self._counts['dropped_no_tf'] += sum(camera.forget() for camera in self._cameras)
-        self._round_since_s = None
 
     # Who listens, and to what.
 
@@ -168,93 +157,27 @@ class GroundNode(Node):
 
     def _watch(self) -> None:
         """Listen to the inputs while someone listens to an output."""
-        inputs = self._inputs() if self._wanted() else []
-        if inputs and self._listening_since_s is None:
-            self._listening_since_s = time.monotonic()
-            self._forget_waiting()
-            for camera in self._cameras:
-                camera.begin()
+        if self._rounds.listen(self._inputs() if self._wanted() else [], self._on_input):
             self._remark = ''
-            self._projected_s = None
-        if not inputs:
-            self._listening_since_s = None
-        for camera in self._cameras:
-            camera.listen(inputs, self._on_input)
 
     # One frame's way.
 
     def _on_label_info(self, message: Any) -> None:
-        self._mismatch = mismatch(message, self._ground.traversability.labels)
+        self._rounds.mismatch = mismatch(message, self._ground.traversability.labels)
 
     def _on_input(self, camera: CameraInput, input_: str, message: Any) -> None:
-        self._counts['received'] += input_ == 'label'
-        parts = camera.put(input_, _stamp_ns(message.header), message, self._inputs())
-        if parts is not None:
-            camera.waiting.put(parts, self._parameter('tf_timeout_s'))
+        parts = camera.put(input_, stamp_ns_of(message.header), message, self._inputs())
+        if self._rounds.put(camera, input_, parts):
             self._work()
 
     def _work(self) -> None:
-        """Project what has its partners and transforms; look again soon if something waits."""
-        for camera in self._cameras:
-            camera.waiting.work(partial(self._handle, camera))
-        since_s = self._round_since_s
-        if since_s is not None and time.monotonic() - since_s >= GATHER_S:
-            self._end_round()
-        if self._round_since_s is not None or any(camera.waiting for camera in self._cameras):
-            self._poll.reset()
-        else:
-            self._poll.cancel()
+        self._rounds.work(self._wanted, GATHER_S, self._poll)
 
-    def _handle(self, camera: CameraInput, parts: dict[str, Any], may_wait: bool) -> bool:
-        """Project a label image whose partners have come and count it; False where it waits."""
-        outcome = self._outcome(camera, parts, may_wait)
-        if outcome:
-            self._counts[outcome] += 1
-        return bool(outcome)
-
-    def _outcome(self, camera: CameraInput, parts: dict[str, Any], may_wait: bool) -> str:
-        """Project a label image; return which of the counts it is, '' where it waits for TF."""
-        wanted = self._wanted()
-        if not wanted:
-            return 'dropped_unheard'
-        try:
-            poses = self._poses(camera, parts['label'].header, wanted, may_wait)
-            if poses is None:
-                return ''
-            if camera.is_new:
-                self._end_round()  # which waits for others; this camera's next one is here
-            self._look(camera, parts, poses)
-            if all(one.is_new for one in self._live()):
-                self._publish(wanted)
-        except Exception as error:
-            if not self.context.ok():  # publishing while the node ends
-                return 'dropped_unheard'
-            self._complain(camera, error)
-            return 'dropped_no_tf' if isinstance(error, NoPose) else 'rejected'
-        return 'projected'
-
-    def _complain(self, camera: CameraInput, error: Exception) -> None:
-        """Report what is wrong with a frame, which must not end the node."""
-        camera.problem = camera.words + (str(error) if isinstance(error, EXPECTED)
-                                         else f'{type(error).__name__}: {error}')
-        self.get_logger().warning(
-            f'nothing {"of it " if camera.name else ""}goes out: {camera.problem}',
-            throttle_duration_sec=5.0)
-
-    def _end_round(self) -> None:
-        """Publish what there is of the cameras' newest frames."""
-        wanted, waiting = self._wanted(), next((c for c in self._cameras if c.is_new), None)
-        if waiting is None or not wanted:
-            self._round_since_s = None
-            return
-        try:
-            self._publish(wanted)
-        except Exception as error:
-            if self.context.ok():
-                self._complain(waiting, error)
-
-    def _live(self) -> list[CameraInput]:
-        return live(self._cameras, self._parameter('stale_after_s'))
+    def _prepare(
+        self, camera: CameraInput, parts: dict[str, Any], wanted: Sequence[str], may_wait: bool,
+    ) -> Callable[[], Seen] | None:
+        poses = self._poses(camera, parts['label'].header, wanted, may_wait)
+        return None if poses is None else partial(self._look, camera, parts, poses)
 
     def _poses(
         self, camera: CameraInput, header: Header, wanted: Sequence[str], may_wait: bool,
@@ -275,19 +198,12 @@ class GroundNode(Node):
                 return None
             raise
 
-    def _look(self, camera: CameraInput, parts: dict[str, Any], poses: Poses) -> None:
-        """Let a camera's newest frame be seen; raise, and leave none, for what does not hold."""
-        before, camera.seen = camera.seen, None
-        camera.is_new = False
-        if self._mismatch:
-            raise ConfigError(self._mismatch)
+    def _look(self, camera: CameraInput, parts: dict[str, Any], poses: Poses) -> Seen:
+        """Let a frame be seen; raise for what does not hold."""
         began_s = time.monotonic()
         message = parts['label']
-        stamp_ns = _stamp_ns(message.header)
-        transport_ms = self._age_ms(stamp_ns)
-        if before is not None and stamp_ns < before.stamp_ns:  # as when a bag begins again
-            for other in self._cameras:
-                other.seen, other.is_new = None, False
+        stamp_ns = stamp_ns_of(message.header)
+        transport_ms = self._rounds.age_ms(stamp_ns)
         labels = _decode('label', message)
         height, width = labels.shape
         confidence = _decode('confidence', parts['confidence']) if 'confidence' in parts else None
@@ -302,7 +218,7 @@ class GroundNode(Node):
         says_something = self._ground.look(
             labels, confidence, self._parameter('min_confidence'), camera.name)
         robot = poses.robot
-        camera.seen = Seen(
+        return Seen(
             stamp=message.header.stamp, stamp_ns=stamp_ns, shape=(height, width),
             place=None if robot is None else (
                 float(robot.origin[0]), float(robot.origin[1]), robot.yaw),
@@ -310,19 +226,13 @@ class GroundNode(Node):
             figures={'camera_height_m': view.height, 'nearest_ground_m': view.nearest,
                      'farthest_ground_m': view.farthest, 'size': _size(labels)},
             transport_ms=transport_ms, run_s=time.monotonic() - began_s)
-        camera.is_new = True
-        camera.problem = ''
-        if self._round_since_s is None:
-            self._round_since_s = time.monotonic()
 
-    def _publish(self, wanted: Sequence[str]) -> None:
-        """Publish what is listened to, of all cameras that are live."""
+    def _publish(
+        self, wanted: Sequence[str], cameras: Sequence[CameraInput], new: Sequence[CameraInput],
+    ) -> None:
+        """Publish what is listened to, of these cameras."""
         began_s = time.monotonic()
-        self._round_since_s = None
-        live = [(camera, camera.seen) for camera in self._live() if camera.seen is not None]
-        new = [camera for camera in self._cameras if camera.is_new]
-        for camera in self._cameras:
-            camera.is_new = False
+        live = [(camera, camera.seen) for camera in cameras]
         newest = max((seen for _, seen in live), key=lambda seen: seen.stamp_ns)
         header = Header(stamp=newest.stamp, frame_id=self._parameter('robot_frame'))
         if 'points' in wanted:
@@ -331,18 +241,16 @@ class GroundNode(Node):
         if 'free_space' in wanted:
             self._outputs['free_space'].publish(make_scan(
                 header, *self._ground.free_space([camera.name for camera, _ in live])))
-        self._projected_s = ended_s = time.monotonic()
-        self._remark = absent(
-            self._cameras, self._parameter('stale_after_s'), self._listens_for_long(),
-        ) or no_grid or next((
+        publish_s = time.monotonic() - began_s
+        for camera in new:
+            seen = camera.seen
+            self._rounds.note_latency(seen.stamp_ns, seen.transport_ms, seen.run_s + publish_s)
+        self._remark = self._rounds.absent() or no_grid or next((
             f'{camera.words}the label image says nothing of the ground: all of it is unlabelled, '
             'unsure or sky' for camera, seen in live if not seen.says_something), '')
         self._figures = {
             f'{camera.name}/{key}' if camera.name else key: value
             for camera, seen in live for key, value in seen.figures.items()}
-        for camera, seen in live:
-            if camera in new:
-                self._note_latency(seen, ended_s, ended_s - began_s)
 
     def _publish_grid(
         self, header: Header, live: Sequence[tuple[CameraInput, Seen]],
@@ -359,23 +267,12 @@ class GroundNode(Node):
         names = [camera.name for camera, _ in live]
         grid = self._ground.grid_of(
             {camera.name: seen.place for camera, seen in taken if seen.place is not None},
-            _stamp_ns(header) / 1e9,
+            stamp_ns_of(header) / 1e9,
             [camera.name for camera in self._cameras
              if camera.seen is not None and camera.name not in names])
         self._outputs['grid'].publish(self._grid.fill(
             Header(stamp=header.stamp, frame_id=frame or header.frame_id), grid))
         return forgets(grid.apart_s)
-
-    def _listens_for_long(self) -> bool:
-        return (self._listening_since_s is not None and time.monotonic() - self._listening_since_s
-                > self._parameter('diagnostics.stale_after_s'))
-
-    def _note_latency(self, seen: Seen, now_s: float, publish_s: float) -> None:
-        stages = {'run': (seen.run_s + publish_s) * 1e3}
-        total_ms = self._age_ms(seen.stamp_ns)
-        if seen.transport_ms is not None and total_ms is not None:
-            stages.update({'transport': seen.transport_ms, TOTAL: total_ms})
-        self._latency.add(now_s, stages)
 
     def _make_points(
         self, header: Header, live: Sequence[tuple[CameraInput, Seen]],
@@ -422,32 +319,17 @@ class GroundNode(Node):
                 'labels come')
         return Pose.from_quaternion((0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0))
 
-    def _age_ms(self, stamp_ns: int) -> float | None:
-        return age_of(stamp_ns, self.get_clock().now().nanoseconds).ms
-
     def _outcomes(self) -> dict[str, int]:
         """Return what became of the label images; a few may wait for their partners."""
-        dropped = {'dropped_unheard': self._counts['dropped_unheard'],
-                   'dropped_unmatched': sum(c.join.unmatched for c in self._cameras),
-                   'dropped_no_tf': self._counts['dropped_no_tf']}
-        return {**{name: self._counts[name] for name in ('received', 'projected', 'rejected')},
-                'dropped': sum(dropped.values()), **dropped}
+        return self._rounds.outcomes(sum(camera.join.unmatched for camera in self._cameras))
 
     def _report(self) -> None:
-        now_s = time.monotonic()
-        view = GroundView(
-            wanted=tuple(self._wanted()),
-            inputs=tuple(view for camera in self._cameras
-                         for view in camera.input_views(self._inputs())),
-            listening_s=now_s - (self._listening_since_s or now_s),
-            projected_ago_s=None if self._projected_s is None else now_s - self._projected_s,
-            problem=next((camera.problem for camera in self._cameras if camera.problem), ''),
-            remark=self._remark, cameras=len(self._cameras),
-            counts=self._outcomes(), figures=self._figures,
-            stale_after_s=self._parameter('diagnostics.stale_after_s'))
+        view = self._rounds.view(
+            GroundView, self._inputs(), wanted=tuple(self._wanted()), remark=self._remark,
+            counts=self._outcomes(), figures=self._figures)
         self._diagnostics.publish({
             'view': view_status(view),
-            'latency': latency_status(self._latency.quantiles(now_s))})
+            'latency': latency_status(self._latency.quantiles(time.monotonic()))})
 
 
 def _row(rows: Sequence[Param], name: str) -> Param:
@@ -463,10 +345,6 @@ def _decode(name: str, message: Image) -> Any:
 
 def _size(pixels: Any) -> str:
     return f'{pixels.shape[1]}x{pixels.shape[0]}'
-
-
-def _stamp_ns(header: Header) -> int:
-    return int(header.stamp.sec * 1_000_000_000 + header.stamp.nanosec)
 
 
 @command('ground_node')
