@@ -150,7 +150,9 @@ def legend(
         for i, (bright, dim) in enumerate(figures):
             x = margin + i * step
             x += _text(card, bright, x, height - 16, 14, _BRIGHT, room=step) + 7
-            _text(card, dim, x, height - 16, 12, _DIM, room=margin + (i + 1) * step - x)
+            room = margin + (i + 1) * step - x
+            if room >= _text_width('..', 12):
+                _text(card, dim, x, height - 16, 12, _DIM, room=room)
 
     top = 50
     row_height = int(np.clip((bottom - top) // max(len(rows), 1), 22, 34))
