@@ -68,6 +68,11 @@ def found(may_isolate, tmp_path_factory) -> Found:
             str(place / 'recipe.yaml'), '--set', 'epochs=1', '--output', str(place / 'run'),
             '--device', 'cpu'],
         'lednet_evaluate': ['home', *evaluate, str(place / 'scores')],
+        'lednet_select': [
+            'home', *run, 'lednet_ros.cli.select', str(place / 'images'), '--count', '1',
+            '--input-height=48', '--input-width=64', '--output', str(place / 'chosen')],
+        'lednet_export': ['home', *run, 'lednet_ros.cli.export', '--checkpoint', trained,
+                          '--output', str(place / 'network.onnx')],
         'sealed lednet_segment': ['sealed', *segment, str(place / 'sealed_out')],
         'sealed lednet_evaluate': ['sealed', *evaluate, str(place / 'sealed_scores')],
     }

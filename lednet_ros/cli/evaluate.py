@@ -7,6 +7,7 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,12 +100,14 @@ def _run(args: argparse.Namespace) -> int:
     ground = find_traversability(args.traversability, data.labels)
     if args.calibrate:
         return _calibrate(args, data)
-    with Segmenter(args.checkpoint or None, segmenter_config(args)) as segmenter:
+    with ExitStack() as stack:
+        segmenter = stack.enter_context(
+            Segmenter(args.checkpoint or None, segmenter_config(args)))
         with progress_bar() as progress:
             task = progress.add_task(f'{args.split} of {args.data.name}', total=len(data))
             result = evaluate(segmenter, data, lambda: progress.advance(task))
         robustness = _robustness(segmenter, data) if args.robustness else None
-        other = _other(args, data)
+        other = _other(args, data, stack)
         comparison = compare(result, other[1], data.labels, (
             segmenter.checkpoint.name, other[0].checkpoint.name)) if other else None
         flicker = _flicker(segmenter, args.flicker) if args.flicker else None
@@ -190,7 +193,9 @@ def _calibrate(args: argparse.Namespace, data: DataSet) -> int:
     return 0
 
 
-def _other(args: argparse.Namespace, data: DataSet) -> tuple[Segmenter, Evaluation] | None:
+def _other(
+    args: argparse.Namespace, data: DataSet, stack: ExitStack,
+) -> tuple[Segmenter, Evaluation] | None:
     """Evaluate the checkpoint of --against, run in the same way."""
     from lednet_ros.cli.segmenter_options import segmenter_config
     from lednet_ros.common.progress_bar import progress_bar
@@ -198,7 +203,7 @@ def _other(args: argparse.Namespace, data: DataSet) -> tuple[Segmenter, Evaluati
     from lednet_ros.training.evaluate import evaluate
     if not args.against:
         return None
-    segmenter = Segmenter(args.against, segmenter_config(args))
+    segmenter = stack.enter_context(Segmenter(args.against, segmenter_config(args)))
     with progress_bar() as progress:
         task = progress.add_task(segmenter.checkpoint.name, total=len(data))
         return segmenter, evaluate(segmenter, data, lambda: progress.advance(task))
