@@ -5,9 +5,9 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2')
 
-from lednet_ros.nodes.ground.diagnostics import GroundView, InputView, latency_status, view_status
+from lednet_ros.nodes.ground.diagnostics import GroundView, latency_status, view_status
 from lednet_ros.nodes.shared.latency import Quantiles
-from lednet_ros.nodes.shared.status import OK, WARN
+from lednet_ros.nodes.shared.status import OK, WARN, InputView
 
 LABEL, INFO = InputView('/label', 1, 0.1), InputView('/camera_info', 1, 0.1)
 GOOD = GroundView(

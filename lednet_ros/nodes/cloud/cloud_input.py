@@ -11,7 +11,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from lednet_ros.nodes.cloud.poses import PoseFinder
 from lednet_ros.nodes.cloud.projector import Projector
-from lednet_ros.nodes.ground.camera_input import CameraInput
+from lednet_ros.nodes.shared.camera_input import CameraInput
 from lednet_ros.nodes.shared.nearest_join import NearestJoin, Pair
 
 OF_LABELS = {'label': Image, 'camera_info': CameraInfo, 'confidence': Image}

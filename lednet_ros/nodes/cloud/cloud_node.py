@@ -24,8 +24,8 @@ from lednet_ros.nodes.cloud.diagnostics import CloudView, latency_status, view_s
 from lednet_ros.nodes.cloud.parameters import PARAMETERS
 from lednet_ros.nodes.cloud.poses import PoseFinder, Poses
 from lednet_ros.nodes.cloud.projector import Frame, Projector, check_frame
-from lednet_ros.nodes.ground.camera_input import forgets
 from lednet_ros.nodes.ground.parameters import camera_parameters
+from lednet_ros.nodes.shared.camera_input import forgets
 from lednet_ros.nodes.shared.camera_names import camera_names
 from lednet_ros.nodes.shared.camera_rounds import CameraRounds, stamp_ns_of, words_of
 from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher

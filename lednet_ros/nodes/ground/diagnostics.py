@@ -7,17 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lednet_ros.nodes.shared.latency import TOTAL, Quantiles
-from lednet_ros.nodes.shared.status import OK, WARN, Status, latency_values
-
-
-@dataclass(frozen=True)
-class InputView:
-    """One of the topics that are joined, as the timer finds it."""
-
-    topic: str
-    publishers: int
-    silent_s: float | None  # since the last message; None: none has come
-    problem: str = ''       # who publishes another type there; '': nobody
+from lednet_ros.nodes.shared.status import OK, WARN, InputView, Status, latency_values
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,11 @@ from std_msgs.msg import Header
 
 from lednet_ros.common.command import command
 from lednet_ros.common.errors import ConfigError
-from lednet_ros.nodes.ground.camera_input import CameraInput, Seen, forgets
 from lednet_ros.nodes.ground.diagnostics import GroundView, latency_status, view_status
 from lednet_ros.nodes.ground.messages import GridMessage, PointsMessage, make_scan
 from lednet_ros.nodes.ground.parameters import PARAMETERS, camera_parameters
 from lednet_ros.nodes.shared.camera_info import BadCameraInfo, camera_of
+from lednet_ros.nodes.shared.camera_input import CameraInput, Seen, forgets
 from lednet_ros.nodes.shared.camera_names import camera_names
 from lednet_ros.nodes.shared.camera_rounds import CameraRounds, stamp_ns_of
 from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher

@@ -13,8 +13,8 @@ from rclpy.timer import Timer
 from std_msgs.msg import Header
 
 from lednet_ros.common.errors import ConfigError, LednetRosError
-from lednet_ros.nodes.ground.camera_input import CameraInput, absent, live
 from lednet_ros.nodes.shared.camera_info import BadCameraInfo
+from lednet_ros.nodes.shared.camera_input import CameraInput, absent, live
 from lednet_ros.nodes.shared.image_messages import BadImage
 from lednet_ros.nodes.shared.latency import TOTAL, Latency
 from lednet_ros.nodes.shared.stamps import age_of

@@ -25,3 +25,13 @@ def latency_values(quantiles: Mapping[str, Quantiles]) -> dict[str, object]:
     """Return each stage's quantiles, named '<stage>_p95_ms'."""
     return {f'{stage}_{name}_ms': value
             for stage, q in quantiles.items() for name, value in q._asdict().items()}
+
+
+@dataclass(frozen=True)
+class InputView:
+    """One of the topics that are joined, as the timer finds it."""
+
+    topic: str
+    publishers: int
+    silent_s: float | None  # since the last message; None: none has come
+    problem: str = ''       # who publishes another type there; '': nobody

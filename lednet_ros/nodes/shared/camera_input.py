@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One of ground_node's cameras: its topics, what waits for partners, its newest frame."""
+"""A camera whose labels are projected: its topics, what waits for partners, its newest frame."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, Image
 
-from lednet_ros.nodes.ground.diagnostics import InputView
 from lednet_ros.nodes.shared.endpoints import type_name, wrong_publisher
 from lednet_ros.nodes.shared.qos import subscription_qos
 from lednet_ros.nodes.shared.stamp_join import StampJoin
+from lednet_ros.nodes.shared.status import InputView
 from lednet_ros.nodes.shared.waiting import WaitingLine
 from lednet_ros.projection import Pose
 
