@@ -100,7 +100,8 @@ def _read(path: Path, above: tuple[str, ...] = ()) -> dict[str, Any]:
     """
     Read a descriptor and what it is based on. Raise ConfigError.
 
-    Files (images, labels, splits) and meaning (classes, ignore) are each the base's, or its own.
+    Files (images, labels, splits) and meaning (classes, ignore) are each the base's, or its own:
+    but a share (val: 0.3) or ignore by itself is taken into the base's.
     """
     data = _load(path)
     if isinstance(data.get('names'), (list, dict)):
@@ -115,10 +116,14 @@ def _read(path: Path, above: tuple[str, ...] = ()) -> dict[str, Any]:
     if base not in described() or base in above:
         raise ConfigError(f'{path}: base is {base!r}: choose one of {", ".join(described())}')
     with_base = _read(_builtin(base), (*above, base))
-    for group in (_PLACES, _MEANING):
-        if any(key in data for key in group):
-            with_base = {k: v for k, v in with_base.items() if k not in group}
-    return {**with_base, **data}
+    places = {key for key in _PLACES if key in data}
+    # A share of the base's images, or what is ignored of its classes, replaces that alone.
+    is_share = 'images' in with_base and all(
+        key in ('val', 'test') and isinstance(data[key], (int, float)) for key in places)
+    gone = set(_MEANING) if 'classes' in data else set()
+    if places and not is_share:
+        gone |= set(_PLACES)
+    return {**{k: v for k, v in with_base.items() if k not in gone}, **data}
 
 
 def _load(path: Path) -> dict[str, Any]:

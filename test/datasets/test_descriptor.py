@@ -79,6 +79,9 @@ def test_cvat_segmentation_masks(tmp_path) -> None:
     assert read(tmp_path) == 4 * [[[0, 0, 1], [1, 2, 2]]]
     assert open_data_set(tmp_path, 'train').labels.names == ['background', 'road', 'a:b']
     assert len(open_data_set(tmp_path, 'val')) == 1
+    describe(tmp_path, 'base: cvat_masks\nval: 0.4\nignore: [background]')  # that alone
+    assert read(tmp_path) == 3 * [[[255, 255, 0], [0, 1, 1]]]
+    assert open_data_set(tmp_path, 'val').labels.names == ['road', 'a:b']
     describe(tmp_path, 'images: JPEGImages/**/*.*\nlabels: SegmentationClass/**/*.png\n'
              'train: ImageSets/Segmentation/default.txt\n'
              'classes: labelmap.txt\nignore: [background]')
