@@ -29,7 +29,8 @@ from lednet_ros.training.recipe import Recipe
 
 
 def schedule(workers: int, epochs: int = 3, **knobs: object) -> Schedule:
-    recipe = Recipe.from_dict({**yaml.safe_load(RECIPE), 'workers': workers, **knobs})
+    given = {name: value for name, value in yaml.safe_load(RECIPE).items() if name != 'base'}
+    recipe = Recipe.from_dict({**given, 'workers': workers, **knobs})
     return Schedule(8, recipe, epochs)
 
 
