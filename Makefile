@@ -12,7 +12,7 @@ ROS ?= jazzy
 demo: venv-demo
 	.venv/bin/lednet_demo $(if $(SOURCE),--source '$(SOURCE)') $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') $(if $(PLANNING),--planning) $(if $(DEPTH),--depth)
 
-# The quick loop, under 3 minutes: lint, types, imports, and the tests that need neither a ROS graph nor a compiler.
+# The quick loop: lint, types, imports, and the tests that need neither a ROS graph nor a training nor a compiler.
 check: lint
 	.venv/bin/python -m pytest -q -m 'not full and not gpu and not slow'
 
