@@ -86,7 +86,7 @@ class Output:
         file = io.BytesIO()  # to a full disk torch.save says 'unexpected pos 576 vs 534'
         torch.save({**state, 'identity': self._identity}, file)
         with _writing(self.directory / STATE) as path:
-            path.write_bytes(file.getbuffer())
+            path.write_bytes(file.getvalue())  # not getbuffer(): an error would keep it open
 
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write all epochs' figures. Raise DataError."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -222,8 +223,16 @@ def test_label_images_of_a_given_size_have_the_nearest_pixel_s_label_and_no_othe
         np.floor((np.arange(n) + 0.5) * inside / n).astype(int) + first
         for n, inside, first in ((height, fit.height, fit.top), (width, fit.width, fit.left)))
     assert len(np.unique(network.labels)) > 1
-    assert np.array_equal(result.labels, network.labels[rows[:, None], columns])
-    assert np.array_equal(result.confidence, network.confidence[rows[:, None], columns])
+    # OpenCV 4.5 rounds the place in 1/65536 of a pixel: between two that are as near, to either.
+    up, left = (np.maximum(np.ceil((np.arange(n) + 0.5) * inside / n - 1e-3).astype(int) - 1, 0)
+                + first for n, inside, first in (
+                    (height, fit.height, fit.top), (width, fit.width, fit.left)))
+    for image, source in ((result.labels, network.labels),
+                          (result.confidence, network.confidence)):
+        near = [source[r[:, None], c] for r in (rows, up) for c in (columns, left)]
+        assert np.all(np.any([image == one for one in near], axis=0))
+        if cv2.__version__ >= '4.6':
+            assert np.array_equal(image, near[0])
 
 
 def test_label_images_of_the_network_s_size_hold_the_frame_and_nothing_beside_it() -> None:
