@@ -17,7 +17,6 @@ import random
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -33,7 +32,7 @@ from lednet_ros.images.annotate import Share, panel_size, shares, side_by_side
 from lednet_ros.images.film import lack_of_h264
 from lednet_ros.images.video_writer import Album
 from lednet_ros.nodes.shared.dds_profile import large_image_environment
-from lednet_ros.nodes.shared.ros_start import init, make_node
+from lednet_ros.nodes.shared.ros_start import init, make_node, spin_in_thread
 from lednet_ros.projection.birds_eye import birds_eye
 from lednet_ros.projection.traversability import BUILTIN
 
@@ -272,25 +271,11 @@ class Demo:
     def _open_view(self, stack: ExitStack) -> Callable[[], None]:
         """Join the domain; give what waits a moment for a frame, and draws it."""
         init([])
-        import rclpy
-        from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-
         from lednet_ros.demo.view import DemoView
 
         seen: queue.Queue[Triple] = queue.Queue(maxsize=2)
         self._view = view = make_node(lambda: DemoView(seen, self._options.planning))
-        executor = SingleThreadedExecutor()
-        executor.add_node(view)
-
-        def listen() -> None:
-            with suppress(ExternalShutdownException):
-                executor.spin()
-
-        # Of its own, so that no image is lost while a picture is drawn and written.
-        thread = threading.Thread(target=listen, name='listen', daemon=True)
-        thread.start()
-        stack.callback(thread.join)
-        stack.callback(rclpy.try_shutdown)  # before the join: the last in is the first out
+        spin_in_thread(view, stack)  # so that no image is lost while a picture is drawn
 
         def spin() -> None:
             with suppress(queue.Empty):

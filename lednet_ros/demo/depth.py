@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from lednet_ros.demo.yard import look
 from lednet_ros.images.annotate import captioned_grid
 from lednet_ros.images.video_writer import Album
 from lednet_ros.model.labels import builtin_label_set
-from lednet_ros.nodes.shared.ros_start import init, make_node
+from lednet_ros.nodes.shared.ros_start import init, make_node, spin_in_thread
 from lednet_ros.projection import Camera, Pose
 from lednet_ros.projection.birds_eye import birds_eye
 
@@ -58,9 +58,7 @@ class Yard:
     """Publishes what a camera in the yard sees, and draws what becomes of it."""
 
     def __init__(self, stack: ExitStack) -> None:
-        import rclpy
         from nav_msgs.msg import OccupancyGrid
-        from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
         from rclpy.node import Node
         from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2
 
@@ -73,17 +71,7 @@ class Yard:
         self._changed = threading.Condition()
         for name, type_ in zip(OUTPUTS, (PointCloud2, OccupancyGrid, LaserScan), strict=True):
             node.create_subscription(type_, f'semantic_cloud/{name}', self._take(name), 1)
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-
-        def listen() -> None:
-            with suppress(ExternalShutdownException):
-                executor.spin()
-
-        thread = threading.Thread(target=listen, name='listen', daemon=True)
-        thread.start()
-        stack.callback(thread.join)
-        stack.callback(rclpy.try_shutdown)  # before the join: the last in is the first out
+        spin_in_thread(node, stack)
 
     def _take(self, name: str) -> Callable[[Any], None]:
         def take(message: Any) -> None:

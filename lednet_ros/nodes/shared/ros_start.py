@@ -14,9 +14,11 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 from xml.etree import ElementTree
 
 from lednet_ros.common.errors import ConfigError, first_line
@@ -26,6 +28,9 @@ from lednet_ros.nodes.shared.dds_profile import (
     profile_variables,
     uses_fast_dds,
 )
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
 
 T = TypeVar('T')
 
@@ -184,3 +189,20 @@ def _look_at() -> str:
     usual = ('ROS_DISTRO', 'ROS_VERSION', 'ROS_PYTHON_VERSION')
     names = sorted(name for name in os.environ if name.startswith(about) and name not in usual)
     return f'look at {", ".join(names)}' if names else "look at the machine's network"
+
+
+def spin_in_thread(node: Node, stack: ExitStack) -> None:
+    """Have a node's callbacks called in a thread of their own until the stack ends, and ROS."""
+    import rclpy
+    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+
+    def listen() -> None:
+        with suppress(ExternalShutdownException):
+            executor.spin()
+
+    thread = threading.Thread(target=listen, name='listen', daemon=True)
+    thread.start()
+    stack.callback(thread.join)
+    stack.callback(rclpy.try_shutdown)  # before the join: the last in is the first out
