@@ -10,6 +10,7 @@ from lednet_ros.model.labels import UNLABELLED
 from lednet_ros.segmentation.letterbox import Fit
 from lednet_ros.training.recipe import Recipe
 
+_SMALL = 0.05  # of a view: poles, signs, people and what is far away; not walls, not the ground
 
 def augment(
     image: np.ndarray, labels: np.ndarray, recipe: Recipe, crop: tuple[int, int] | None,
@@ -51,6 +52,26 @@ def augment(
         if strength:
             image = changed(image, strength, rng)
     return image, labels
+
+
+def paste_objects(
+    image: np.ndarray, labels: np.ndarray, other: np.ndarray, other_labels: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Return a view with what is small in another one in front of it, where it was there.
+
+    Images uint8 (H, W, 3) and labels uint8 (H, W), all of one size. Small is a class with at most
+    _SMALL of the view; each is pasted with even chance, so that rare classes are seen more often
+    and before other things (Ghiasi et al., "Simple Copy-Paste", 2021).
+    """
+    pixels = np.bincount(other_labels.ravel(), minlength=256)
+    pixels[UNLABELLED] = 0
+    small = np.flatnonzero((pixels > 0) & (pixels <= _SMALL * labels.size))
+    is_pasted = np.zeros(256, bool)
+    is_pasted[small[rng.random(len(small)) < 0.5]] = True
+    mask = is_pasted[other_labels]
+    return np.where(mask[..., None], other, image), np.where(mask, other_labels, labels)
 
 
 def resized(recipe: Recipe, size: tuple[int, int]) -> tuple[int, int]:

@@ -60,8 +60,8 @@ class Calibration:
         """Return it as a line."""
         after = ('' if np.isnan(self.ece_after) else
                  f' -> {100 * self.ece_after:.2f} % on the half that was not fitted to')
-        return (f'temperature {self.temperature:.3f}, fitted on {self.split} of {self.data} '
-                f'({self.images} images): expected calibration error '
+        return (f'temperature {self.temperature:.3f}{_at_limit(self.temperature)}, fitted on '
+                f'{self.split} of {self.data} ({self.images} images): expected calibration error '
                 f'{100 * self.ece_before:.2f} %{after}')
 
     def to_dict(self) -> dict[str, Any]:
@@ -126,6 +126,9 @@ def sample(
             frame = torch.from_numpy(place_all([image], [True], [fit])).to(device)
             full = upsample(graph.network, graph(frame).float(), size)[0]
             scores = full.flatten(1).cpu().numpy()
+        if not np.isfinite(scores).all():
+            raise DataError(f'{data.pairs[index].image}: the scores of {checkpoint.name} are not '
+                            'finite, as of a training that diverged: choose another checkpoint')
         found.append((scores[:, places.ravel()[chosen]].T, truth.ravel()[chosen], index))
         on_image()
     if not sum(len(truth) for _, truth, _ in found):
@@ -160,6 +163,18 @@ def softmax(scores: np.ndarray, temperature: float) -> np.ndarray:
     np.exp(behind, out=behind)
     behind /= behind.sum(1, keepdims=True)
     return behind
+
+
+def _at_limit(temperature: float) -> str:
+    """Return what it says of the network where no temperature within RANGE is the best."""
+    low, high = RANGE
+    if temperature > 0.99 * high:
+        return (' (the largest allowed: the network is hardly ever right about these images, so '
+                'train longer or look at the labels)')
+    if temperature < 1.01 * low:
+        return (' (the smallest allowed: the network is always right about these images, so fit '
+                'to others that it has not learnt from)')
+    return ''
 
 
 def judge(samples: Samples) -> tuple[float, float]:

@@ -23,7 +23,7 @@ from lednet_ros.common.cpu import usable_cores
 from lednet_ros.common.errors import DataError
 from lednet_ros.datasets.faults import faults_named
 from lednet_ros.datasets.layouts import DataSet
-from lednet_ros.training.augmentation import augment
+from lednet_ros.training.augmentation import augment, paste_objects
 from lednet_ros.training.distributed import Processes
 from lednet_ros.training.recipe import Recipe
 
@@ -89,8 +89,18 @@ class Views:
         recipe = self._schedule.recipe
         rng = np.random.default_rng([recipe.seed, epoch, index])
         crop = recipe.crop_at(epoch / self._schedule.epochs)
+        view = self._augmented(index, crop, rng)
+        if recipe.copy_paste and rng.random() < recipe.copy_paste:
+            other = self._augmented(int(rng.integers(len(self._data))), crop, rng)
+            if other[0].shape == view[0].shape:  # without crops, images may differ in size
+                return paste_objects(*view, *other, rng)
+        return view
+
+    def _augmented(
+        self, index: int, crop: tuple[int, int] | None, rng: np.random.Generator,
+    ) -> Batch:
         with faults_named(str(self._data.pairs[index].image)):
-            return augment(*self._data.read(index), recipe, crop, rng)
+            return augment(*self._data.read(index), self._schedule.recipe, crop, rng)
 
     def describe(self, keys: list[Key]) -> str:
         """Return which images a batch holds, for people."""

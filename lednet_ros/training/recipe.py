@@ -55,6 +55,8 @@ class Recipe:
     blur: float = 0.0                # up to so many pixels, out of focus or moved
     noise: float = 0.0               # its standard deviation goes up to so many of 255
     jpeg: int = 0                    # lowest quality that half of the images pass through; 0: none
+    copy_paste: float = 0.0          # the share of views onto which small objects of another are
+    #                                  pasted, at the place where they were (Ghiasi et al., 2021)
     optimizer: str = 'adamw'
     learning_rate: float = 1e-3      # falls to 0 by (1 - done / all) ** poly_power
     poly_power: float = 0.9
@@ -99,6 +101,7 @@ class Recipe:
             ('blur', 0 <= self.blur <= 10, 'give 0 to 10 pixels'),
             ('noise', 0 <= self.noise <= 100, 'give 0 to 100'),
             ('jpeg', 0 <= self.jpeg <= 100, 'give 0 to 100'),
+            ('copy_paste', 0 <= self.copy_paste <= 1, 'give 0 to 1'),
             ('optimizer', self.optimizer in OPTIMIZERS, f'choose {", ".join(OPTIMIZERS)}'),
             ('learning_rate', self.learning_rate > 0, 'give more than 0'),
             ('warm_up', self.warm_up >= 0, 'give 0 or more'),

@@ -317,7 +317,7 @@ class _Loop:
     ) -> None:
         """Score a network after so many epochs, keep it and tell."""
         job, position = self._job, self._position
-        scores = self._validate(network)
+        scores = self._validate(network, epoch)
         row = {
             'stage': self._stage, 'epoch': epoch, 'loss': loss, 'val_miou': scores.miou,
             'val_pixel_accuracy': scores.pixel_accuracy,
@@ -347,8 +347,12 @@ class _Loop:
         job.listener.on_epoch(row)
 
     @torch.no_grad()
-    def _validate(self, network: AnyNetwork) -> Scores:
-        """Score a network on the val split at its labels' size, shared among the processes."""
+    def _validate(self, network: AnyNetwork, epoch: int) -> Scores:
+        """
+        Score a network on the val split at its labels' size, shared among the processes.
+
+        Raise DataError where finite weights give scores that are not.
+        """
         job = self._job
         val, processes = job.val, job.processes
         height, width = job.recipe.input_height, job.recipe.input_width
@@ -356,6 +360,7 @@ class _Loop:
         self._samples.clear()
         shown = {len(val) * i // _SAMPLES for i in range(_SAMPLES)}
         network.eval()
+        is_finite = True
         for index in range(processes.rank, len(val), processes.count):
             image, truth = val.read(index)
             fit = Fit.make(image.shape[:2], (height, width), 'letterbox')  # as the node does
@@ -363,13 +368,15 @@ class _Loop:
             with torch.autocast(job.device.type, self._dtype, enabled=self._dtype is not None):
                 scores = self._module.scores(
                     network, torch.from_numpy(frame).to(job.device))
-            seen = upsample(
-                network, scores.float(), (height, width)).argmax(1)[0].to(torch.uint8)
-            labels = fit.back(seen.cpu().numpy())
+            full = upsample(network, scores.float(), (height, width))
+            is_finite &= bool(full.isfinite().all())
+            labels = fit.back(full.argmax(1)[0].to(torch.uint8).cpu().numpy())
             confusion.add(truth, labels)
             if index in shown:
                 self._samples += [(labelled(image, truth, val.labels), 'labelled'),
                                   (labelled(image, labels, val.labels), 'seen')]
+        if processes.any(not is_finite, job.device):  # the weights are finite all the same
+            raise _diverged('the scores overflowed', epoch - 1)
         counts = processes.sum(torch.from_numpy(confusion.counts).to(job.device))
         confusion.counts = np.asarray(counts.cpu())
         return confusion.scores(val.labels)
@@ -388,6 +395,9 @@ class _Loop:
 
 
 def _diverged(what: str, epoch: int) -> DataError:
+    if epoch < 0:
+        return DataError(f'{what} before the first epoch: --init is a network that diverged, or '
+                         'one for other input: choose another')
     return DataError(f'{what} in epoch {epoch + 1}: lower learning_rate; the best checkpoint is '
                      'kept')
 

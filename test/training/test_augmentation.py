@@ -2,7 +2,8 @@
 import numpy as np
 import pytest
 
-from lednet_ros.training.augmentation import augment
+from lednet_ros.model.labels import UNLABELLED
+from lednet_ros.training.augmentation import augment, paste_objects
 from lednet_ros.training.recipe import Recipe
 
 LEAST = {'input_height': 48, 'input_width': 64, 'epochs': 1, 'flip': False}
@@ -135,3 +136,19 @@ def test_a_whole_turn_of_the_hue_is_none() -> None:
     half = _hue(image, 180.0, Whole())
     assert np.abs(_hue(half, 180.0, Whole()).astype(int) - image).max() <= 12
     assert np.abs(half.astype(int) - image).mean() > 20
+
+
+def test_small_objects_of_another_view_are_pasted_where_they_were() -> None:
+    image, labels = np.zeros((20, 20, 3), np.uint8), np.zeros((20, 20), np.uint8)
+    other, other_labels = np.full((20, 20, 3), 7, np.uint8), np.full((20, 20), 1, np.uint8)
+    other_labels[4:8, 2] = 2                # a pole: 1 % of the view
+    other_labels[10:14, 10:15] = 3          # 5 %
+    other_labels[15:, :10] = 4              # 12.5 %: not small
+    other_labels[0, :5] = UNLABELLED
+    seen = [paste_objects(image, labels, other, other_labels, np.random.default_rng(seed))
+            for seed in range(40)]
+    assert {tuple(np.unique(pasted)) for _, pasted in seen} == {(0,), (0, 2), (0, 3), (0, 2, 3)}
+    for picture, pasted in seen:
+        assert ((pasted == 0) | (pasted == other_labels)).all()
+        assert ((picture == 7).all(2) == (pasted != 0)).all()
+    assert not labels.any()

@@ -18,7 +18,9 @@ from lednet_ros.datasets.layouts import open_data_set
 from lednet_ros.model.checkpoint import default_checkpoint, load_checkpoint, save_checkpoint
 from lednet_ros.model.labels import LabelSet
 from lednet_ros.model.lednet import LEDNet
+from lednet_ros.model.score_floors import SHARES, ScoreFloors
 from lednet_ros.training.calibration import (
+    Calibration,
     Samples,
     calibrate,
     fit_temperature,
@@ -54,6 +56,15 @@ def test_the_error_is_small_at_that_temperature_only() -> None:
 def test_a_network_that_is_always_right_gets_a_temperature_that_is_a_number() -> None:
     scores, _ = drawn(1.0)
     assert fit_temperature(scores, scores.argmax(1).astype(np.uint8)) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(('temperature', 'said'), [
+    (10.0, 'hardly ever right'), (0.1, 'always right'), (9.0, ''), (0.2, '')])
+def test_a_temperature_at_its_limit_says_what_that_means(temperature: float, said: str) -> None:
+    floors = ScoreFloors(SHARES, ())
+    line = str(Calibration(temperature, 0.1, 0.05, 'x', 'val', 2, 10, [], floors))
+    assert ('allowed' in line) == bool(said)
+    assert said in line
 
 
 def test_the_error_after_is_of_images_that_the_fit_did_not_see() -> None:
@@ -109,6 +120,23 @@ def test_the_command_writes_a_checkpoint_with_it_and_changes_nothing_else(
     assert after.metadata.training == {'epoch': 3, 'calibration': record}
     assert (record['data'], record['split'], record['images']) == ('orchard', 'val', 3)
     assert capsys.readouterr().out.startswith(f'{out}: temperature ')
+
+
+def test_scores_that_are_not_finite_are_refused_by_the_name_of_the_image(
+    untrained, tmp_path, capsys
+) -> None:
+    data, path = untrained
+    checkpoint = load_checkpoint(path)
+    with torch.no_grad():  # finite weights, as of a training that diverged in its last step
+        checkpoint.network.apn.mid.conv.weight.fill_(3e38)
+    bad = tmp_path / 'bad.safetensors'
+    save_checkpoint(bad, checkpoint.network, checkpoint.labels, input_height=48, input_width=96)
+    assert evaluate(['--data', str(data), '--checkpoint', str(bad), '--device', 'cpu',
+                     '--calibrate', str(tmp_path / 'out.safetensors')]) == 1
+    err = capsys.readouterr().err
+    assert str(data / 'images' / 'val') in err
+    assert 'the scores of bad.safetensors are not finite' in err
+    assert not (tmp_path / 'out.safetensors').exists()
 
 
 def test_other_classes_are_refused(untrained, tmp_path, capsys) -> None:

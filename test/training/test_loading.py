@@ -19,10 +19,11 @@ import numpy as np
 import pytest
 import yaml
 from orchard import RECIPE
+from torch import Tensor
 
 from lednet_ros.common.errors import DataError
 from lednet_ros.datasets.layouts import DataSet, open_data_set
-from lednet_ros.training import loading
+from lednet_ros.training import augmentation, loading
 from lednet_ros.training.distributed import Processes
 from lednet_ros.training.loading import Schedule, load_batches
 from lednet_ros.training.recipe import Recipe
@@ -61,6 +62,19 @@ def test_workers_change_nothing_but_the_time(data, workers, from_step) -> None:
         assert images.equal(wanted_images)
         assert labels.equal(wanted_labels)
     assert not multiprocessing.active_children()
+
+
+def test_objects_are_pasted_from_other_images_by_the_seed(data, monkeypatch) -> None:
+    monkeypatch.setattr(augmentation, '_SMALL', 0.9)  # all trunks are
+
+    def labels_of(share: float) -> list[Tensor]:
+        with load_batches(data, schedule(0, copy_paste=share), 0, Processes()) as batches:
+            return [labels for _, labels in batches]
+
+    plain, pasted, again = labels_of(0.0), labels_of(1.0), labels_of(1.0)
+    assert all(a.equal(b) for a, b in zip(pasted, again, strict=True))
+    differs = [(a != b).flatten(1).any(1) for a, b in zip(plain, pasted, strict=True)]
+    assert any(d.any() for d in differs)
 
 
 def test_batches_need_no_shared_memory_and_no_file_for_each(data) -> None:

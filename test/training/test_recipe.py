@@ -52,6 +52,7 @@ def test_few_images_are_shown_in_other_light_and_from_other_heights(name) -> Non
     ({'blur': 11.0}, 'blur is 11.0: give 0 to 10 pixels'),
     ({'noise': -1.0}, 'noise is -1.0: give 0 to 100'),
     ({'jpeg': 101}, 'jpeg is 101: give 0 to 100'),
+    ({'copy_paste': 1.1}, 'copy_paste is 1.1: give 0 to 1'),
     ({'learning_rat': 1.0}, "'learning_rat' is no knob: did you mean 'learning_rate'"),
     ({'epochs': 0}, 'epochs is 0: give 1 or more'),
     ({'epochs': 2.5}, 'epochs is 2.5: give a value of type int'),

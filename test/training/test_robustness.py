@@ -151,8 +151,10 @@ def test_a_sheet_has_a_place_for_each_picture_of_whatever_shape(tmp_path: Path) 
     import cv2
 
     from lednet_ros.datasets.sheet import write_sheet
-    flat, tall = np.full((30, 60, 3), 200, np.uint8), np.full((60, 30, 3), 90, np.uint8)
+    # Colours that the grey of smoothed text does not have.
+    flat, tall = np.zeros((30, 60, 3), np.uint8), np.zeros((60, 30, 3), np.uint8)
+    flat[:], tall[:] = (200, 90, 10), (10, 90, 200)
     write_sheet([(flat, 'flat'), (tall, 'tall'), (flat, 'again')], 2, tmp_path / 'sheet.png')
     sheet = cv2.imread(str(tmp_path / 'sheet.png'))
-    assert (sheet == 200).all(2).sum() == 2 * 240 * 120
-    assert (sheet == 90).all(2).sum() == 240 * 480
+    assert (sheet[..., ::-1] == flat[0, 0]).all(2).sum() == 2 * 240 * 120
+    assert (sheet[..., ::-1] == tall[0, 0]).all(2).sum() == 240 * 480

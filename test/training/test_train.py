@@ -23,7 +23,9 @@ from orchard import make_orchard
 import lednet_ros
 from lednet_ros.cli.train import _own_device, _say, main
 from lednet_ros.common.errors import ConfigError, DataError
-from lednet_ros.model.checkpoint import load_checkpoint
+from lednet_ros.model.checkpoint import load_checkpoint, save_checkpoint
+from lednet_ros.model.labels import LabelSet
+from lednet_ros.model.lednet import LEDNet
 from lednet_ros.model.networks import name_of
 from lednet_ros.training.distributed import Processes
 from lednet_ros.training.listeners import load_listener
@@ -129,12 +131,12 @@ def test_history_and_tensorboard_have_each_class(orchard, recipe_file, tmp_path)
 def test_what_it_begins_with_is_epoch_0_and_the_best_is_never_worse(
     orchard, recipe_file, tmp_path, capsys
 ) -> None:
-    assert main(words(recipe_file(), orchard, tmp_path / 'first', '--set', 'epochs=6',
+    assert main(words(recipe_file(), orchard, tmp_path / 'first', '--set', 'epochs=20',
                       '--set', 'crops=[]')) == 0
     start = tmp_path / 'first' / 'best.safetensors'
     capsys.readouterr()
     assert main(words(recipe_file(), orchard, tmp_path / 'worse', '--init', str(start), '--set',
-                      'epochs=1', '--set', 'learning_rate=0.9')) == 0
+                      'epochs=1', '--set', 'learning_rate=0.3')) == 0
     out, err = capsys.readouterr()
     assert f'--init: all of first/{start.name} is kept, with its layers for these 3 classes' in err
     assert 'which --init began with: no epoch was better' in out
@@ -143,6 +145,20 @@ def test_what_it_begins_with_is_epoch_0_and_the_best_is_never_worse(
     assert all(torch.equal(before[k], best[k]) for k in before)
     metadata = load_checkpoint(tmp_path / 'worse' / 'best.safetensors').metadata
     assert metadata.training['epoch'] == 0
+
+
+def test_finite_weights_whose_scores_overflow_are_refused_before_the_first_epoch(
+    orchard, recipe_file, tmp_path, capsys
+) -> None:
+    network = LEDNet(3)
+    with torch.no_grad():
+        network.apn.mid.conv.weight.fill_(3e38)
+    bad = tmp_path / 'bad.safetensors'
+    save_checkpoint(bad, network, LabelSet.from_yaml(orchard / 'labels.yaml'), input_height=48,
+                    input_width=64)
+    assert main(words(recipe_file(), orchard, tmp_path / 'out', '--init', str(bad))) == 1
+    assert ('the scores overflowed before the first epoch: --init is a network that diverged'
+            in capsys.readouterr().err)
 
 
 def test_classes_of_the_same_name_are_kept_wherever_they_stand(orchard, tmp_path) -> None:
