@@ -91,10 +91,11 @@ def _check(data: bytes, checkpoint: Checkpoint, config: ExportConfig) -> str:
 
 def _program(data: bytes) -> Callable[[np.ndarray], Any]:
     """Return what runs it in ONNX Runtime: frames in, its output back."""
+    from lednet_ros.common.cpu import usable_cores
     from lednet_ros.segmentation.backends.onnxruntime import import_onnxruntime, session_options
     runtime = import_onnxruntime()
     session = runtime.InferenceSession(
-        data, session_options(runtime), providers=['CPUExecutionProvider'])
+        data, session_options(runtime, usable_cores()), providers=['CPUExecutionProvider'])
     return lambda frames: session.run(None, {'frames': frames})[0]
 
 

@@ -30,6 +30,7 @@ from lednet_ros.model.checkpoint import (
 )
 from lednet_ros.model.networks import AnyNetwork, entry_of, upsample
 from lednet_ros.segmentation.letterbox import Fit, place_all
+from lednet_ros.segmentation.torch_threads import Threads
 from lednet_ros.training.augmentation import resized
 from lednet_ros.training.card import write_card
 from lednet_ros.training.distributed import Processes, synchronise_batch_norm
@@ -38,7 +39,6 @@ from lednet_ros.training.losses import PixelLoss, enet_weights
 from lednet_ros.training.metrics import Confusion, Scores
 from lednet_ros.training.recipe import Recipe
 from lednet_ros.training.run_dir import Output
-from lednet_ros.training.threads import Threads
 from lednet_ros.training.trained_network import (
     TrainedNetwork,
     choose_dtype,
@@ -49,6 +49,7 @@ from lednet_ros.training.trained_network import (
 
 STAGES = ('encoder', 'network')
 
+_LOOK_AT_CORES_S = 0.3  # before the first step
 _SAMPLES = 3  # val images that TensorBoard shows, after each epoch
 
 
@@ -122,7 +123,7 @@ class Training:
 
     def run(self) -> bool:
         """Train until done or stopped; whether it is done. Raise DataError."""
-        self.threads = Threads(self._job.device)
+        self.threads = Threads(self._job.device, _LOOK_AT_CORES_S)
         try:
             return self._run()
         finally:

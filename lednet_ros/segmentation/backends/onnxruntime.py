@@ -18,6 +18,7 @@ from lednet_ros.model.checkpoint import Checkpoint
 from lednet_ros.model.networks import entry_of, name_of
 from lednet_ros.segmentation.backends.base import BackendInfo, BackendResult
 from lednet_ros.segmentation.backends.engine_cache import EngineCache, EngineKey, hash_of_sources
+from lednet_ros.segmentation.backends.onnx_sessions import OnnxSessions
 from lednet_ros.segmentation.backends.torch import choose_precision
 from lednet_ros.segmentation.config import SegmenterConfig
 from lednet_ros.segmentation.letterbox import Fit, place_all
@@ -28,7 +29,7 @@ _INSTALL = 'pip install onnxruntime onnx'
 
 
 class OnnxRuntimeBackend:
-    """One session; the frames of a batch run through it one by one."""
+    """As many threads as cores are free; the frames of a batch run one by one."""
 
     def __init__(
         self, checkpoint: Checkpoint, config: SegmenterConfig, reason: str = 'asked for'
@@ -48,13 +49,9 @@ class OnnxRuntimeBackend:
                       ('preprocessing', repr(checkpoint.preprocessing)),
                       *exported_by(checkpoint)))
         cached = EngineCache(config.engine_cache_dir or None).fetch(
-            key, lambda: _build(checkpoint, size), lambda model: _load(runtime, model))
-        self._session = cached.engine
-        self._binding = self._session.io_binding()
-        scores_shape = self._session.get_outputs()[0].shape[1:]
-        self._scores = np.empty((1, *scores_shape), np.float32)
-        self._binding.bind_output('scores', 'cpu', 0, np.float32, self._scores.shape,
-                                  self._scores.ctypes.data)
+            key, lambda: _build(checkpoint, size), lambda model: load_sessions(runtime, model))
+        self._sessions = cached.engine
+        scores_shape = self._sessions.choose().scores.shape[1:]
         self._upsampling = make_upsampling(
             tuple(scores_shape[1:]), size, entry_of(checkpoint.network).aligned)
         self._temperature = checkpoint.metadata.temperature  # after the model, which gives scores
@@ -82,18 +79,17 @@ class OnnxRuntimeBackend:
         for i in range(len(frames)):
             frame = frames[i:i + 1]
             started_s = perf_counter()
-            self._binding.bind_input('frames', 'cpu', 0, np.uint8, frame.shape, frame.ctypes.data)
-            self._session.run_with_iobinding(self._binding)
+            scores = self._sessions.choose().run(frame)
             run_s += perf_counter() - started_s
-            labels[i] = self._upsampling.labels(self._scores[0])
+            labels[i] = self._upsampling.labels(scores)
             if certainty is not None:
                 certainty[i] = self._upsampling.confidence(
-                    self._scores[0], self._temperature, self._floors)
+                    scores, self._temperature, self._floors)
         return BackendResult(labels, certainty, run_s * 1e3)
 
     def close(self) -> None:
-        """Release the session's memory."""
-        del self._binding, self._session
+        """Release the sessions' memory."""
+        self._sessions.close()
 
 
 def exported_by(checkpoint: Checkpoint) -> tuple[tuple[str, str], ...]:
@@ -136,10 +132,12 @@ def waiting(version: str) -> dict[str, str]:
     return {'session.force_spinning_stop': '1', 'session.intra_op.spin_duration_us': '20'}
 
 
-def session_options(runtime: ModuleType, entries: Mapping[str, str] | None = None) -> Any:
-    """Return onnxruntime.SessionOptions for as many threads as there are cores for."""
+def session_options(
+    runtime: ModuleType, threads: int, entries: Mapping[str, str] | None = None
+) -> Any:
+    """Return onnxruntime.SessionOptions for so many threads."""
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = usable_cores()
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     for key, value in (entries or waiting(runtime.__version__)).items():
         options.add_session_config_entry(key, value)
@@ -148,8 +146,28 @@ def session_options(runtime: ModuleType, entries: Mapping[str, str] | None = Non
     return options
 
 
-def _load(runtime: ModuleType, model: bytes) -> Any:
-    options = session_options(runtime)
-    options.add_free_dimension_override_by_name('N', 1)  # then all that sizes decide is constant
-    return runtime.InferenceSession(
-        model, options, providers=['CPUExecutionProvider'])
+class OnnxSession:
+    """A session and where its scores go."""
+
+    def __init__(self, runtime: ModuleType, model: bytes, options: Any) -> None:
+        options.add_free_dimension_override_by_name('N', 1)  # then all that sizes decide is fixed
+        self._session = runtime.InferenceSession(
+            model, options, providers=['CPUExecutionProvider'])
+        self._binding = self._session.io_binding()
+        shape = self._session.get_outputs()[0].shape[1:]
+        self.scores = np.empty((1, *shape), np.float32)
+        self._binding.bind_output('scores', 'cpu', 0, np.float32, self.scores.shape,
+                                  self.scores.ctypes.data)
+
+    def run(self, frame: np.ndarray) -> np.ndarray:
+        """Return the scores, float32 (C, h, w), of a frame, uint8 (1, H, W, 3), until the next."""
+        self._binding.bind_input('frames', 'cpu', 0, np.uint8, frame.shape, frame.ctypes.data)
+        self._session.run_with_iobinding(self._binding)
+        return self.scores[0]
+
+
+def load_sessions(runtime: ModuleType, model: bytes) -> OnnxSessions[OnnxSession]:
+    """Return a model in sessions of as many threads as cores are free."""
+    return OnnxSessions(
+        lambda threads: OnnxSession(runtime, model, session_options(runtime, threads)),
+        usable_cores())

@@ -28,6 +28,7 @@ from lednet_ros.segmentation.backends.graph import LabelGraph
 from lednet_ros.segmentation.config import SegmenterConfig
 from lednet_ros.segmentation.letterbox import Fit, place_all
 from lednet_ros.segmentation.self_check import SelfCheck, self_check
+from lednet_ros.segmentation.torch_threads import Threads
 
 THERMAL = Path('/sys/class/thermal')
 
@@ -119,6 +120,7 @@ class TorchBackend:
         self.build_s = None
         self._reason = reason
         self._runner: CudaRunner | None = None
+        self._threads = Threads(self._device)
         precision = choose_precision(config, self._device)
         if is_gpu(self._device):
             self._start_on_gpu(checkpoint, config, precision)
@@ -188,7 +190,11 @@ class TorchBackend:
             return self._runner.run(frames, confidence)
         started_s = perf_counter()
         pixels = frames if isinstance(frames, Tensor) else torch.from_numpy(frames)
-        outputs = [x.to(torch.uint8).numpy() for x in self._graphs[confidence](pixels)]
+        self._threads.follow()
+        try:
+            outputs = [x.to(torch.uint8).numpy() for x in self._graphs[confidence](pixels)]
+        finally:
+            self._threads.restore()  # what else the process computes is not ours to slow down
         return BackendResult(
             outputs[0], outputs[1] if confidence else None,
             run_ms=(perf_counter() - started_s) * 1e3)

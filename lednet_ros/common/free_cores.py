@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-How many threads compute: one for each core that other processes leave free.
+How many cores other processes leave free, and so how many threads find one of their own.
 
-oneDNN's threads wait for each other in loops that never sleep. Where one of them has to share its
-core, the others burn theirs until it is its turn again, some hundred times a step, whatever OpenMP
-is told: docs/measurements.md has the times.
+Threads that share a layer wait for the slowest. Where one of them has to share its core with
+another process, the others wait as long, layer by layer: beside busy processes fewer threads are
+faster (benchmarks/busy.py).
 """
 
 from __future__ import annotations
@@ -12,47 +12,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
-from lednet_ros.common.cpu import usable_cores
-
-WINDOW_S = 1.0      # over which free cores are counted; the system's clocks tick every 10 ms
-FIRST_WINDOW_S = 0.3
+WINDOW_S = 1.0  # over which free cores are counted; the system's clocks tick every 10 ms
 
 Clocks = tuple[float, float, float]  # s: the time, of idleness of all our CPUs, of our own work
-
-
-class Threads:
-    """Keeps torch's threads as many as the cores that are free for them."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.most = torch.get_num_threads()
-        self._is_fixed = device.type != 'cpu' or self.most == 1 or are_given()
-        if not self._is_fixed:
-            self._cores = FreeCores()
-            time.sleep(FIRST_WINDOW_S)
-            self.follow(FIRST_WINDOW_S)
-
-    def follow(self, window_s: float = WINDOW_S) -> int:
-        """Look, if not for so long, how many cores are free; return how many threads there are."""
-        cores = None if self._is_fixed else self._cores.count(window_s)
-        if cores is not None:
-            torch.set_num_threads(threads_for(cores, self.most))
-        return torch.get_num_threads()
-
-    def restore(self) -> None:
-        """Use as many threads as in the beginning."""
-        torch.set_num_threads(self.most)
-
-
-def are_given(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether the user, or torchrun, says how many threads there are; a quota's are ours."""
-    count, cores = environment.get('OMP_NUM_THREADS'), usable_cores()
-    is_ours = count == str(cores) and cores < len(os.sched_getaffinity(0))
-    return bool((count and not is_ours) or environment.get('MKL_NUM_THREADS'))
 
 
 def threads_for(cores: float, most: int) -> int:
