@@ -21,7 +21,7 @@ from lednet_ros.projection.pose import Pose
 from lednet_ros.projection.traversability import OUT, UNKNOWN, Traversability
 from lednet_ros.projection.view import NOWHERE, View
 
-_MOST_CELLS = 2000  # along a side
+_FEWEST_CELLS, _MOST_CELLS = 4, 2000  # along a side: a scan needs one beside the robot's
 _SOME = 20_000      # points, to look where the ground is
 _ODD_M = 0.5        # off which level ground cannot be
 
@@ -45,9 +45,13 @@ class CloudConfig:
         if not 0 <= self.min_range < self.max_range:
             raise ConfigError(f'min_range is {self.min_range:g} m and max_range '
                               f'{self.max_range:g} m: give 0 <= min_range < max_range')
-        if not 2 <= self.grid_cells <= _MOST_CELLS:
+        if self.max_range <= self.grid_resolution:
+            raise ConfigError(f'max_range is {self.max_range:g} m and a cell of the grid '
+                              f'{self.grid_resolution:g} m: make the range larger')
+        if not _FEWEST_CELLS <= self.grid_cells <= _MOST_CELLS:
             raise ConfigError(f'a grid of {self.grid_size:g} m by {self.grid_resolution:g} m has '
-                              f'{self.grid_cells} cells a side: make it 2 to {_MOST_CELLS}')
+                              f'{self.grid_cells} cells a side: make it {_FEWEST_CELLS} to '
+                              f'{_MOST_CELLS}')
 
     @property
     def grid_cells(self) -> int:

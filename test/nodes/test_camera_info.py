@@ -138,10 +138,11 @@ def test_a_lens_of_a_label_image_of_the_network_s_size() -> None:
     ({'k': [np.nan, 0, 1, 0, 1, 1, 0, 0, 1]}, 'NaN or infinity'),
     ({'k': np.zeros(9)}, 'not calibrated'),
     ({'k': [500.0, 0, 320, 0, 500, 240, 0, 0, 0]}, 'its K is singular'),
+    ({'k': [500.0, 9, 320, 0, 500, 240, 0, 0, 1]}, 'its K has more than focal lengths'),
     ({'width': 641}, 'is for images of 641x480, these are 640x480'),
     ({'distortion_model': 'kannala'}, "its distortion model is 'kannala'"),
     ({'d': [0.1, 0.2, 0.3]}, 'plumb_bob has 3 coefficients'),
-], ids=['NaN', 'uncalibrated', 'singular', 'another size', 'model', 'coefficients'])
+], ids=['NaN', 'uncalibrated', 'singular', 'skewed', 'another size', 'model', 'coefficients'])
 def test_what_is_no_lens_is_refused_naming_the_cause(change, words) -> None:
     info = make_info()
     for name, value in change.items():

@@ -93,6 +93,10 @@ def test_what_is_no_cloud_is_refused() -> None:
     beyond.fields[1].offset = 18
     with pytest.raises(DataError, match='field z lies beyond point_step 20'):
         decode_points(beyond)
+    twice = cloud(POINTS)
+    twice.fields[0].name = 'x'
+    with pytest.raises(DataError, match='the fields are x, z, x, y: publish one x, y and z each'):
+        decode_points(twice)
 
 
 def test_the_clouds_fields_are_as_the_contract_has_them() -> None:

@@ -236,3 +236,7 @@ def test_ranges_and_grids_that_cannot_be_are_refused() -> None:
         CloudConfig(min_range=5, max_range=4)
     with pytest.raises(ConfigError, match='cells a side'):
         CloudConfig(grid_size=1000, grid_resolution=0.1)
+    with pytest.raises(ConfigError, match='2 cells a side: make it 4'):
+        CloudConfig(grid_size=0.2, grid_resolution=0.1)  # no scan fits in it
+    with pytest.raises(ConfigError, match=r'max_range is 0\.2 m and a cell'):
+        CloudConfig(max_range=0.2, grid_resolution=0.2)

@@ -42,6 +42,9 @@ def decode_points(message: PointCloud2) -> np.ndarray:
                         f'{message.row_step} and {len(message.data)} bytes: the numbers do not '
                         'fit together')
     fields = {field.name: field for field in message.fields}
+    names = [field.name for field in message.fields]
+    if any(names.count(name) > 1 for name in 'xyz'):
+        raise DataError(f'points: the fields are {", ".join(names)}: publish one x, y and z each')
     points = np.empty((3, height, width), np.float32)
     for plane, name in zip(points, 'xyz', strict=True):
         field = fields.get(name)
