@@ -33,9 +33,9 @@ from lednet_ros.images.sources import (
     resized,
 )
 from lednet_ros.nodes.shared.image_messages import encode_image
-from lednet_ros.nodes.shared.parameters import Param, declare, value_of
+from lednet_ros.nodes.shared.parameters import Param, declare, frame_fault, tell_unread, value_of
 from lednet_ros.nodes.shared.process import run
-from lednet_ros.nodes.shared.qos import make_publisher, unread_overrides
+from lednet_ros.nodes.shared.qos import make_publisher
 
 PARAMETERS = (
     Param('source', '',
@@ -51,7 +51,8 @@ PARAMETERS = (
     Param('last_frame', -1,
           'Last frame that is played, counted from 0. -1 plays to the end.',
           between=(-1, 2**31 - 1)),
-    Param('frame_id', 'camera', "The camera's coordinate frame in the header of each message."),
+    Param('frame_id', 'camera', "The camera's coordinate frame in the header of each message.",
+          judge=frame_fault),
     Param('height', 0,
           'Height of the published images in pixels. 0, together with width 0, keeps the size of '
           'the source.', between=(0, MAX_SIDE)),
@@ -96,8 +97,7 @@ class ImageSourceNode(Node):
 
     def start(self) -> None:
         """Begin to play."""
-        if unread := unread_overrides(self):
-            self.get_logger().info(unread)
+        tell_unread(self)
         self._worker.start()
 
     def stop(self) -> bool:
@@ -207,8 +207,9 @@ def load_camera_info(path: str) -> CameraInfo:
             k=_numbers(entries, 'camera_matrix', 9),
             r=_numbers(entries, 'rectification_matrix', 9),
             p=_numbers(entries, 'projection_matrix', 12))
-        if not (info.height and info.width):
-            raise ValueError('image_height or image_width is 0')
+        if not (0 < info.height <= MAX_SIDE and 0 < info.width <= MAX_SIDE):
+            raise ValueError(f'its image is {info.width}x{info.height}, not of 1 to {MAX_SIDE} '
+                             'pixels a side')
     # The message's own checks are assertions.
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AssertionError) as error:
         reason = f'{error} is missing' if isinstance(error, KeyError) else (
@@ -222,6 +223,8 @@ def _numbers(entries: Any, key: str, count: int | None = None) -> list[float]:
     numbers = [float(number) for number in entries[key]['data']]
     if count is not None and len(numbers) != count:
         raise ValueError(f'{key} has {len(numbers)} numbers, not {count}')
+    if not np.isfinite(numbers).all():
+        raise ValueError(f'{key} holds NaN or infinity')
     return numbers
 
 

@@ -33,10 +33,12 @@ def make_camera(graph) -> Iterator[Callable[..., Camera]]:
     """Make a camera of a node in this process, which subscribes to its images."""
     nodes: list[Any] = []
 
-    def make(*arguments: str) -> Camera:
-        rclpy.init(args=['--ros-args', *arguments], signal_handler_options=SignalHandlerOptions.NO)
-        nodes.append(rclpy.create_node('segment'))
-        camera = Camera(nodes[0], '', 'raw')
+    def make(*arguments: str, name: str = '', transport: str = 'raw') -> Camera:
+        if not nodes:
+            rclpy.init(args=['--ros-args', *arguments],
+                       signal_handler_options=SignalHandlerOptions.NO)
+            nodes.append(rclpy.create_node('segment'))
+        camera = Camera(nodes[0], name, transport)
         camera.open()
         camera.listen(lambda message: None)
         return camera
@@ -79,6 +81,29 @@ def test_a_listener_s_qos_that_cannot_match_is_named(graph, make_camera) -> None
         '/test listens to /segment/label with a QoS that cannot match (volatile is '
         'published, transient local asked for): change its QoS, or qos_overrides./segment/label.'
         'publisher'), WITHIN_S, camera.endpoint_problem)
+
+
+def test_two_cameras_may_change_places(graph, make_camera) -> None:
+    """A name that is remapped already and remapped again would be back where it was."""
+    swapped = [word for rule in (
+        'front/image:=/rear/image', 'rear/image:=/front/image', 'front/camera_info:=/rear/info',
+        '/rear/info:=/nobody', '~/front/label:=/labels', '/labels:=/nobody')
+        for word in ('-r', rule)]
+    front, rear = (make_camera(*swapped, name=name) for name in ('front', 'rear'))
+    front.listen_to_info()
+    assert front._image.topic_name == front.topic == '/rear/image'
+    assert rear._image.topic_name == rear.topic == '/front/image'
+    assert front._info.topic_name == front.info_topic == '/rear/info'
+    assert front._publishers['label'].topic_name == '/labels'
+    graph.publisher('/rear/image', CompressedImage)
+    graph.wait_until(lambda: '/rear/image carries' in front.endpoint_problem(), WITHIN_S, (
+        front.endpoint_problem))
+    assert rear.endpoint_problem() == ''
+
+
+def test_a_packed_topic_s_own_name_may_be_remapped(graph, make_camera) -> None:
+    camera = make_camera('-r', 'image/compressed:=/cam/jpeg', transport='compressed')
+    assert camera._image.topic_name == camera.topic == '/cam/jpeg'
 
 
 def test_in_a_namespace_reports_say_so(graph, make_camera) -> None:

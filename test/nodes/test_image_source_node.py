@@ -233,10 +233,12 @@ def test_scaling_to_the_same_size_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(('old', 'new', 'words'), [
     ('camera_matrix', 'matrix', "'camera_matrix' is missing"),
     ('0, 0, 1]}\nd', '0, 0]}\nd', 'camera_matrix has 8 numbers, not 9'),
-    ('image_width: 96', 'image_width: 0', 'image_height or image_width is 0'),
+    ('image_width: 96', 'image_width: 0', 'its image is 0x48, not of 1'),
+    ('image_height: 48', 'image_height: -48', 'its image is 96x-48, not of 1'),
+    ('90.5', '.nan', 'holds NaN or infinity'),
     ('image_width: 96', 'image_width: [', "expected ',' or ']', but got ':'|while parsing"),
     ('90.5', 'x', "could not convert string to float: 'x'"),
-], ids=['missing', 'short', 'empty', 'yaml', 'word'])
+], ids=['missing', 'short', 'empty', 'negative', 'no number', 'yaml', 'word'])
 def test_a_damaged_calibration_is_refused_in_one_line(
     tmp_path: Path, old: str, new: str, words: str,
 ) -> None:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,24 +15,40 @@ from rcl_interfaces.msg import ParameterType
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from lednet_ros.common.errors import ConfigError
 from lednet_ros.nodes import image_source_node
+from lednet_ros.nodes.cloud import cloud_node
 from lednet_ros.nodes.ground import ground_node
 from lednet_ros.nodes.segment import segment_node
-from lednet_ros.nodes.shared.parameters import declare, value_of
+from lednet_ros.nodes.shared.parameters import declare, tell_unread, value_of
+from lednet_ros.nodes.shared.ros_start import make_node
 
 TABLES = {'segment': segment_node.PARAMETERS, 'ground': ground_node.PARAMETERS,
-          'image_source': image_source_node.PARAMETERS}
+          'semantic_cloud': cloud_node.PARAMETERS, 'image_source': image_source_node.PARAMETERS}
+
+
+@contextmanager
+def started(name: str, *given: str) -> Iterator[Node]:
+    """Make a node with the parameters of a table, given as on a command line: NAME:=VALUE."""
+    words = [word for parameter in given for word in ('-p', parameter)]
+    context = rclpy.Context()
+    rclpy.init(args=['--ros-args', *words], context=context)
+    node = None
+    try:
+        node = make_node(lambda: rclpy.create_node(
+            name, context=context, start_parameter_services=False))
+        declare(node, TABLES[name])
+        yield node
+    finally:
+        if node is not None:
+            node.destroy_node()
+        context.try_shutdown()
 
 
 @pytest.fixture(params=TABLES)
 def node(request) -> Iterator[Node]:
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    node = rclpy.create_node(request.param, context=context, start_parameter_services=False)
-    declare(node, TABLES[request.param])
-    yield node
-    node.destroy_node()
-    context.try_shutdown()
+    with started(request.param) as node:
+        yield node
 
 
 def test_each_has_a_value_so_that_asking_for_all_at_once_is_answered(node) -> None:
@@ -63,3 +81,51 @@ def test_a_number_is_described_as_one_whatever_was_tried(node, tried) -> None:
         node.set_parameters([Parameter(row.name, value=tried)])
         assert node.describe_parameter(row.name).type == ParameterType.PARAMETER_DOUBLE
         assert isinstance(value_of(node, row), float)
+
+
+@pytest.mark.parametrize('name', ['segment', 'ground', 'semantic_cloud'])
+def test_an_empty_list_of_cameras_is_one_camera(name) -> None:
+    """ROS takes an empty list for no value at all, and would raise over asking for it."""
+    with started(name, 'cameras:=[]') as node:
+        assert node.get_parameter('cameras').value == ['']
+
+
+def test_no_parameter_can_be_deleted(node) -> None:
+    for row in TABLES[node.get_name()]:
+        refused = node.set_parameters([Parameter(row.name, value=None)])[0]
+        assert not refused.successful
+        assert value_of(node, row) == row.default
+
+
+@pytest.mark.parametrize('given', ['max_range:=[]', 'points.stride:=[]', 'robot_frame:=[]'])
+def test_nothing_else_may_be_without_a_value(given) -> None:
+    with pytest.raises(ConfigError, match=rf'{given[:-4]} is without a value: give one'), (
+            started('ground', given)):
+        pass
+
+
+@pytest.mark.parametrize(('name', 'given', 'words'), [
+    ('ground', 'robot_frame:=""', 'robot_frame is empty: give a frame'),
+    ('ground', 'robot_frame:=/base_link', "robot_frame is '/base_link': a frame begins with no"),
+    ('ground', 'grid.frame:=/odom', "grid.frame is '/odom': a frame begins"),
+    ('semantic_cloud', 'output_frame:=""', 'output_frame is empty: give a frame'),
+    ('semantic_cloud', 'fixed_frame:=/odom', "fixed_frame is '/odom': a frame begins"),
+    ('image_source', 'frame_id:=/eye', "frame_id is '/eye': a frame begins"),
+    ('ground', 'use_sim_time:=1', "'use_sim_time' to '1' of type 'INTEGER', expecting type"),
+])
+def test_a_value_that_cannot_be_is_refused_as_the_node_starts(name, given, words) -> None:
+    with pytest.raises(ConfigError) as caught, started(name, given):
+        pass
+    assert words in str(caught.value)
+    assert '\n' not in str(caught.value)
+
+
+def test_a_name_that_no_parameter_has_is_told() -> None:
+    """ROS takes it without a word, and the node goes on with its default."""
+    said: list[str] = []
+    with started('ground', 'max_rnage:=3.0', 'backend:=torch', 'grid.size:=8.0') as node:
+        node.get_logger = lambda: SimpleNamespace(  # type: ignore[method-assign]
+            warning=said.append, info=said.append)
+        tell_unread(node)
+    assert said == ['max_rnage is no parameter of this node: did you mean max_range?',
+                    'backend: no parameters of this node: left alone']

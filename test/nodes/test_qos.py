@@ -98,6 +98,21 @@ def test_what_makes_no_sense_is_one_line_that_names_the_topic(
     other()  # it is none of its business
 
 
+@pytest.mark.parametrize('end', ['subscription', 'publisher'])
+def test_a_topic_is_remapped_once_and_a_name_that_cannot_be_is_one_line(graph, end) -> None:
+    rclpy.init(args=['--ros-args', '-r', 'image:=/a', '-r', '/a:=/b', '-p',
+                     f'qos_overrides./a.{end}.depth:=7'],
+               signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = Node('judge')
+        assert dict(both_ends(node, 'image'))[end]().depth == 7
+        with pytest.raises(ConfigError, match=r'topic length should not exceed .*: give another'):
+            dict(both_ends(node, 'x' * 300))[end]()
+        node.destroy_node()
+    finally:
+        rclpy.try_shutdown()
+
+
 def test_overrides_that_no_topic_reads_are_named(make_node) -> None:
     node = make_node(**{'qos_overrides./image.subscription.depth': 3})
     subscription_qos(node, Image, 'image', DEFAULT)

@@ -30,9 +30,9 @@ from lednet_ros.nodes.shared.camera_names import camera_names
 from lednet_ros.nodes.shared.camera_rounds import CameraRounds, stamp_ns_of, words_of
 from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher
 from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, mismatch
-from lednet_ros.nodes.shared.parameters import declare, value_of
+from lednet_ros.nodes.shared.parameters import declare, tell_unread, value_of
 from lednet_ros.nodes.shared.process import run
-from lednet_ros.nodes.shared.qos import make_publisher, unread_overrides
+from lednet_ros.nodes.shared.qos import make_publisher
 from lednet_ros.nodes.shared.tf import Buffer, Transforms
 from lednet_ros.nodes.shared.time_jump import call_on_jump_back
 from lednet_ros.projection import Belief, Traversability
@@ -107,8 +107,7 @@ class CloudNode(LifecycleNode):
             self.get_logger().error(f'not configured: {self._problem}')
             return TransitionCallbackReturn.FAILURE
         self._problem = ''
-        if unread := unread_overrides(self):
-            self.get_logger().info(unread)
+        tell_unread(self)
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:

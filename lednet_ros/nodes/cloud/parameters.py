@@ -8,7 +8,7 @@ The only source: tools/write_docs.py makes config/cloud.yaml and docs/parameters
 from __future__ import annotations
 
 from lednet_ros.nodes.ground import parameters as ground
-from lednet_ros.nodes.shared.parameters import Param
+from lednet_ros.nodes.shared.parameters import Param, frame_fault, own_frame_fault
 
 _OF_GROUND = {row.name: row for row in ground.PARAMETERS}
 
@@ -27,10 +27,11 @@ PARAMETERS = (
     _OF_GROUND['rectified'],
     Param('output_frame', 'base_link',
           "Frame of the outputs, the robot's own. It has to lie on the ground with z up: take "
-          'base_footprint if base_link does not.'),
+          'base_footprint if base_link does not.', judge=own_frame_fault),
     Param('fixed_frame', '',
           "A frame that stays, such as odom. The robot's motion between the stamps of labels and "
-          'depth or points is taken out by it. If it is empty, no motion is taken out.'),
+          'depth or points is taken out by it. If it is empty, no motion is taken out.',
+          judge=frame_fault),
     _OF_GROUND['pose_source'],
     _OF_GROUND['tf_timeout_s'],
     Param('sync_tolerance_ms', 50.0,

@@ -32,9 +32,9 @@ from lednet_ros.nodes.shared.camera_rounds import CameraRounds, stamp_ns_of
 from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher
 from lednet_ros.nodes.shared.image_messages import BadImage, decode_mono8
 from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, mismatch
-from lednet_ros.nodes.shared.parameters import Param, declare, value_of
+from lednet_ros.nodes.shared.parameters import Param, declare, tell_unread, value_of
 from lednet_ros.nodes.shared.process import run
-from lednet_ros.nodes.shared.qos import make_publisher, unread_overrides
+from lednet_ros.nodes.shared.qos import make_publisher
 from lednet_ros.nodes.shared.tf import Buffer, NoPose, Transforms
 from lednet_ros.nodes.shared.time_jump import call_on_jump_back
 from lednet_ros.projection import Belief, Ground, GroundConfig, Pose, Traversability
@@ -98,8 +98,7 @@ class GroundNode(Node):
             f'ready: {", ".join(camera.topic for camera in self._cameras)}, '
             f'{self._ground.traversability.labels.name}, camera pose from '
             f'{"TF" if self._transforms else "parameters"}')
-        if unread := unread_overrides(self):
-            self.get_logger().info(unread)
+        tell_unread(self)
 
     def stop(self) -> bool:
         """End nothing: there is no thread but the executor's."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lednet_ros.nodes.shared.parameters import Param
+from lednet_ros.nodes.shared.parameters import Param, frame_fault, own_frame_fault
 
 POSE_SOURCES = ('auto', 'tf', 'parameters')
 
@@ -33,7 +33,7 @@ PARAMETERS = (
           'holds instead of K and D.'),
     Param('robot_frame', 'base_link',
           'Frame of the outputs. It has to lie on the ground with z up: take base_footprint if '
-          'base_link does not.'),
+          'base_link does not.', judge=own_frame_fault),
     Param('pose_source', 'auto',
           "Source of the camera's pose. auto takes TF where tf2_ros is installed, else the "
           'parameters.', choices=POSE_SOURCES),
@@ -70,7 +70,7 @@ PARAMETERS = (
           '1 the cloud is smaller than the label image.', between=(1, 64), live=True),
     Param('grid.frame', '',
           'Frame of the grid. In a fixed frame such as odom, the grid remembers for grid.decay_s. '
-          'If it is empty, each grid is of one image, in the robot frame.'),
+          'If it is empty, each grid is of one image, in the robot frame.', judge=frame_fault),
     Param('grid.resolution', 0.1,
           'Side length of a grid cell in metres.', between=(0.01, 10.0)),
     Param('grid.size', 20.0,

@@ -47,16 +47,19 @@ class Camera:
         inputs, self._outputs = (f'{name}/', f'~/{name}') if name else ('', '~')
         self._type = CompressedImage if transport == 'compressed' else Image
         self._argument = f'{inputs}image'  # of remaps, and of the launch file for one camera
-        self.topic: str = node.resolve_topic_name(self._argument)
-        if transport == 'compressed':
-            self.topic += '/compressed'  # image_transport's way to name it
-        self.info_topic: str = node.resolve_topic_name(f'{inputs}camera_info')
+        # Topics are made by the names as they are asked for: ROS remaps any name that it is given,
+        # so that of two cameras that change places, both would be back where they were.
+        self._image_name, self._info_name = self._argument, f'{inputs}camera_info'
+        if transport == 'compressed':  # image_transport's way to name it
+            self._image_name = f'{node.resolve_topic_name(self._argument)}/compressed'
+        self.topic: str = node.resolve_topic_name(self._image_name)
+        self.info_topic: str = node.resolve_topic_name(self._info_name)
         self.stats = CameraStats()
         self.stamps = StampMemory()
         self._rate_limit = RateLimit()
         self._newest_info: CameraInfo | None = None  # while someone listens to ours
         self.info_problem = ''
-        self._qos: dict[str, QoSProfile] = {}  # of the two subscriptions, by topic
+        self._qos: dict[str, QoSProfile] = {}  # of the two subscriptions, by name
         self._image: Subscription | None = None
         self._info: Subscription | None = None
         self._publishers: dict[str, Publisher] = {}
@@ -65,8 +68,8 @@ class Camera:
     def open(self) -> None:
         """Offer the outputs. Raise ConfigError over qos_overrides that make no sense."""
         best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-        for type_, topic in ((self._type, self.topic), (CameraInfo, self.info_topic)):
-            self._qos[topic] = subscription_qos(self._node, type_, topic, best_effort)
+        for type_, name in ((self._type, self._image_name), (CameraInfo, self._info_name)):
+            self._qos[name] = subscription_qos(self._node, type_, name, best_effort)
         for output, type_ in OUTPUTS.items():
             # Reliable, which any subscriber matches, and only the newest.
             self._publishers[output] = make_publisher(
@@ -136,12 +139,12 @@ class Camera:
     def listen(self, on_image: Callable[[Any], None]) -> None:
         """Subscribe to the images, if that is not so yet."""
         if self._image is None:
-            self._image = self._subscribe(self._type, self.topic, on_image)
+            self._image = self._subscribe(self._type, self._image_name, on_image)
 
     def listen_to_info(self) -> None:
         """Subscribe to the CameraInfo, if that is not so yet."""
         if self._info is None:
-            self._info = self._subscribe(CameraInfo, self.info_topic, self._on_info)
+            self._info = self._subscribe(CameraInfo, self._info_name, self._on_info)
 
     def ignore(self) -> None:
         """Listen to the images no more."""
@@ -167,7 +170,7 @@ class Camera:
     def endpoint_problem(self) -> str:
         """Name who on these topics has another type, or a QoS that cannot match; '': nobody."""
         node = self._node
-        publishers = node.get_publishers_info_by_topic(self.topic)
+        publishers = node.get_publishers_info_by_topic(self._image_name)
         problem = wrong_publisher(self.topic, type_name(self._type), self._argument, publishers)
         if not publishers:
             packed = self._type is CompressedImage
@@ -178,7 +181,7 @@ class Camera:
                         f'image_transport:={"raw" if packed else "compressed"}')
         if not problem and self._info is not None:
             problem = wrong_publisher(self.info_topic, type_name(CameraInfo), 'camera_info',
-                                      node.get_publishers_info_by_topic(self.info_topic))
+                                      node.get_publishers_info_by_topic(self._info_name))
         if problem:
             return problem
         for other in publishers:
@@ -188,7 +191,7 @@ class Camera:
                         f'({why}): change qos_overrides.{self.topic}.subscription')
         for output, publisher in self._publishers.items():
             topic = publisher.topic_name
-            subscribers = node.get_subscriptions_info_by_topic(topic)
+            subscribers = node.get_subscriptions_info_by_topic(f'{self._outputs}/{output}')
             problem = wrong_subscriber(topic, type_name(OUTPUTS[output]), subscribers)
             if problem:
                 return problem
@@ -207,10 +210,10 @@ class Camera:
         return True
 
     def _subscribe(
-        self, type_: type, topic: str, callback: Callable[[Any], None]
+        self, type_: type, name: str, callback: Callable[[Any], None]
     ) -> Subscription:
         return self._node.create_subscription(
-            type_, topic, callback, self._qos[topic],
+            type_, name, callback, self._qos[name],
             # Of its own: rclpy's groups keep a trace of each member they ever had.
             callback_group=MutuallyExclusiveCallbackGroup())
 

@@ -42,9 +42,8 @@ from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, make_label_in
 from lednet_ros.nodes.shared.latency import Latency
 from lednet_ros.nodes.shared.library_log import LibraryLog
 from lednet_ros.nodes.shared.lifecycle import PatientLifecycleNode, Until
-from lednet_ros.nodes.shared.parameters import declare, value_of
+from lednet_ros.nodes.shared.parameters import declare, tell_unread, value_of
 from lednet_ros.nodes.shared.process import run
-from lednet_ros.nodes.shared.qos import unread_overrides
 from lednet_ros.nodes.shared.time_jump import call_on_jump_back
 from lednet_ros.segmentation import Segmentation, SegmenterConfig
 from lednet_ros.segmentation.loader import NetworkLoader
@@ -142,8 +141,7 @@ class SegmentNode(PatientLifecycleNode):
             f'{segmenter.checkpoint.name}: {segmenter.labels.name}, {len(segmenter.labels)} '
             f'classes, {width}x{height}, by {segmenter.backend}'
             + (f'; it {segmenter.self_check}' if segmenter.self_check else ''))
-        if unread := unread_overrides(self):
-            self.get_logger().info(unread)
+        tell_unread(self)
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:

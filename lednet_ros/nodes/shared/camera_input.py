@@ -113,7 +113,7 @@ class CameraInput:
             topic, node.count_publishers(topic),
             now_s - self._came_s[input_] if input_ in self._came_s else None,
             wrong_publisher(topic, type_name(self._types[input_]), self._topics[input_],
-                            node.get_publishers_info_by_topic(topic)))
+                            node.get_publishers_info_by_topic(self._topics[input_])))
             for input_ in inputs for topic in [node.resolve_topic_name(self._topics[input_])]]
 
 

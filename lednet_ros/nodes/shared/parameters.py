@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,19 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from lednet_ros.common.errors import ConfigError
+from lednet_ros.nodes.shared.qos import is_override, overrides_of, unread_overrides
+
+_NEAR = 0.85  # as difflib has it: max_rnage to max_range
+
+
+def frame_fault(frame: str) -> str:
+    """Say what is wrong with a frame that may be left out; '' if nothing is."""
+    return f'is {frame!r}: a frame begins with no slash' if frame.startswith('/') else ''
+
+
+def own_frame_fault(frame: str) -> str:
+    """Say what is wrong with a frame that messages are published in; '' if nothing is."""
+    return frame_fault(frame) if frame else 'is empty: give a frame'
 
 
 @dataclass(frozen=True)
@@ -54,6 +68,8 @@ class Param:
 
     def refusal(self, value: Any) -> str:
         """Why a value is not allowed; empty if it is. rcl judges other types than float."""
+        if value is None:  # what `ros2 param delete` asks for
+            return f'{self.name} is without a value: give one'
         if self.choices and value not in self.choices:
             return f'{self.name} is {value!r}: choose {", ".join(self.choices)}'
         if self.judge and (fault := self.judge(value)):
@@ -83,10 +99,33 @@ def declare(node: Node, rows: Sequence[Param]) -> None:
     node.add_on_set_parameters_callback(judge)
     for row in rows:
         try:
-            node.declare_parameter(row.name, row.default, row.descriptor())
+            # To ROS an empty list is of no type, and no value.
+            is_empty = isinstance(row.default, list) and _is_unset(node, row.name)
+            node.declare_parameter(row.name, row.default, row.descriptor(), is_empty)
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
             reason = str(error.args[0]).rpartition('Reason: ')[2]
             raise ConfigError(reason.removesuffix(f': {row.name}')) from error
+
+
+def tell_unread(node: Node) -> None:
+    """Log which parameters a node was given and does not have: ROS takes any without a word."""
+    logger = node.get_logger()
+    names = [name for name in overrides_of(node)
+             if not (node.has_parameter(name) or is_override(name))]
+    known = [name for name in node.get_parameters_by_prefix('') if not is_override(name)]
+    near = {name: found[0] for name in names
+            if (found := difflib.get_close_matches(name, known, 1, _NEAR))}
+    for name, meant in near.items():
+        logger.warning(f'{name} is no parameter of this node: did you mean {meant}?')
+    if others := [name for name in names if name not in near]:  # a file may be of several nodes
+        logger.info(f'{", ".join(others)}: no parameters of this node: left alone')
+    if unread := unread_overrides(node):
+        logger.info(unread)
+
+
+def _is_unset(node: Node, name: str) -> bool:
+    given = overrides_of(node).get(name)
+    return given is not None and given.type_ == Parameter.Type.NOT_SET
 
 
 def value_of(node: Node, row: Param) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.exceptions import ParameterException
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSPolicyKind, QoSProfile
 from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
@@ -34,13 +35,13 @@ def subscription_qos(node: Node, type_: type, topic: str, default: QoSProfile) -
     One made and undone at once, while others discover this node, can stay for ever in what they
     take for its subscriptions: Fast DDS loses that it is gone.
     """
-    topic = node.resolve_topic_name(topic)
     found: list[QoSProfile] = []
 
     def refuse(qos: QoSProfile) -> SetParametersResult:
         found.append(qos)
         return SetParametersResult(successful=False, reason='it was to be read only')
 
+    # By the name as it was asked for: one that is remapped already would be once more.
     with _named(node, topic, 'subscription'):
         with suppress(InvalidQosOverridesError):
             node.create_subscription(
@@ -55,8 +56,6 @@ def make_publisher(
     node: Node, type_: type, topic: str, default: QoSProfile, **more: Any
 ) -> Publisher:
     """Make a publisher whose QoS users may change. Raise ConfigError."""
-    topic = node.resolve_topic_name(topic)
-
     def judge(qos: QoSProfile) -> SetParametersResult:
         _judge(qos)
         return SetParametersResult(successful=True)
@@ -74,15 +73,30 @@ def unread_overrides(node: Node) -> str:
             'its full name, remapped)' if names else '')
 
 
-def _overrides(node: Node) -> list[str]:
+def overrides_of(node: Node) -> dict[str, Parameter]:
+    """Return the parameters that a node was started with, whether it declares them or not."""
     # rclpy gives no other way to those that nobody has declared.
-    overrides: dict[str, Any] = getattr(node, '_parameter_overrides', {})
-    return [name for name in overrides if name.partition('.')[0] == PREFIX]
+    overrides: dict[str, Parameter] = getattr(node, '_parameter_overrides', {})
+    return overrides
+
+
+def is_override(name: str) -> bool:
+    """Whether a parameter is one of a topic's QoS."""
+    return name.partition('.')[0] == PREFIX
+
+
+def _overrides(node: Node) -> list[str]:
+    return [name for name in overrides_of(node) if is_override(name)]
 
 
 @contextmanager
-def _named(node: Node, topic: str, end: str) -> Iterator[None]:
+def _named(node: Node, asked: str, end: str) -> Iterator[None]:
     """Make an error of rclpy's one line that names the topic."""
+    try:
+        topic = node.resolve_topic_name(asked)
+    except RuntimeError as error:  # it is too long
+        raise ConfigError(f'{asked}: {first_line(error).partition(", at /")[0]}: give another '
+                          'name') from error
     policies = [policy.name.lower() for policy in OVERRIDABLE]
     place = f'{PREFIX}.{topic}.{end}'
     for name in _overrides(node):

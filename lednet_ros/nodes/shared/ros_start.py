@@ -62,11 +62,15 @@ def init(args: Sequence[str] | None, context: Any = None) -> None:
 
 
 def make_node(make: Callable[[], T]) -> T:
-    """Make a node. Raise ConfigError where the middleware cannot be started."""
+    """Make a node. Raise ConfigError where middleware or parameters of rclpy's do not let it."""
+    from rclpy.exceptions import InvalidParameterTypeException
     try:
         with warnings.catch_warnings():  # of what was not made, and so cannot be given back
             warnings.filterwarnings('ignore', 'Failed to fini', RuntimeWarning)
             return make()
+    except InvalidParameterTypeException as error:  # of those that rclpy itself declares
+        text = str(error.args[0])
+        raise ConfigError(f'{text.rpartition(": ")[0] or text}: correct it') from error
     except RuntimeError as error:  # rclpy's own is one
         if not str(error).startswith('error creating node'):
             raise
