@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -148,3 +149,61 @@ def test_with_a_stride_each_so_many_th_row_and_column_goes_out(start) -> None:
     pixels, thinned = (np.frombuffer(cloud.data, np.uint8).reshape(cloud.height, cloud.width, -1)
                        for cloud in (whole, some))
     assert np.array_equal(pixels[::3, ::3], thinned)
+
+
+def report(rig: Rig) -> tuple[int, str]:
+    """Return the level and the message of what the node says of its view."""
+    found: list[Any] = []
+    rig.node._diagnostics = SimpleNamespace(publish=found.append)  # type: ignore[assignment]
+    rig.node._report()
+    return found[0]['view'].level[0], found[0]['view'].message
+
+
+def test_what_was_wrong_before_it_was_deactivated_is_said_no_more(start, monkeypatch) -> None:
+    """Nor how long ago something came: nothing could, meanwhile."""
+    rig = start(cameras="['']", **{'camera.height': '1.0'})
+    rig.send('', 1.0, np.full((HEIGHT // 2, WIDTH - 3), 5.0, np.float32))
+    assert 'of another shape' in report(rig)[1]
+    rig.node.on_deactivate(None)
+    assert report(rig) == (0, 'inactive')
+    later_s = time.monotonic() + 3600
+    monkeypatch.setattr(time, 'monotonic', lambda: later_s)
+    rig.node.on_activate(None)
+    rig.node._watch()
+    level, message = report(rig)
+    assert (level, message) == (0, 'waiting for the first label image')
+
+
+def test_labels_of_another_meaning_are_refused_whenever_that_was_told(start) -> None:
+    """label_info is latched: it comes once, maybe before the node is configured."""
+    rig = start(cameras="['']", autostart='false', **{'camera.height': '1.0'})
+    rig.node._on_label_info(SimpleNamespace(class_map=[
+        SimpleNamespace(class_id=0, class_name='cat')]))
+    rig.node.on_configure(None)
+    rig.node._outputs = {'points': SimpleNamespace(  # type: ignore[misc]
+        publish=rig.out.setdefault('points', []).append, get_subscription_count=lambda: 1)}
+    rig.node.on_activate(None)
+    rig.node._watch()
+    rig.send('', 1.0)
+    assert not rig.out['points']
+    assert "label_info calls class 0 'cat'" in rig.node._cameras[0].problem
+
+
+def test_where_an_output_cannot_be_opened_none_stays_open(start) -> None:
+    """Else each attempt would leave some behind."""
+    rig = start(cameras="['']", autostart='false', **{
+        'qos_overrides./semantic_cloud/free_space.publisher.depth': '-1'})
+    before = len(list(rig.node.publishers))
+    for _ in range(2):
+        rig.node.on_configure(None)
+        assert 'depth is -1' in rig.node._problem
+    assert len(list(rig.node.publishers)) == before
+
+
+def test_a_grid_that_remembers_in_the_robots_own_frame_is_warned_of(start, capfd) -> None:
+    """What was free ahead would still be free there after the robot has turned."""
+    for frame, is_odd in (('base_link', True), ('', False)):
+        rig = start(**({'grid.frame': frame} if frame else {}))
+        assert ('which moves with the robot' in capfd.readouterr().err) == is_odd
+        rig.node.destroy_node()
+        rclpy.try_shutdown()

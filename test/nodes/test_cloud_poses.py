@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from std_msgs.msg import Header
 
 from lednet_ros.common.errors import ConfigError
 from lednet_ros.nodes.cloud.poses import PoseFinder
-from lednet_ros.nodes.shared.tf import NoPose
+from lednet_ros.nodes.shared.tf import NoPose, Transforms
 from lednet_ros.projection import Pose
 
 SPEED = 2.0  # m/s along odom's x
@@ -100,3 +101,20 @@ def test_without_tf_no_frame_can_be_followed() -> None:
     for name in ('grid.frame', 'fixed_frame'):
         with pytest.raises(ConfigError, match=f"{name} is 'odom' but there is no TF"):
             finder(None, **{name: 'odom'})
+
+
+def test_points_without_a_frame_are_not_taken_for_the_cameras() -> None:
+    with pytest.raises(NoPose, match="points are in frame '' and there is no TF"):
+        finder(None).find(LABEL, header(9, ''), ['points'], False)
+
+
+@pytest.mark.parametrize('odd', [{'x': float('inf')}, {'y': float('nan')}, {'w': 0.0}], ids=str)
+def test_a_transform_that_is_none_is_no_pose(odd) -> None:
+    """A grid would lie at some cell far away, and a cloud nowhere."""
+    numbers = {'x': 1.0, 'y': 2.0, 'w': 1.0, **odd}
+    found = SimpleNamespace(transform=SimpleNamespace(
+        translation=SimpleNamespace(x=numbers['x'], y=numbers['y'], z=0.0),
+        rotation=SimpleNamespace(x=0.0, y=0.0, z=0.0, w=numbers['w'])))
+    transforms = object.__new__(Transforms)
+    with pytest.raises(NoPose, match="TF from 'odom' to 'base_link' holds NaN or infinity"):
+        transforms._found('base_link', 'odom', SimpleNamespace(), '', lambda: found)

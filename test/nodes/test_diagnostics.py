@@ -174,6 +174,18 @@ def test_rates_are_those_since_the_last_report() -> None:
     assert statuses['camera front'].values['segmented_hz'] == 0.0
 
 
+def test_a_camera_that_is_configured_anew_counts_from_zero() -> None:
+    camera = Camera()
+    reports = Reports(lambda topic: 1, lambda text: None)
+    for _ in range(10):
+        camera.stats.received(1000.0)
+    reports.statuses(replace(NOW, cameras=[camera]))
+    again = Camera()
+    again.stats.received(1001.0)
+    statuses = reports.statuses(replace(NOW, cameras=[again], now_s=NOW.now_s + 1.0))
+    assert statuses['camera front'].values['received_hz'] == 1.0
+
+
 def test_silence_counts_from_when_a_publisher_was_listened_to_and_is_logged_once() -> None:
     camera, logged, publishers = Camera(), [], [0]
     reports = Reports(lambda topic: publishers[0], logged.append)

@@ -266,7 +266,7 @@ def test_simulated_time_may_stand_still_and_jump_back(graph) -> None:
     outlet, inbox = graph.publisher('image', Image), graph.subscribe('/segment/label', Image)
     graph.exchange(outlet, make_image(stamp=(50, 0)), inbox)  # before time begins
     camera = wait_for_camera(diagnostics, lambda c: int(c['odd_stamps']) > 0)
-    assert 'in the future' in camera['last_odd_stamp']
+    assert 'no /clock has come' in camera['last_odd_stamp']
 
     now = Clock()
     stop = threading.Event()
@@ -285,7 +285,7 @@ def test_simulated_time_may_stand_still_and_jump_back(graph) -> None:
                 'the node does not follow /clock')
             graph.exchange(outlet, make_image(stamp=(second - 1, 500_000_000)), inbox)
         camera = wait_for_camera(diagnostics, lambda c: int(c['segmented']) >= 3)
-        assert 'in the future' in camera['last_odd_stamp']  # none since: a jump is no fault
+        assert 'no /clock has come' in camera['last_odd_stamp']  # none since: a jump is no fault
         latency = values(diagnostics.messages[-1], 'segment: latency')
         assert 0 <= float(latency['total_p50_ms']) < 60_000
         assert 0 <= float(latency['total_max_ms']) < 60_000

@@ -216,3 +216,12 @@ def test_with_a_stride_each_so_many_th_row_and_column_goes_out(start) -> None:
     pixels, thinned = (np.frombuffer(cloud.data, np.uint8).reshape(cloud.height, cloud.width, -1)
                        for cloud in (whole, some))
     assert np.array_equal(pixels[::3, ::3], thinned)
+
+
+def test_a_grid_that_remembers_in_the_robots_own_frame_is_warned_of(start, capfd) -> None:
+    """What was free ahead would still be free there after the robot has turned."""
+    for frame, is_odd in (('base_link', True), ('', False)):
+        rig = start(**({'grid.frame': frame} if frame else {}))
+        assert ('which moves with the robot' in capfd.readouterr().err) == is_odd
+        rig.node.destroy_node()
+        rclpy.try_shutdown()

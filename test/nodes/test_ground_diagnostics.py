@@ -32,6 +32,8 @@ GOOD = GroundView(
     ({'problem': 'no TF'}, WARN, 'nothing goes out: no TF'),
     ({'projected_ago_s': None}, WARN, '/label and /camera_info come with different stamps'),
     ({'projected_ago_s': 9.0}, WARN, 'come with different stamps'),
+    ({'projected_ago_s': None, 'waiting': 3}, WARN,
+     'nothing goes out: 3 label images wait for the transforms of their stamps'),
     ({'remark': 'all unlabelled'}, WARN, 'all unlabelled'),
 ])
 def test_the_message_names_the_cause(change, level, words) -> None:

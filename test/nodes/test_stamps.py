@@ -29,7 +29,7 @@ def test_an_age_is_believed_up_to_a_minute() -> None:
 @pytest.mark.parametrize(('stamp_ns', 'now_ns', 'words'), [
     (0, NOW, 'is zero'),
     (NOW + 2_500_000_000, NOW, 'is 2.5 s in the future'),
-    (NOW, 0, 'in the future'),  # simulated time that has not begun
+    (NOW, 0, 'no /clock has come'),  # simulated time that has not begun
     (NOW - 86_400 * 10**9, NOW, 'is 1.0 days old: .* use_sim_time'),
 ], ids=['zero', 'future', 'no clock yet', 'a bag'])
 def test_a_stamp_that_tells_no_age_is_named(stamp_ns, now_ns, words) -> None:

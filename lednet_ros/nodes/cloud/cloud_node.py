@@ -25,7 +25,7 @@ from lednet_ros.nodes.cloud.parameters import PARAMETERS
 from lednet_ros.nodes.cloud.poses import PoseFinder, Poses
 from lednet_ros.nodes.cloud.projector import Frame, Projector, check_frame
 from lednet_ros.nodes.ground.parameters import camera_parameters
-from lednet_ros.nodes.shared.camera_input import forgets
+from lednet_ros.nodes.shared.camera_input import forgets, moves_along
 from lednet_ros.nodes.shared.camera_names import camera_names
 from lednet_ros.nodes.shared.camera_rounds import CameraRounds, stamp_ns_of, words_of
 from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher
@@ -68,6 +68,7 @@ class CloudNode(LifecycleNode):
         self._latency = self._rounds.latency
         self._problem = self._remark = ''
         self._figures: dict[str, object] = {}
+        self._label_info: Any = None  # the newest
         if LabelInfo is not None:
             self.create_subscription(LabelInfo, 'label_info', self._on_label_info, LATCHED)
         self._jump_handle = call_on_jump_back(self, self._forget_stamps)
@@ -98,15 +99,18 @@ class CloudNode(LifecycleNode):
                     self._parameter('grid.frame'))
                 camera.poses = PoseFinder(self._transforms, self._parameter, camera.name)
             self._projector = self._cameras[0].projector  # which makes the outputs of all
-            self._outputs = {
-                output: make_publisher(self, type_, f'~/{output}', QoSProfile(depth=1))
-                for output, type_ in OUTPUTS.items()}
+            for output, type_ in OUTPUTS.items():  # one by one: cleaning up closes what there is
+                self._outputs[output] = make_publisher(
+                    self, type_, f'~/{output}', QoSProfile(depth=1))
+            self._judge_label_info()
         except Exception as error:  # rclpy would drop it without a word
             self.on_cleanup(state)
             self._problem = words_of(error)
             self.get_logger().error(f'not configured: {self._problem}')
             return TransitionCallbackReturn.FAILURE
         self._problem = ''
+        if odd := moves_along(self._parameter('grid.frame'), self._parameter('output_frame')):
+            self.get_logger().warning(odd)
         tell_unread(self)
         return TransitionCallbackReturn.SUCCESS
 
@@ -127,8 +131,7 @@ class CloudNode(LifecycleNode):
         self._watching.cancel()
         self._poll.cancel()
         self._rounds.forget()
-        for camera in self._cameras:
-            camera.listen((), self._on_input)
+        self._rounds.listen((), self._on_input)
         return TransitionCallbackReturn.SUCCESS
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -217,9 +220,13 @@ class CloudNode(LifecycleNode):
     # One frame's way.
 
     def _on_label_info(self, message: Any) -> None:
-        if self._projector is not None:
+        self._label_info = message  # it comes once, and maybe before this is configured
+        self._judge_label_info()
+
+    def _judge_label_info(self) -> None:
+        if self._projector is not None and self._label_info is not None:
             self._rounds.mismatch = mismatch(
-                message, self._projector.cloud.traversability.labels)
+                self._label_info, self._projector.cloud.traversability.labels)
 
     def _on_input(self, camera: CloudInput, input_: str, message: Any) -> None:
         pair = camera.pair(input_, stamp_ns_of(message.header), message, self._of_camera(),
@@ -310,7 +317,8 @@ class CloudNode(LifecycleNode):
         view = self._rounds.view(
             CloudView, self._inputs(), wanted=tuple(self._wanted()), remark=self._remark,
             counts=self._outcomes(), figures=self._figures, is_active=self._is_active,
-            **({'problem': self._problem} if self._problem else {}),
+            # What was wrong with frames is no matter where none is taken.
+            **({'problem': self._problem} if self._problem or not self._is_active else {}),
             apart_ms=next((c.pairs.apart_ms for c in self._cameras
                            if c.pairs.apart_ms is not None), None),
             tolerance_ms=self._parameter('sync_tolerance_ms'))

@@ -79,7 +79,7 @@ class PoseFinder:
     def _sensor(self, label: Header, other: Header) -> Pose:
         output, fixed = self._parameter('output_frame'), self._parameter('fixed_frame')
         if self._transforms is None:
-            if other.frame_id in ('', label.frame_id):
+            if other.frame_id == label.frame_id:
                 return self._camera(label)
             if other.frame_id != output:
                 missing = NoPose(f'points are in frame {other.frame_id!r} and there is no TF: '

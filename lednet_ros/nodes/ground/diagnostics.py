@@ -24,6 +24,7 @@ class GroundView:
     figures: Mapping[str, object]     # of camera and pose
     stale_after_s: float
     cameras: int = 1
+    waiting: int = 0                  # label images, for transforms
 
 
 def view_status(view: GroundView) -> Status:
@@ -75,6 +76,9 @@ def _unjoined(view: GroundView) -> str:
     """Say so when all inputs come and never fit together."""
     if min(view.listening_s, view.projected_ago_s or view.listening_s) < view.stale_after_s:
         return ''
+    if view.waiting:
+        return (f'{view.waiting} label images wait for the transforms of their stamps: look at '
+                'TF, and at /clock if use_sim_time is set')
     topics = ' and '.join(input_.topic for input_ in view.inputs)
     return (f"{topics} come with different stamps: take the segment node's, whose stamps are "
             'equal')

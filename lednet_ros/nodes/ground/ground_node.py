@@ -26,7 +26,7 @@ from lednet_ros.nodes.ground.diagnostics import GroundView, latency_status, view
 from lednet_ros.nodes.ground.messages import GridMessage, PointsMessage, make_scan
 from lednet_ros.nodes.ground.parameters import PARAMETERS, camera_parameters
 from lednet_ros.nodes.shared.camera_info import BadCameraInfo, camera_of
-from lednet_ros.nodes.shared.camera_input import CameraInput, Seen, forgets
+from lednet_ros.nodes.shared.camera_input import CameraInput, Seen, forgets, moves_along
 from lednet_ros.nodes.shared.camera_names import camera_names
 from lednet_ros.nodes.shared.camera_rounds import CameraRounds, stamp_ns_of
 from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher
@@ -98,6 +98,8 @@ class GroundNode(Node):
             f'ready: {", ".join(camera.topic for camera in self._cameras)}, '
             f'{self._ground.traversability.labels.name}, camera pose from '
             f'{"TF" if self._transforms else "parameters"}')
+        if odd := moves_along(self._parameter('grid.frame'), self._parameter('robot_frame')):
+            self.get_logger().warning(odd)
         tell_unread(self)
 
     def stop(self) -> bool:

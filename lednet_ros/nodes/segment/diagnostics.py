@@ -274,8 +274,9 @@ class NodeState:
 
 @dataclass
 class _CameraMemory:
-    """What reports remember of a camera."""
+    """What reports remember of a camera, as long as it is the same one."""
 
+    stats: CameraStats
     counts: CameraCounts = field(default_factory=CameraCounts)  # at the last one
     listening_since_s: float | None = None  # with a publisher there
     logged: tuple[str, bool, str] | None = None  # the trouble
@@ -301,7 +302,10 @@ class Reports:
         views: dict[str, CameraView] = {}
         cameras = {}
         for camera in now.cameras:
-            memory = self._memories[camera.name] = memories.get(camera.name) or _CameraMemory()
+            memory = memories.get(camera.name)
+            if memory is None or memory.stats is not camera.stats:  # configured anew
+                memory = _CameraMemory(camera.stats)
+            self._memories[camera.name] = memory
             views[camera.name] = view = self._view(camera, memory, now, elapsed_s)
             memory.counts = view.counts
             status = camera_status(view, now.stale_after_s)

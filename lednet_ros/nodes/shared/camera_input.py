@@ -140,6 +140,13 @@ def absent(cameras: Sequence[CameraInput], stale_after_s: float, listens_for_lon
     return ''
 
 
+def moves_along(grid_frame: str, robot_frame: str) -> str:
+    """Say so where a grid that remembers lies in the robot's own frame; '' if it does not."""
+    return '' if grid_frame != robot_frame else (
+        f'grid.frame is {grid_frame}, which moves with the robot: what the grid remembers moves '
+        'along, so give a frame that stays, as odom, unless the robot stays where it is')
+
+
 def forgets(apart_s: float) -> str:
     """Say so where frames come too rarely for a grid to remember what it saw; '' if not."""
     return '' if not apart_s else (

@@ -216,6 +216,7 @@ class CameraRounds(Generic[C]):
             'projected_ago_s': None if self._projected_s is None else now_s - self._projected_s,
             'problem': next((c.problem for c in self._cameras if c.problem), ''),
             'cameras': len(self._cameras),
+            'waiting': sum(len(camera.waiting) for camera in self._cameras),
             'stale_after_s': self._parameter('diagnostics.stale_after_s'), **of_node})
 
 

@@ -20,6 +20,9 @@ def age_of(stamp_ns: int, now_ns: int) -> StampAge:
     """Judge a stamp by the node's clock, which may be simulated."""
     if stamp_ns == 0:
         return StampAge(None, "is zero: look at the driver's header")
+    if now_ns == 0:
+        return StampAge(None, 'tells no age: use_sim_time is set and no /clock has come: start '
+                              'what publishes it')
     ms = (now_ns - stamp_ns) / 1e6
     if -AHEAD_S * 1e3 < ms < 0:
         return StampAge(0.0, '')

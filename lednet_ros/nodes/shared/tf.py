@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from rclpy.node import Node
 from rclpy.time import Time
 
@@ -101,7 +102,11 @@ class Transforms:
                 not self._is_past(in_frame, frame, time_))
             raise missing from error
         t, q = found.translation, found.rotation
-        return Pose.from_quaternion((q.x, q.y, q.z, q.w), (t.x, t.y, t.z))
+        pose = Pose.from_quaternion((q.x, q.y, q.z, q.w), (t.x, t.y, t.z))
+        if not (np.isfinite(pose.origin).all() and np.isfinite(pose.rotation).all()):
+            raise NoPose(f'TF from {in_frame!r} to {frame!r} holds NaN or infinity: look at what '
+                         'publishes it')
+        return pose
 
     def _is_past(self, in_frame: str, frame: str, time_: Time) -> bool:
         """Whether TF has gone on since that moment, and so will not tell it any more."""
