@@ -166,7 +166,10 @@ def _middleware() -> Facts:
 def _raised(subject: str, facts: Facts, name: str, remedy: str, level: str = FAIL
             ) -> list[Finding]:
     """Return what the import of a part raised, or how it ended its process; [] if neither."""
-    said = facts.get(name, {}).get('raised')
+    said, library = (facts.get(name, {}).get(key) for key in ('raised', 'library'))
+    if said and library in (*PACKAGES, 'numpy'):
+        said = f'{library} cannot be loaded ({said})'
+        remedy = f'pip install --force-reinstall {PACKAGES.get(library, library)}'
     return [Finding(subject, level, str(said), remedy)] if said else []
 
 
@@ -325,7 +328,8 @@ def _judge_checkpoint(facts: Facts) -> list[Finding]:
     failed = _raised('checkpoint', facts, 'checkpoint', 'install the package again')
     if failed:
         # Without torch nothing can read it, which is said above.
-        return [] if facts['checkpoint'].get('is_missing') else failed
+        without = facts['checkpoint'].get('is_missing') or facts['torch'].get('raised')
+        return [] if without else failed
     found = facts['checkpoint']
     return [Finding('checkpoint', OK, f'{found["name"]}, {found["labels"]}')]
 

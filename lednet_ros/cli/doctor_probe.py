@@ -87,15 +87,18 @@ def onnxruntime_facts() -> Facts:
 
 def ros_facts() -> Facts:
     """Return what of ROS 2 is there, and whether a node can be made."""
+    from lednet_ros.common.errors import LednetRosError
     from lednet_ros.nodes.shared.ros_start import check_middleware
-    check_middleware()
+    try:
+        check_middleware()
+    except LednetRosError as error:
+        return {'middleware': os.environ['RMW_IMPLEMENTATION'], 'refusal': str(error)}
     import rclpy
     facts: Facts = {'rclpy': os.path.dirname(rclpy.__file__),
                     'middleware': rclpy.get_rmw_implementation_identifier()}
     for package in ('vision_msgs', 'tf2_ros', 'sensor_msgs', 'diagnostic_msgs', 'nav_msgs'):
         if importlib.util.find_spec(package) is None:
             facts.setdefault('missing', []).append(package)
-    from lednet_ros.common.errors import LednetRosError
     from lednet_ros.nodes.shared import ros_start
     try:
         ros_start.init([])
@@ -139,6 +142,17 @@ PROBES: dict[str, Callable[[], Facts]] = {
 }
 
 
+def _library(error: BaseException) -> str:
+    """Return which installed library an error comes from: torch may fail for numpy's sake."""
+    found, trace = '', error.__traceback__
+    while trace is not None:
+        name = str(trace.tb_frame.f_globals.get('__name__', '')).partition('.')[0]
+        if name not in (*sys.stdlib_module_names, 'importlib', '__main__', 'lednet_ros'):
+            found = name
+        trace = trace.tb_next
+    return found
+
+
 def main(name: str) -> int:
     """Print one part's facts as a line of JSON, or what importing it raised."""
     answer: Facts
@@ -148,7 +162,8 @@ def main(name: str) -> int:
         lines = str(error).strip().splitlines() or ['']
         answer = {'raised': f'{type(error).__name__}: {lines[0][:300]}'.rstrip(': '),
                   'is_missing': getattr(error, 'name', None)
-                  if isinstance(error, ModuleNotFoundError) else None}
+                  if isinstance(error, ModuleNotFoundError) else None,
+                  'library': _library(error)}
     print(f'\n{json.dumps(answer)}', flush=True)
     return 0
 

@@ -76,6 +76,9 @@ def test_a_machine_that_has_all_is_all_ok() -> None:
     (with_('cv_bridge', problem='cv_bridge was built for numpy 1 and this is 2.4'), 'cv_bridge',
      WARN, 'built for numpy 1'),
     (with_('torch', raised='importing it ended by signal 11'), 'torch', FAIL, 'signal 11'),
+    (with_('torch', raised='SystemError: no', library='numpy'), 'torch', FAIL,
+     'numpy cannot be loaded (SystemError: no): pip install --force-reinstall numpy'),
+    (with_('ros', raised='ImportError: no', library='yaml'), 'ROS 2', FAIL, 'reinstall PyYAML'),
     (with_('torch', gpus=[], why_no_gpu='no CUDA GPU'), 'GPU', OK, 'runs on the CPU'),
     (with_('torch', gpus=[], why_no_gpu='an NVIDIA GPU, but torch 2.13 is a CPU build: install a '
            'CUDA build of torch'), 'GPU', FAIL, 'CPU build: install a CUDA build'),
@@ -141,6 +144,29 @@ def test_a_library_that_breaks_its_process_breaks_no_report(
     monkeypatch.setattr(doctor.sys, 'executable', str(python))
     monkeypatch.setattr(doctor, 'PROBE_TIMEOUT_S', 1.0)
     assert words in doctor.probe('torch')['raised']
+
+
+def test_of_a_broken_library_that_another_needs_the_first_is_blamed(tmp_path) -> None:
+    broken = tmp_path / 'numpy' / '__init__.py'
+    broken.parent.mkdir()
+    broken.write_text('raise SystemError("no multiarray")')
+    done = run({**os.environ, 'PYTHONPATH': f'{tmp_path}{os.pathsep}{ROOT}'},
+               '-m', 'lednet_ros.cli.doctor_probe', 'opencv')
+    assert json.loads(done.stdout)['library'] == 'numpy'
+
+
+def test_what_torch_is_needed_for_is_not_blamed_for_it() -> None:
+    facts = with_('torch', raised='importing it ended with code 134')
+    facts['checkpoint'] = {'raised': 'importing it ended with code 134'}
+    assert {f.subject for f in examine(facts) if f.level == FAIL} == {'torch'}
+
+
+def test_a_middleware_that_is_not_there_is_told_in_its_own_words() -> None:
+    done = run({**os.environ, 'RMW_IMPLEMENTATION': 'rmw_nobodys_cpp'},
+               '-m', 'lednet_ros.cli.doctor_probe', 'ros')
+    found = json.loads(done.stdout)
+    assert found['refusal'].startswith("RMW_IMPLEMENTATION is 'rmw_nobodys_cpp': ")
+    assert found['middleware'] == 'rmw_nobodys_cpp'
 
 
 def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
