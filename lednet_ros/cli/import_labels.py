@@ -68,6 +68,9 @@ def _lines(result: Imported, background: str) -> Iterator[str]:
     for kind, count in result.left_out.items():
         if count:
             yield f'left out: {count} {kind}'
+    if '' in result.splits and len(result.splits) > 1:
+        yield (f'{result.splits[""]} images are of no split, so val is a share of all, not what '
+               'the export calls so')
     share = result.unlabelled / max(result.pixels, 1)
     if share > 0 and not background:
         yield (f'{100 * share:.1f} % of the pixels were not drawn and are not trained on: where '

@@ -16,7 +16,7 @@ import yaml
 
 from lednet_ros.common.atomic_file import png_of
 from lednet_ros.common.errors import ConfigError, DataError
-from lednet_ros.datasets.classes import voc_color
+from lednet_ros.datasets.classes import read_classes, voc_color
 from lednet_ros.datasets.descriptor import NAME
 from lednet_ros.datasets.importers.export import Drawn, Export, ImportedClass, Picture
 from lednet_ros.datasets.importers.finding import ImageFinder
@@ -62,6 +62,9 @@ def import_export(
     if not classes:
         raise DataError(f'{source}: nothing with an area was drawn, so there is no class: draw '
                         'polygons, or choose another export')
+    if not all(c.name for c in classes):
+        raise DataError(f'{source}: has a class without a name: name it in the tool, and export '
+                        'it anew')
     if len(classes) > UNLABELLED:
         raise DataError(f'{source}: has {len(classes)} classes: at most {UNLABELLED} have a place '
                         'in label images')
@@ -100,7 +103,7 @@ def _write(
     picture: Picture, image: Path, out: Path, ids: dict[str, int], config: ImportConfig,
     result: Imported, written: set[Path],
 ) -> None:
-    labels, count = _labels(picture, ids, config.background)
+    labels, count = _labels(picture, ids, config.background, result.left_out)
     if not count and not config.has_empty:
         result.left_out['images with nothing drawn'] += 1
         return
@@ -111,18 +114,14 @@ def _write(
         raise DataError(f'{picture.image}: would share a label image with another image: rename '
                         'one')
     written.add(label)
-    try:
-        label.parent.mkdir(parents=True, exist_ok=True)
-        label.write_bytes(png_of(labels))
-        link = out / 'images' / split / name
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if config.is_copied:
-            shutil.copyfile(image, link)
-        else:
-            link.symlink_to(image.resolve())
-    except OSError as error:
-        raise ConfigError(f'{out}: cannot be written: {error.strerror}: make room, or choose '
-                          'another OUT') from error
+    label.parent.mkdir(parents=True, exist_ok=True)
+    label.write_bytes(png_of(labels))
+    link = out / 'images' / split / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if config.is_copied:
+        shutil.copyfile(image, link)
+    else:
+        link.symlink_to(image.resolve())
     result.splits[split] += 1
     result.shapes += count
     result.pixels += labels.size
@@ -131,11 +130,14 @@ def _write(
 
 def _inner(name: str, image: Path) -> PurePosixPath:
     """Return the path of an image in the data set: as its tool names it, but inside."""
-    parts = [p for p in PurePosixPath(name.replace('\\', '/')).parts if p not in ('/', '..', '.')]
+    parts = [p for p in PurePosixPath(name.replace('\\', '/')).parts
+             if p not in ('/', '..', '.') and not p.endswith(':')]  # a drive of Windows
     return PurePosixPath(*parts[:-1], image.name)
 
 
-def _labels(picture: Picture, ids: dict[str, int], background: str) -> tuple[np.ndarray, int]:
+def _labels(
+    picture: Picture, ids: dict[str, int], background: str, left_out: Counter[str]
+) -> tuple[np.ndarray, int]:
     """Return a picture's labels, uint8 (H, W), and how many shapes made them."""
     labels = np.full((picture.height, picture.width),
                      ids[background] if background else UNLABELLED, np.uint8)
@@ -144,18 +146,21 @@ def _labels(picture: Picture, ids: dict[str, int], background: str) -> tuple[np.
         if drawn.name and drawn.name not in ids:
             raise DataError(f'{picture.image}: holds {drawn.name!r}, which the export does not '
                             'list as a class: export it anew')
-        _paint(labels, drawn, ids[drawn.name] if drawn.name else UNLABELLED)
-        count += 1
+        if _paint(labels, drawn, ids[drawn.name] if drawn.name else UNLABELLED):
+            count += 1
+        else:
+            left_out['shapes that cover no pixel of their image'] += 1
     return labels, count
 
 
-def _paint(labels: np.ndarray, drawn: Drawn, id_: int) -> None:
-    """Lay a shape over the labels; what is beyond the picture's edge is cut off."""
+def _paint(labels: np.ndarray, drawn: Drawn, id_: int) -> bool:
+    """Lay a shape over the labels, but for what is beyond their edge; return if any is left."""
     height, width = drawn.mask.shape
     top, left = max(0, drawn.top), max(0, drawn.left)
-    part = labels[top:drawn.top + height, left:drawn.left + width]
+    part = labels[top:max(0, drawn.top + height), left:max(0, drawn.left + width)]
     mask = drawn.mask[top - drawn.top:, left - drawn.left:][:part.shape[0], :part.shape[1]]
     part[mask] = id_
+    return bool(mask.any())
 
 
 def _refuse_missing(missing: Sequence[str], source: Path, result: Imported) -> None:
@@ -182,9 +187,10 @@ def _write_descriptor(
     else:
         data |= {**files['train'], 'val': config.val,
                  **{split: files[split] for split in splits if split != 'train'}}
-    data['classes'] = [
+    data['classes'] = classes_ = [
         {'name': c.name, 'id': i, 'color': list(c.color or voc_color(i + 1)),
          **({'category': c.category} if c.category else {})} for i, c in enumerate(classes)]
+    read_classes(name, classes_)  # raises ConfigError for what lednet_train would
     path.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True,
                                    default_flow_style=None, width=100), encoding='utf-8')
 
@@ -192,9 +198,10 @@ def _write_descriptor(
 @contextmanager
 def _appearing(out: Path) -> Iterator[Path]:
     """Yield a folder that gets its name when the block ends well. Raise ConfigError."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    place = Path(os.path.abspath(out))  # '.' has no name
+    if place == Path.cwd() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise ConfigError(f'{out}: is there already: choose a new OUT')
-    partial = out.with_name(f'.partial-{os.getpid()}-{out.name}')
+    partial = place.with_name(f'.partial-{os.getpid()}-{place.name}')
     try:
         partial.mkdir(parents=True)
     except OSError as error:
@@ -205,5 +212,8 @@ def _appearing(out: Path) -> Iterator[Path]:
         if out.exists():
             out.rmdir()
         partial.rename(out)
+    except OSError as error:
+        raise ConfigError(f'{error.filename or out}: {error.strerror}: make room, mend that, or '
+                          'choose another OUT') from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -576,6 +576,218 @@ def test_what_cannot_be_imported_is_one_line_and_leaves_nothing(
     assert 'Traceback' not in err
 
 
+FAR = ['NaN', 'Infinity', '-1e9', '1e20']  # as JSON and Python have them
+
+
+@pytest.mark.parametrize('value', FAR)
+@pytest.mark.parametrize('tool', [
+    'coco', 'cvat', 'labelme', 'label_studio', 'supervisely', 'ultralytics'])
+def test_a_coordinate_that_is_no_place_is_one_line_whatever_draws_it(
+    tmp_path, capsys, tool, value
+) -> None:
+    """Else pycocotools, OpenCV and Pillow hang, crash or draw something else."""
+    if tool in ('coco', 'cvat', 'label_studio'):
+        pytest.importorskip('pycocotools', reason='needs pycocotools')
+    source = tmp_path / 'export'
+    x = float(value)
+    points = [[x, 0], [5, 0], [5, 5]]
+    if tool == 'coco':
+        picture(source / '0.jpg')
+        (source / 'a.json').write_text(json.dumps(coco([
+            {'category_id': 7, 'segmentation': [[x, 0, 5, 0, 5, 5]]}])))
+    elif tool == 'cvat':
+        picture(source / '0.jpg')
+        (source / 'a.xml').write_text(
+            '<annotations><meta><label><name>weed</name></label></meta>'
+            f'<image name="0.jpg" width="{WIDTH}" height="{HEIGHT}">'
+            f'<polygon label="weed" points="{value},0;5,0;5,5"/></image></annotations>')
+    elif tool == 'labelme':
+        source.mkdir()
+        labelme(source / 'b.json', [
+            {'label': 'weed', 'shape_type': 'polygon', 'points': points}])
+    elif tool == 'label_studio':
+        source = label_studio(tmp_path, [{'type': 'polygonlabels', 'value': {
+            'points': points, 'polygonlabels': ['weed']}}])
+    elif tool == 'supervisely':
+        source = supervisely(tmp_path, [{
+            'classTitle': 'weed', 'geometryType': 'polygon',
+            'points': {'exterior': points, 'interior': []}}])
+    else:
+        source = ultralytics(tmp_path, f'0 {value} 0 0.5 0 0.5 0.5')
+    assert main([str(source), str(tmp_path / 'out')]) == 1
+    err = capsys.readouterr().err
+    assert err.count('lednet_import: ') == 1
+    assert re.search(r'is not as \w.* writes it \(ValueError: a coordinate of', err)
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(('segmentation', 'said'), [
+    ({'size': [HEIGHT, WIDTH], 'counts': [4, 4]}, 'run lengths that make 8 pixels of 48'),
+    ({'size': [HEIGHT, WIDTH], 'counts': [60, -12]}, 'run lengths that make 48 pixels of 48'),
+    ({'size': [HEIGHT, WIDTH], 'counts': ''}, 'run lengths that make 0 pixels of 48'),
+    ({'size': [HEIGHT, WIDTH], 'counts': 'zzzz'}, 'run lengths that are damaged'),
+    ({'size': [HEIGHT, WIDTH], 'counts': 'oo'}, 'run lengths that are cut short'),
+    ({'size': [3, 3], 'counts': [9]}, r'run lengths of \[3, 3\] in an image of \[6, 8\]'),
+], ids=['short', 'negative', 'empty', 'damaged', 'cut', 'size'])
+def test_run_lengths_that_do_not_add_up_are_refused_and_not_filled_from_memory(
+    tmp_path, capsys, segmentation, said
+) -> None:
+    source = tmp_path / 'coco'
+    picture(source / '0.jpg')
+    (source / 'a.json').write_text(json.dumps(coco([
+        {'category_id': 7, 'segmentation': segmentation}])))
+    assert main([str(source), str(tmp_path / 'out')]) == 1
+    err = capsys.readouterr().err
+    assert 'a.json: 0.jpg is not as COCO writes it' in err
+    assert re.search(said, err)
+
+
+def test_the_packed_run_lengths_are_pycocotools(tmp_path) -> None:
+    library = pytest.importorskip('pycocotools.mask', reason='needs pycocotools')
+    from lednet_ros.datasets.importers.polygons import from_runs
+    rng = np.random.default_rng(0)
+    for share in (0.0, 0.1, 0.5, 1.0):
+        mask = cv2.blur((rng.random((97, 61)) < share).astype(np.float32), (5, 5)) > 0.3
+        packed = library.encode(np.asfortranarray(mask.astype(np.uint8)))
+        found = from_runs({'size': [97, 61], 'counts': packed['counts'].decode()}, 97, 61)
+        assert (found == mask).all()
+
+
+@pytest.mark.parametrize(('change', 'said'), [
+    ({'category_id': 9}, 'KeyError: 9'),
+    ({'image': {'height': 0}}, '0.jpg of 8x0 pixels'),
+    ({'image': {'height': 10 ** 6}}, '0.jpg of 8x1000000 pixels'),
+    ({'category': {'name': ''}}, 'has a class without a name'),
+    ({'category': {'name': None}}, 'has a class without a name'),
+], ids=['category', 'no height', 'height', 'no name', 'null name'])
+def test_what_is_found_while_drawing_is_one_line_too(tmp_path, capsys, change, said) -> None:
+    pytest.importorskip('pycocotools', reason='needs pycocotools')
+    source = tmp_path / 'coco'
+    picture(source / '0.jpg')
+    data = coco([{'category_id': change.get('category_id', 7),
+                  'segmentation': [box(0, 0, 8, 6)]}])
+    data['images'][0] |= change.get('image', {})
+    data['categories'][0] |= change.get('category', {})
+    (source / 'a.json').write_text(json.dumps(data))
+    assert main([str(source), str(tmp_path / 'out')]) == 1
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count('lednet_import: ') == 1
+
+
+def test_a_shape_beside_its_image_is_no_shape(tmp_path, capsys) -> None:
+    source = tmp_path / 'photos'
+    source.mkdir()
+    labelme(source / 'b.json', [
+        {'label': 'weed', 'shape_type': 'rectangle', 'points': [[0, 0], [7, 5]]},
+        {'label': 'weed', 'shape_type': 'rectangle', 'points': [[70, 50], [77, 55]]}])
+    run(source, tmp_path / 'out')
+    found = capsys.readouterr()
+    assert 'left out: 1 shapes that cover no pixel of their image' in found.err
+    assert '1 images, 1 shapes of labelme' in found.out
+
+
+def test_hidden_files_and_folders_of_a_name_are_no_part_of_an_export(tmp_path) -> None:
+    source = tmp_path / 'photos'
+    source.mkdir()
+    labelme(source / 'b.json', [
+        {'label': 'weed', 'shape_type': 'rectangle', 'points': [[0, 0], [7, 5]]}])
+    (source / '._b.json').write_bytes(b'\0\5\x16\7')  # of macOS
+    (source / '.vscode').mkdir()
+    (source / '.vscode' / 'settings.json').write_text('// none')
+    (source / 'a.xml').mkdir()
+    (source / 'again').symlink_to(source)
+    _, labels = run(source, tmp_path / 'out')
+    assert [*labels] == ['b.jpg']
+
+
+def test_images_of_one_name_in_two_folders_are_two(tmp_path) -> None:
+    for name in ('one', 'two'):
+        (tmp_path / 'photos' / name).mkdir(parents=True)
+        labelme(tmp_path / 'photos' / name / 'b.json', [
+            {'label': name, 'shape_type': 'rectangle', 'points': [[0, 0], [7, 5]]}])
+    assert main([str(tmp_path / 'photos'), str(tmp_path / 'out')]) == 0
+    for id_, name in enumerate(('one', 'two')):
+        assert (cv2.imread(str(tmp_path / 'out' / 'labels' / name / 'b.png'), 0) == id_).all()
+
+
+def test_an_import_beside_its_export_does_not_hinder_the_next(tmp_path, monkeypatch) -> None:
+    """Its links are the same images once more."""
+    labelme_at = tmp_path / 'photos'
+    (labelme_at / 'images').mkdir(parents=True)
+    labelme(labelme_at / 'b.json', [
+        {'label': 'weed', 'shape_type': 'rectangle', 'points': [[0, 0], [7, 5]]}])
+    (labelme_at / 'b.jpg').rename(labelme_at / 'images' / 'c.jpg')
+    text = (labelme_at / 'b.json').read_text().replace('b.jpg', 'elsewhere/c.jpg')
+    (labelme_at / 'b.json').write_text(text)
+    monkeypatch.chdir(labelme_at)
+    assert main(['.', 'out']) == 0
+    assert main(['.', 'out2']) == 0
+
+
+def test_the_working_directory_is_no_out(tmp_path, capsys, monkeypatch) -> None:
+    (tmp_path / 'photos').mkdir()
+    labelme(tmp_path / 'photos' / 'b.json', [
+        {'label': 'weed', 'shape_type': 'rectangle', 'points': [[0, 0], [7, 5]]}])
+    (tmp_path / 'new').mkdir()
+    monkeypatch.chdir(tmp_path / 'new')
+    assert main([str(tmp_path / 'photos'), '.']) == 1
+    assert '.: is there already: choose a new OUT' in capsys.readouterr().err
+
+
+def test_a_label_studio_task_of_two_images_is_two(tmp_path, capsys) -> None:
+    pytest.importorskip('pycocotools', reason='needs pycocotools')
+    def shape(name: str, label: str) -> dict:
+        return {'type': 'polygonlabels', 'to_name': name, 'value': {
+            'points': [[0, 0], [100, 0], [100, 100], [0, 100]], 'polygonlabels': [label]}}
+
+    source = label_studio(
+        tmp_path, [shape('left', 'soil'), shape('right', 'weed')],
+        data={'left': '/data/local-files/?d=a/left+1.jpg', 'right': '/data/upload/right%231.jpg'})
+    picture(source / 'left+1.jpg')
+    picture(source / 'right#1.jpg')
+    _, labels = run(source, tmp_path / 'out')
+    assert {Path(name).name: np.unique(found).tolist() for name, found in labels.items()} == {
+        'left+1.jpg': [0], 'right#1.jpg': [1]}
+    source = label_studio(tmp_path, [shape('left', 'soil'), shape('right', 'weed')])
+    assert main([str(source), str(tmp_path / 'again')]) == 1
+    assert 'nothing says which image left is' in capsys.readouterr().err
+
+
+def test_label_studio_s_other_labels_of_a_shape_and_shapes_without_one_are_counted(
+    tmp_path, capsys
+) -> None:
+    pytest.importorskip('pycocotools', reason='needs pycocotools')
+    points = [[0, 0], [100, 0], [100, 100], [0, 100]]
+    source = label_studio(tmp_path, [
+        {'type': 'polygonlabels', 'value': {'points': points, 'polygonlabels': names}}
+        for names in (['soil', 'weed'], [])])
+    _, labels = run(source, tmp_path / 'out')
+    [found] = labels.values()
+    assert (found == 0).all(), 'what has no label hides nothing'
+    err = capsys.readouterr().err
+    assert 'left out: 1 further labels of one shape' in err
+    assert 'left out: 1 results without a label' in err
+
+
+def test_ultralytics_images_without_a_label_file_have_nothing_drawn(tmp_path, capsys) -> None:
+    source = ultralytics(tmp_path, '0 0 0 1 0 1 1 0 1')
+    picture(source / 'images' / 'train' / 'bare.jpg')
+    (source / 'labels' / 'classes.txt').write_text('soil\nweed\n')
+    _, labels = run(source, tmp_path / 'out')
+    assert len(labels) == 1
+    assert 'left out: 1 images with nothing drawn' in capsys.readouterr().err
+    _, labels = run(source, tmp_path / 'all', '--keep-empty')
+    assert len(labels) == 2
+
+
+def test_two_yamls_of_ultralytics_are_one_line(tmp_path, capsys) -> None:
+    source = ultralytics(tmp_path, '0 0 0 1 0 1 1 0 1')
+    (source / 'other.yaml').write_text('names: [soil]\nnc: 1\n')
+    assert main([str(source), str(tmp_path / 'out')]) == 1
+    assert 'both name classes' in capsys.readouterr().err
+
+
 def test_without_pycocotools_one_line_says_how_to_get_it(tmp_path, capsys, monkeypatch) -> None:
     source = tmp_path / 'coco'
     picture(source / '0.jpg')

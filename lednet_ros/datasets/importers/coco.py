@@ -21,8 +21,10 @@ from lednet_ros.datasets.importers.export import (
     ImportedClass,
     Picture,
     format_named,
+    pictures_of,
     read_json,
     split_of,
+    text_of,
 )
 from lednet_ros.datasets.importers.polygons import fill, from_runs, is_area
 
@@ -41,17 +43,13 @@ def open_coco(files: list[Path]) -> Export:
         with format_named(file, TOOL):
             for category in sorted(
                     read_json(file, _without_shapes)['categories'], key=lambda c: c['id']):
-                name = str(category['name'])
+                name = text_of(category['name'])
                 classes.setdefault(name, ImportedClass(
                     name, None, str(category.get('supercategory') or '')))
     left_out: Counter[str] = Counter()
-
-    def pictures() -> Iterator[Picture]:
-        for file in files:
-            with format_named(file, TOOL):
-                yield from _pictures(file, read_json(file, _packed), left_out)
-
-    return Export(list(classes.values()), pictures, files, left_out)
+    return Export(list(classes.values()), pictures_of(
+        files, TOOL, lambda file: _pictures(file, read_json(file, _packed), left_out)),
+        files, left_out)
 
 
 def _without_shapes(entry: dict[str, Any]) -> dict[str, Any]:
@@ -71,7 +69,7 @@ def _packed(entry: dict[str, Any]) -> dict[str, Any]:
 def _pictures(
     file: Path, data: Mapping[str, Any], left_out: Counter[str]
 ) -> Iterator[Picture]:
-    names = {c['id']: str(c['name']) for c in data['categories']}
+    names = {c['id']: text_of(c['name']) for c in data['categories']}
     by_image = defaultdict(list)
     for annotation in data['annotations']:
         by_image[annotation['image_id']].append(annotation)

@@ -26,9 +26,10 @@ from lednet_ros.datasets.importers.export import (
     ImportedClass,
     Picture,
     format_named,
+    pictures_of,
     split_of,
 )
-from lednet_ros.datasets.importers.polygons import fill, is_area
+from lednet_ros.datasets.importers.polygons import fill, is_area, pixels_of, placed
 
 TOOL = 'CVAT'
 _SHAPES = ('box', 'polygon', 'mask', 'ellipse')
@@ -43,13 +44,8 @@ def open_cvat(files: list[Path]) -> Export:
             for found in _classes(file):
                 classes.setdefault(found.name, found)
     left_out: Counter[str] = Counter()
-
-    def pictures() -> Iterator[Picture]:
-        for file in files:
-            with format_named(file, TOOL):
-                yield from _pictures(file, left_out)
-
-    return Export(list(classes.values()), pictures, files, left_out)
+    return Export(list(classes.values()), pictures_of(
+        files, TOOL, lambda file: _pictures(file, left_out)), files, left_out)
 
 
 def _elements(file: Path, tags: Sequence[str]) -> Iterator[Element]:
@@ -89,7 +85,8 @@ def _pictures(file: Path, left_out: Counter[str]) -> Iterator[Picture]:
             video = _copied(element.find('.//original_size'))
         elif element.tag == 'image':
             height, width = int(element.attrib['height']), int(element.attrib['width'])
-            shapes = [(shape, shape.attrib.get('label', '')) for shape in element]
+            shapes = [(shape, '' if shape.tag == 'attribute' else shape.attrib['label'])
+                      for shape in element]
             name = element.attrib['name']
             yield Picture(name, height, width, _drawn(shapes, height, width, left_out),
                           split_of(element.attrib.get('subset', '')), file.parent)
@@ -134,12 +131,12 @@ def _shape(
     at = shape.attrib
     if shape.tag == 'mask':
         left, top, w, h = (int(at[key]) for key in ('left', 'top', 'width', 'height'))
-        runs = np.array(at['rle'].split(','), np.int64)
-        values = np.arange(len(runs)) % 2 == 1  # by rows; the first run is not of the mask
-        yield Drawn(name, np.repeat(values, runs).reshape(h, w), left, top)
+        runs = pixels_of([int(run) for run in at['rle'].split(',')], h * w)
+        yield Drawn(name, runs.reshape(h, w), left, top)  # by rows
     elif shape.tag == 'ellipse':
         mask = np.zeros((height, width), np.uint8)
-        cx, cy, rx, ry = (round(float(at[key])) for key in ('cx', 'cy', 'rx', 'ry'))
+        cx, cy, rx, ry = (round(v) for v in placed(
+            float(at[key]) for key in ('cx', 'cy', 'rx', 'ry')))
         cv2.ellipse(mask, (cx, cy), (rx, ry), float(at.get('rotation', 0)), 0, 360, 1, -1)
         yield Drawn(name, mask.astype(bool))
     else:

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from lednet_ros.common.errors import DataError, LednetRosError, first_line
 from lednet_ros.datasets.classes import Color
+from lednet_ros.images.encodings import MAX_PACKED_PIXELS, MAX_SIDE
 
 SPLITS = {'train': 'train', 'training': 'train', 'val': 'val', 'valid': 'val',
           'validation': 'val', 'test': 'test', 'testing': 'test'}
@@ -48,6 +49,11 @@ class Picture:
     split: str = ''     # train, val or test, where the export tells
     where: Path | None = None  # a folder that the name is relative to, where there is one
 
+    def __post_init__(self) -> None:
+        if not (0 < self.height <= MAX_SIDE and 0 < self.width <= MAX_SIDE
+                and self.height * self.width <= MAX_PACKED_PIXELS):
+            raise ValueError(f'{self.image} of {self.width}x{self.height} pixels')
+
 
 @dataclass
 class Export:
@@ -66,21 +72,44 @@ def read_json(path: Path, hook: Callable[[dict[str, Any]], Any] | None = None) -
             return json.load(file, object_hook=hook)
     except OSError as error:
         raise DataError(f'{path}: cannot be read: {error.strerror}: export it anew') from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f'{path}: is no JSON: {first_line(error)}: export it anew') from error
 
 
+def pictures_of(
+    files: list[Path], tool: str, read: Callable[[Path], Iterator[Picture]]
+) -> Callable[[], Iterator[Picture]]:
+    """Return what yields each file's pictures, their shapes drawn as they are asked for."""
+    def pictures() -> Iterator[Picture]:
+        for file in files:
+            with format_named(file, tool):
+                for picture in read(file):
+                    yield replace(picture, drawn=_named(picture, file, tool))
+
+    return pictures
+
+
+def _named(picture: Picture, file: Path, tool: str) -> Iterator[Drawn]:
+    with format_named(file, tool, f'{picture.image} '):
+        yield from picture.drawn
+
+
 @contextmanager
-def format_named(path: Path, tool: str) -> Iterator[None]:
-    """Turn what a file of another form leads to into a DataError that names it."""
+def format_named(path: Path, tool: str, what: str = '') -> Iterator[None]:
+    """Turn whatever a file of another form leads to into a DataError that names it."""
     try:
         yield
     except LednetRosError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise DataError(f'{path}: is not as {tool} writes it ({type(error).__name__}: '
+    except Exception as error:  # JSON, XML, Pillow and OpenCV each have their own
+        raise DataError(f'{path}: {what}is not as {tool} writes it ({type(error).__name__}: '
                         f'{first_line(error)}): export it anew, or name the tool by '
                         '--format') from error
+
+
+def text_of(name: Any) -> str:
+    """Return a class's name as text; '' where there is none, which is no name."""
+    return '' if name is None else str(name)
 
 
 def split_of(path: str) -> str:

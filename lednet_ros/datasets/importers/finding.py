@@ -3,12 +3,19 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from lednet_ros.datasets.importers.export import Picture
+from lednet_ros.datasets.patterns import Pattern
 from lednet_ros.images.sources import IMAGE_SUFFIXES
+
+
+def files_below(root: Path) -> Iterator[Path]:
+    """Yield a folder's files, those of its folders too, without the hidden. Raise DataError."""
+    for path, _ in Pattern('**/*').find(root):
+        if not path.rpartition('/')[2].startswith('.'):
+            yield root / path
 
 
 class ImageFinder:
@@ -47,10 +54,9 @@ class ImageFinder:
         if not self._is_searched:
             self._is_searched = True
             for root in self._roots:
-                for folder, _, files in os.walk(root, followlinks=True):
-                    for file in files:
-                        path = Path(folder, file)
-                        if path.suffix.lower() in IMAGE_SUFFIXES and not file.startswith('.'):
-                            for key in {file, path.stem}:
-                                self._by_name.setdefault(key, []).append(path)
-        return list(dict.fromkeys(self._by_name.get(name, [])))
+                for path in files_below(root):
+                    if path.suffix.lower() in IMAGE_SUFFIXES:
+                        for key in {path.name, path.stem}:
+                            self._by_name.setdefault(key, []).append(path)
+        # A link to an image is the same one: an import leaves such.
+        return list({path.resolve(): path for path in self._by_name.get(name, [])}.values())

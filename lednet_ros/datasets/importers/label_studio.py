@@ -10,11 +10,12 @@ image, whose alpha is the mask.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlparse
+from urllib.parse import unquote, urlparse
 
 import cv2
 import numpy as np
@@ -25,9 +26,10 @@ from lednet_ros.datasets.importers.export import (
     ImportedClass,
     Picture,
     format_named,
+    pictures_of,
     read_json,
 )
-from lednet_ros.datasets.importers.polygons import fill, is_area
+from lednet_ros.datasets.importers.polygons import fill, is_area, placed
 
 TOOL = 'Label Studio'
 _KINDS = ('brushlabels', 'polygonlabels', 'rectanglelabels', 'ellipselabels')
@@ -49,14 +51,10 @@ def open_label_studio(files: list[Path]) -> Export:
                     if result['type'] in _KINDS:
                         names.update(dict.fromkeys(result['value'][result['type']]))
     left_out: Counter[str] = Counter()
-
-    def pictures() -> Iterator[Picture]:
-        for file in files:
-            with format_named(file, TOOL):
-                for task in read_json(file):
-                    yield from _picture(file, task, left_out)
-
-    return Export([ImportedClass(name) for name in sorted(names)], pictures, files, left_out)
+    return Export([ImportedClass(name) for name in sorted(names)], pictures_of(
+        files, TOOL, lambda file: (picture for task in read_json(file)
+                                   for picture in _pictures(file, task, left_out))),
+        files, left_out)
 
 
 def _results(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -64,27 +62,38 @@ def _results(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return list(kept[-1]['result']) if kept else []
 
 
-def _picture(
+def _pictures(
     file: Path, task: Mapping[str, Any], left_out: Counter[str]
 ) -> Iterator[Picture]:
+    """Yield a task's images, mostly one."""
     kept = [a for a in task['annotations'] if not a.get('was_cancelled')]
     left_out['annotations of tasks that have a later one'] += max(0, len(kept) - 1)
     results = [r for r in _results(task) if 'original_width' in r]
     if not results:
         left_out['tasks with nothing drawn'] += 1
         return
-    height, width = int(results[0]['original_height']), int(results[0]['original_width'])
-    yield Picture(_image(task, results[0]), height, width,
-                  _drawn(results, height, width, left_out), '', file.parent)
+    by_image: dict[str, list[Mapping[str, Any]]] = {}
+    for result in results:
+        by_image.setdefault(str(result.get('to_name')), []).append(result)
+    for name, own in by_image.items():
+        sizes = {(int(r['original_height']), int(r['original_width'])) for r in own}
+        if len(sizes) > 1 or len({r.get('item_index') for r in own}) > 1:
+            raise ValueError(f'task {task.get("id")}: {name} is of several pictures')
+        [(height, width)] = sizes
+        yield Picture(_image(task, name, is_alone=len(by_image) == 1), height, width,
+                      _drawn(own, height, width, left_out), '', file.parent)
 
 
-def _image(task: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+def _image(task: Mapping[str, Any], name: str, is_alone: bool) -> str:
     """Return the path or the name of a task's image, out of the address that its data has."""
     data = task['data']
-    text = str(data.get(str(result.get('to_name')), '') or data.get('image') or next(
-        value for value in data.values() if isinstance(value, str)))
-    address = urlparse(text)
-    return unquote(parse_qs(address.query).get('d', [address.path])[0])
+    texts = [data.get(name), *([data.get('image'), *data.values()] if is_alone else [])]
+    text = next((text for text in texts if isinstance(text, str) and text), '')
+    if not text:
+        raise ValueError(f'task {task.get("id")}: nothing says which image {name} is')
+    address = urlparse(text, allow_fragments=False)  # a name may have a #
+    inside = re.search('(?:^|&)d=([^&]*)', address.query)
+    return unquote(inside[1] if inside else address.path)
 
 
 def _drawn(
@@ -95,7 +104,11 @@ def _drawn(
         if kind not in _KINDS:
             left_out[f'results of type {kind}'] += 1
             continue
-        [name, *_] = value[kind] or ['']
+        if not value[kind]:
+            left_out['results without a label'] += 1
+            continue
+        [name, *more] = value[kind]
+        left_out['further labels of one shape'] += len(more)
         mask = _mask(kind, value, height, width)
         if mask is None:
             left_out['polygons of fewer than 3 points'] += 1
@@ -105,16 +118,18 @@ def _drawn(
 
 def _mask(kind: str, value: Mapping[str, Any], height: int, width: int) -> np.ndarray | None:
     if kind == 'brushlabels':
+        if int.from_bytes(bytes(value['rle'][:4]), 'big') != 4 * height * width:
+            raise ValueError('a brush mask of another size')
         return unpack(value['rle']).reshape(height, width, 4)[..., 3] > 0
     scale = np.array([width, height]) / 100  # they are in percent
     if kind == 'polygonlabels':
         points = (np.array(value['points'], float).reshape(-1, 2) * scale).ravel().tolist()
         return fill([points], height, width) if is_area(points) else None
-    x, y = np.array([value['x'], value['y']]) * scale
+    x, y = placed(np.array([value['x'], value['y']]) * scale)
     angle = float(value.get('rotation') or 0)
     if kind == 'ellipselabels':
         mask = np.zeros((height, width), np.uint8)
-        rx, ry = np.array([value['radiusX'], value['radiusY']]) * scale
+        rx, ry = placed(np.array([value['radiusX'], value['radiusY']]) * scale)
         cv2.ellipse(mask, (round(x), round(y)), (round(rx), round(ry)), angle, 0, 360, 1, -1)
         return mask.astype(bool)
     w, h = np.array([value['width'], value['height']]) * scale

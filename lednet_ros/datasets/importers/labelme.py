@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from io import BytesIO
@@ -24,9 +25,12 @@ from lednet_ros.datasets.importers.export import (
     ImportedClass,
     Picture,
     format_named,
+    pictures_of,
     read_json,
     split_of,
+    text_of,
 )
+from lednet_ros.datasets.importers.polygons import placed
 
 TOOL = 'labelme'
 IGNORED = '__ignore__'
@@ -43,24 +47,24 @@ def open_labelme(files: list[Path]) -> Export:
     names: set[str] = set()
     for file in files:
         with format_named(file, TOOL):
-            names |= {str(shape['label']) for shape in read_json(file)['shapes']
+            names |= {text_of(shape['label']) for shape in read_json(file)['shapes']
                       if shape.get('shape_type') not in _LINES}
     left_out: Counter[str] = Counter()
-
-    def pictures() -> Iterator[Picture]:
-        for file in files:
-            with format_named(file, TOOL):
-                yield _picture(file, read_json(file), left_out)
-
+    root = Path(os.path.commonpath([file.parent for file in files]))
     ordered = sorted(names - {IGNORED}, key=lambda name: (name != '_background_', name))
-    return Export([ImportedClass(name) for name in ordered], pictures, files, left_out)
+    return Export([ImportedClass(name) for name in ordered], pictures_of(
+        files, TOOL, lambda file: iter([_picture(file, root, left_out)])),
+        files, left_out)
 
 
-def _picture(file: Path, data: Mapping[str, Any], left_out: Counter[str]) -> Picture:
+def _picture(file: Path, root: Path, left_out: Counter[str]) -> Picture:
+    data = read_json(file)
     height, width = int(data['imageHeight']), int(data['imageWidth'])
-    return Picture(str(data['imagePath']).replace('\\', '/'), height, width,
+    # It is named from its JSON file: in two folders there may be two of one name.
+    image = file.parent.relative_to(root) / str(data['imagePath']).replace('\\', '/')
+    return Picture(image.as_posix(), height, width,
                    _drawn(data['shapes'], height, width, left_out),
-                   split_of(file.parent.name), file.parent)
+                   split_of(file.parent.name), root)
 
 
 def _drawn(
@@ -68,26 +72,33 @@ def _drawn(
 ) -> Iterator[Drawn]:
     for shape in shapes:
         kind = shape.get('shape_type') or 'polygon'
-        name = '' if shape['label'] == IGNORED else str(shape['label'])
+        name = '' if shape['label'] == IGNORED else text_of(shape['label'])
         if kind in _LINES:
             left_out[f'{kind}s, which have no area'] += 1
         elif kind == 'mask':
-            (left, top), _ = np.asarray(shape['points']).astype(int).tolist()
-            mask = np.array(Image.open(BytesIO(base64.b64decode(shape['mask'])))).astype(bool)
-            yield Drawn(name, mask, left, top)
+            left, top = map(int, placed(shape['points'][0]))
+            yield Drawn(name, _decoded(shape['mask']), left, top)
         elif kind in ('polygon', 'oriented_rectangle') and len(shape['points']) < 3:
             left_out['polygons of fewer than 3 points'] += 1
         else:
             yield Drawn(name, _mask(kind, shape['points'], height, width))
 
 
+def _decoded(text: str) -> np.ndarray:
+    """Return a mask, bool (H, W), of a PNG in base 64. Raise ValueError, or what Pillow does."""
+    mask = np.array(Image.open(BytesIO(base64.b64decode(text))))
+    if mask.ndim != 2:
+        raise ValueError('a mask in colours')
+    return mask.astype(bool)
+
+
 def _mask(kind: str, points: list[list[float]], height: int, width: int) -> np.ndarray:
     picture = Image.new('L', (width, height))
     draw = ImageDraw.Draw(picture)
-    xy = [(float(x), float(y)) for x, y in points]
+    xy = [(x, y) for x, y in map(placed, points)]
     if kind == 'circle':
         (cx, cy), (px, py) = xy
-        radius = math.hypot(cx - px, cy - py)
+        [radius] = placed([math.hypot(cx - px, cy - py)])
         draw.ellipse((cx - radius, cy - radius, cx + radius, cy + radius), outline=1, fill=1)
     elif kind == 'rectangle':
         (x0, y0), (x1, y1) = xy

@@ -11,6 +11,7 @@ from lednet_ros.common.errors import DataError
 from lednet_ros.datasets.importers.coco import is_coco, open_coco
 from lednet_ros.datasets.importers.cvat import open_cvat
 from lednet_ros.datasets.importers.export import Export, read_json
+from lednet_ros.datasets.importers.finding import files_below
 from lednet_ros.datasets.importers.label_studio import is_label_studio, open_label_studio
 from lednet_ros.datasets.importers.labelme import is_labelme, open_labelme
 from lednet_ros.datasets.importers.supervisely import open_supervisely
@@ -56,9 +57,9 @@ def _files_by_format(source: Path) -> dict[str, list[Path]]:
     if meta.is_file() and isinstance(data := read_json(meta), dict) and 'classes' in data:
         found['supervisely'] = [meta]
         return found
-    files = [source] if source.is_file() else sorted(
-        path for path in source.rglob('*') if path.suffix.lower() in ('.json', '.xml')) + sorted(
-            path for path in source.glob('*') if path.suffix.lower() in ('.yaml', '.yml'))
+    files = [source] if source.is_file() else [
+        path for path in sorted(files_below(source)) if path.suffix.lower() in (
+            '.json', '.xml', *(('.yaml', '.yml') if path.parent == source else ()))]
     for file in files:
         kind = _format_of(file)
         if kind:
@@ -70,8 +71,12 @@ def _format_of(file: Path) -> str:
     if file.suffix.lower() in ('.yaml', '.yml'):
         return 'ultralytics' if is_ultralytics(file) else ''
     if file.suffix.lower() == '.xml':
-        with file.open('rb') as opened:
-            return 'cvat' if b'<annotations>' in opened.read(4096) else ''
+        try:
+            with file.open('rb') as opened:
+                return 'cvat' if b'<annotations>' in opened.read(4096) else ''
+        except OSError as error:
+            raise DataError(f'{file}: cannot be read: {error.strerror}: let this user read '
+                            'it') from error
     data = read_json(file)
     tests = {'coco': is_coco, 'labelme': is_labelme, 'label_studio': is_label_studio}
     return next((kind for kind, test in tests.items() if test(data)), '')

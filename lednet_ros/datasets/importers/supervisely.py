@@ -27,9 +27,12 @@ from lednet_ros.datasets.importers.export import (
     ImportedClass,
     Picture,
     format_named,
+    pictures_of,
     read_json,
     split_of,
 )
+from lednet_ros.datasets.importers.finding import files_below
+from lednet_ros.datasets.importers.polygons import placed
 
 TOOL = 'Supervisely'
 
@@ -41,18 +44,15 @@ def open_supervisely(files: list[Path]) -> Export:
     with format_named(meta, TOOL):
         classes = [ImportedClass(str(c['title']), _color(c.get('color')))
                    for c in read_json(meta)['classes']]
-    annotations = sorted(root.glob('**/ann/*.json'))
+    annotations = sorted(path for path in files_below(root)
+                         if path.suffix == '.json' and path.parent.name == 'ann')
     if not annotations:
         raise DataError(f'{root}: has a meta.json, but no DATASET/ann/*.json: export the project '
                         'with its annotations')
     left_out: Counter[str] = Counter()
-
-    def pictures() -> Iterator[Picture]:
-        for file in annotations:
-            with format_named(file, TOOL):
-                yield _picture(file, read_json(file), left_out)
-
-    return Export(classes, pictures, [meta, *annotations], left_out)
+    return Export(classes, pictures_of(
+        annotations, TOOL, lambda file: iter([_picture(file, read_json(file), left_out)])),
+        [meta, *annotations], left_out)
 
 
 def _color(value: Any) -> tuple[int, int, int] | None:
@@ -78,6 +78,8 @@ def _drawn(
         if kind == 'bitmap':
             left, top = map(int, thing['bitmap']['origin'])
             yield Drawn(name, decode_bitmap(thing['bitmap']['data']), left, top)
+        elif kind in ('polygon', 'rectangle') and not thing['points']['exterior']:
+            left_out[f'{kind}s of no points'] += 1
         elif kind in ('polygon', 'rectangle'):
             yield Drawn(name, _filled(kind, thing['points'], height, width))
         else:
@@ -99,12 +101,19 @@ def decode_bitmap(text: str) -> np.ndarray:
 
 def _filled(kind: str, points: Mapping[str, Any], height: int, width: int) -> np.ndarray:
     mask = np.zeros((height, width), np.uint8)
-    exterior = np.array(points['exterior'], float).round().astype(np.int32)
+    exterior = _points(points['exterior'])
     if kind == 'rectangle':
         (x0, y0), (x1, y1) = exterior.min(0).tolist(), exterior.max(0).tolist()
         mask[max(0, y0):y1 + 1, max(0, x0):x1 + 1] = 1
     else:
         cv2.fillPoly(mask, [exterior], 1)
         for hole in points.get('interior', []):
-            cv2.fillPoly(mask, [np.array(hole, float).round().astype(np.int32)], 0)
+            if hole:
+                cv2.fillPoly(mask, [_points(hole)], 0)
     return mask.astype(bool)
+
+
+def _points(points: Any) -> np.ndarray:
+    """Return points, int32 (K, 2), rounded to pixels. Raise ValueError."""
+    numbers = placed(v for point in points for v in point)
+    return np.array(numbers).reshape(-1, 2).round().astype(np.int32)

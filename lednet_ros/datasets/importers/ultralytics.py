@@ -25,8 +25,11 @@ from lednet_ros.datasets.importers.export import (
     ImportedClass,
     Picture,
     format_named,
+    pictures_of,
     split_of,
 )
+from lednet_ros.datasets.importers.finding import files_below
+from lednet_ros.datasets.importers.polygons import placed
 from lednet_ros.images.sources import IMAGE_SUFFIXES
 
 TOOL = 'Ultralytics'
@@ -45,22 +48,31 @@ def is_ultralytics(file: Path) -> bool:
 
 def open_ultralytics(files: list[Path]) -> Export:
     """Open a data set by its YAML file. Raise DataError."""
-    [file] = files
+    file = files[0]
+    if len(files) > 1:
+        raise DataError(f'{file} and {files[1].name}: both name classes: give the one that is '
+                        'meant as SOURCE, or take the other away')
     with format_named(file, TOOL):
         names = _names(yaml.safe_load(file.read_text(encoding='utf-8-sig'))['names'])
-    labels = [path for path in sorted(file.parent.glob('**/*.txt'))
-              if 'labels' in path.relative_to(file.parent).parts]
+    root = file.parent
+    found = sorted(files_below(root))
+    labels = [path for path in found if path.suffix == '.txt' and path.name != 'classes.txt'
+              and 'labels' in path.relative_to(root).parts]
     if not labels:
         raise DataError(f'{file}: has no labels/**/*.txt beside it: export the labels too')
     left_out: Counter[str] = Counter()
+    images = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES
+              and 'images' in path.relative_to(root).parts]
+    labelled = set(labels)
 
-    def pictures() -> Iterator[Picture]:
-        for path in labels:
-            with format_named(path, TOOL):
-                yield _picture(path, file.parent, names, left_out)
+    def pictures(path: Path) -> Iterator[Picture]:
+        if path in labelled:
+            yield _picture(_image_of(path, root), path, root, names, left_out)
+        elif _renamed(path, root, 'images', 'labels').with_suffix('.txt') not in labelled:
+            yield _picture(path, None, root, names, left_out)  # nothing is drawn on it
 
-    return Export([ImportedClass(name) for name in names.values()], pictures, [file, *labels],
-                  left_out)
+    return Export([ImportedClass(name) for name in names.values()],
+                  pictures_of([*labels, *images], TOOL, pictures), [file, *labels], left_out)
 
 
 def _names(names: Any) -> dict[int, str]:
@@ -69,9 +81,8 @@ def _names(names: Any) -> dict[int, str]:
 
 
 def _picture(
-    path: Path, root: Path, names: dict[int, str], left_out: Counter[str]
+    image: Path, labels: Path | None, root: Path, names: dict[int, str], left_out: Counter[str]
 ) -> Picture:
-    image = _image_of(path, root)
     with Image.open(image) as opened:
         width, height = opened.size
         if opened.getexif().get(_ORIENTATION, 1) >= 5:
@@ -80,18 +91,24 @@ def _picture(
     split = split_of('/'.join(parts[:-1]))
     inner = [part for part in parts[:-1] if not split_of(part)]
     return Picture('/'.join([*inner, image.name]), height, width,
-                   _drawn(path, names, height, width, left_out), split, image.parent)
+                   _drawn(labels, names, height, width, left_out) if labels else iter(()),
+                   split, image.parent)
 
 
 def _image_of(path: Path, root: Path) -> Path:
     """Return the image of a label file: of its name, in images/ instead of labels/."""
-    parts = list(path.relative_to(root).parts)
-    place = len(parts) - 1 - parts[::-1].index('labels')
-    bare = root.joinpath(*parts[:place], 'images', *parts[place + 1:])
+    bare = _renamed(path, root, 'labels', 'images')
     for suffix in (*IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES)):
         if (image := bare.with_name(bare.stem + suffix)).is_file():
             return image
     raise DataError(f'{path}: has no image {bare.with_suffix("")}.*: put it there')
+
+
+def _renamed(path: Path, root: Path, old: str, new: str) -> Path:
+    """Return a path with another name of the last folder called `old`."""
+    parts = list(path.relative_to(root).parts)
+    place = len(parts) - 1 - parts[::-1].index(old)
+    return root.joinpath(*parts[:place], new, *parts[place + 1:])
 
 
 def _drawn(
@@ -103,7 +120,10 @@ def _drawn(
             left_out['boxes without a mask' if len(line) == 5 else
                      'polygons of fewer than 3 points'] += 1
             continue
-        points = np.array(line[1:], float).reshape(-1, 2) * [width, height]
+        if int(line[0]) not in names:
+            raise ValueError(f'class {line[0]} of {len(names)}')
+        points = np.array(placed((
+            np.array(line[1:], float).reshape(-1, 2) * [width, height]).ravel())).reshape(-1, 2)
         mask = np.zeros((height, width), np.uint8)
         cv2.fillPoly(mask, [points.astype(np.int32)], 1)
         shapes.append(Drawn(names[int(line[0])], mask.astype(bool)))
