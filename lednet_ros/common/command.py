@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import argparse
 import io
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -80,6 +82,17 @@ def say(name: str, *lines: object) -> None:
     """Print to stderr; each line stays one, whatever characters it has."""
     text = '\n'.join(printable(str(line)) for line in lines)
     print(f'{name}: {text}', file=sys.stderr, flush=True)
+
+
+def positive(text: str) -> float:
+    """Read an argument that is a number above 0, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f'{text!r}: give a number above 0')
+    return value
 
 
 def _missing(error: ImportError) -> str:

@@ -23,7 +23,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lednet_ros.common.command import command
+from lednet_ros.common.command import command, positive
 from lednet_ros.common.errors import LednetRosError
 from lednet_ros.common.paths import expanded
 from lednet_ros.demo.child_process import ChildProcess, stop_all
@@ -119,37 +119,27 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--checkpoint', metavar='FILE',
                         help='default: the one that comes with the package')
     length = parser.add_mutually_exclusive_group()
-    length.add_argument('--seconds', type=_positive, default=20.0, metavar='N',
+    length.add_argument('--seconds', type=positive, default=20.0, metavar='N',
                         help='how long to segment (default: %(default)g)')
     length.add_argument('--frames', type=_count, metavar='N', help='or how many frames')
-    parser.add_argument('--rate', type=_positive, metavar='HZ',
+    parser.add_argument('--rate', type=positive, metavar='HZ',
                         help="of the camera (default: the video's own; 10 for images)")
     parser.add_argument('--output', type=expanded, default=Path('demo_output'), metavar='DIR',
                         help='where the pictures go (default: %(default)s)')
-    parser.add_argument('--timeout', type=_positive, default=90.0, metavar='S',
+    parser.add_argument('--timeout', type=positive, default=90.0, metavar='S',
                         help='longest wait for a label image (default: %(default)g s)')
     parser.add_argument('--planning', action='store_true',
                         help='also run ground_node, and show the ground from above')
     parser.add_argument('--depth', action='store_true',
                         help='instead run semantic_cloud_node on a drawn yard with depth, and '
                         'show the cloud, the grid and the scan')
-    parser.add_argument('--camera-height', type=_positive, default=1.24, metavar='M',
+    parser.add_argument('--camera-height', type=positive, default=1.24, metavar='M',
                         help='above the ground, for --planning (default: %(default)g, as the '
                         'width of the lanes in the clip tells)')
     parser.add_argument('--camera-pitch', type=float, default=-0.043, metavar='RAD',
                         help='above 0 looks down, for --planning (default: %(default)g)')
     parser.add_argument('--verbose', action='store_true', help="show the nodes' log lines")
     return parser.parse_args(argv)
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f'{text!r}: give a number above 0')
-    return value
 
 
 def _count(text: str) -> int:

@@ -43,6 +43,11 @@ class NodeReport:
         return asdict(self)
 
 
+def node_name(text: str) -> str:
+    """Return a node's name as reports have it: without the slashes that ROS puts around it."""
+    return text.strip('/')
+
+
 def read_reports(array: Any) -> list[NodeReport]:
     """
     Find the segmentation nodes' reports in a diagnostic_msgs/DiagnosticArray, also a bag's.

@@ -23,12 +23,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lednet_ros.bags.files import is_bag, without_rosbags
-from lednet_ros.common.command import command, say
+from lednet_ros.common.command import command, positive, say
 from lednet_ros.common.errors import ConfigError, printable
 from lednet_ros.common.figure import make_figure
 from lednet_ros.common.paths import expanded
 from lednet_ros.common.progress_bar import progress_bar
-from lednet_ros.monitor.diagnostics_reader import NodeReport, read_reports, stage_quantiles
+from lednet_ros.monitor.diagnostics_reader import (
+    NodeReport,
+    node_name,
+    read_reports,
+    stage_quantiles,
+)
 from lednet_ros.nodes.segment.diagnostics import CAUSES, OUTCOMES
 from lednet_ros.nodes.shared.latency import STAGES, TOTAL
 
@@ -282,9 +287,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('bag', nargs='?', type=expanded,
                         help='with /diagnostics and label images, a directory or a file (else: '
                         'listen)')
-    parser.add_argument('--seconds', type=float, default=60.0,
+    parser.add_argument('--seconds', type=positive, default=60.0,
                         help='how long to listen (default: %(default)s)')
-    parser.add_argument('--node', default='segment',
+    parser.add_argument('--node', type=node_name, default='segment',
                         help='with its namespace, as in bot/segment (default: %(default)s)')
     parser.add_argument('--output', type=expanded, default=Path('latency_report.png'),
                         help='.png or .html (default: %(default)s)')

@@ -18,12 +18,13 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from lednet_ros.common.command import command
+from lednet_ros.common.command import command, positive
 from lednet_ros.monitor.diagnostics_reader import (
     QUANTILES,
     NodeReport,
     StatusReport,
     dropped_words,
+    node_name,
     read_reports,
     stage_quantiles,
 )
@@ -113,11 +114,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog='lednet_top',
         description='Show the segmentation nodes of this graph as they report on /diagnostics.')
-    parser.add_argument('--node', default='', help='only this node: segment, bot/segment')
+    parser.add_argument('--node', type=node_name, default='',
+                        help='only this node: segment, bot/segment')
     parser.add_argument('--json', action='store_true', help='one line of JSON a report')
     parser.add_argument('--once', action='store_true',
                         help='end after the first report; exit code 1 if none comes in time')
-    parser.add_argument('--within', type=float, default=10.0, metavar='S',
+    parser.add_argument('--within', type=positive, default=10.0, metavar='S',
                         help='how long --once waits (default: %(default)s)')
     options = parser.parse_args(argv)
     try:

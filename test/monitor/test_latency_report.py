@@ -117,7 +117,7 @@ def test_a_node_begun_anew_and_another_clock_are_not_taken_for_figures(tmp_path,
 ], ids=['another node', 'no bag'])
 def test_a_record_that_cannot_be_drawn_is_one_line(tmp_path, capsys, name, words) -> None:
     make_bag(tmp_path / 'bag', StoragePlugin.MCAP)
-    assert main([str(tmp_path / name), '--node', 'other']) == 1
+    assert main([str(tmp_path / name), '--node', '/other/']) == 1
     error = capsys.readouterr().err
     assert words in error
     assert error.count('\n') == 1

@@ -15,6 +15,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from sensor_msgs.msg import Image
 
+from lednet_ros.monitor import latency_report
 from lednet_ros.monitor.top import Board, main
 
 SMALL = {'input_height': 64, 'input_width': 96, 'diagnostics.period_s': 0.2}
@@ -105,8 +106,18 @@ def test_in_a_pipe_each_report_is_written_as_it_comes(monkeypatch, capsys) -> No
         yield SimpleNamespace(arrivals=SimpleNamespace(get=get), listen_to=lambda *_: None)
 
     monkeypatch.setattr('lednet_ros.monitor.graph_listener.listening', listening)
-    assert main([]) == 0
+    assert main(['--node', '/segment']) == 0  # as ROS writes it
     assert capsys.readouterr().out.count('compiled') == 2
+
+
+@pytest.mark.parametrize('command', [main, latency_report.main], ids=['top', 'report'])
+@pytest.mark.parametrize('given', ['nan', 'inf', '-1', '0', 'soon'])
+def test_a_time_that_is_none_is_refused(command, given, capsys) -> None:
+    """One that never ends, above all."""
+    option = '--within' if command is main else '--seconds'
+    with pytest.raises(SystemExit):
+        command([f'{option}={given}'])
+    assert f'{given!r}: give a number above 0' in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures('graph')
