@@ -9,6 +9,7 @@ xiaoyufenfei/LEDNet.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,7 +40,9 @@ def read_authors_file(path: Path) -> tuple[dict[str, Tensor], int]:
     Raise CheckpointError for what is damaged, holds more than tensors, or is another network.
     """
     try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
+        with warnings.catch_warnings():  # of forms that are refused
+            warnings.simplefilter('ignore')
+            content = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # a damaged file makes torch.load raise nearly anything
         foreign = re.search(r'GLOBAL (\S+)', str(error))  # the rest of torch's text advises trust
         if foreign:

@@ -33,6 +33,9 @@ from lednet_ros.model.score_floors import ScoreFloors
 
 FORMAT = 1
 MIN_INPUT_SIZE = 32  # below this the pyramid's smallest map would vanish
+MAX_INPUT_SIZE = 8192  # a typing error must not become an allocation
+_TEMPERATURES = (1e-3, 1e3)  # beyond, confidence is no number in fp16
+_NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 # What the authors' files do not say, by their class count: label set, input height and width.
 _AUTHORS_DEFAULTS = {20: ('cityscapes', 512, 1024), 11: ('camvid', 360, 480)}
@@ -67,10 +70,13 @@ class Metadata:
     def __post_init__(self) -> None:
         if not (_is_number(self.temperature) and self.temperature > 0):
             raise ConfigError(f'temperature is {self.temperature!r}: give a number above 0')
+        low, high = _TEMPERATURES
+        if not low <= self.temperature <= high:
+            raise ConfigError(f'temperature is {self.temperature!r}: give {low:g} to {high:g}')
         for name, value in (('height', self.input_height), ('width', self.input_width)):
-            if type(value) is not int or value < MIN_INPUT_SIZE:
-                raise ConfigError(
-                    f'input_{name} is {value!r}: give at least {MIN_INPUT_SIZE} pixels')
+            if type(value) is not int or not MIN_INPUT_SIZE <= value <= MAX_INPUT_SIZE:
+                raise ConfigError(f'input_{name} is {value!r}: give at least {MIN_INPUT_SIZE} '
+                                  f'pixels, at most {MAX_INPUT_SIZE}')
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,8 @@ def load_checkpoint(path: str | Path, labels: LabelSet | None = None) -> Checkpo
     taken for Cityscapes and 11 for CamVid. Raise CheckpointError naming file and first mismatch.
     """
     path = expanded(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would keep us waiting
+        raise CheckpointError(f'{path}: is no file: give the path of a checkpoint file')
     try:
         with path.open('rb') as file:
             start = file.read(9)
@@ -253,7 +261,13 @@ def _network(
             raise CheckpointError(
                 f'{path}: {spell(key)!r} has shape {tuple(weights[key].shape)}, expected '
                 f'{tuple(value.shape)}: this is not the {title} with {num_classes} classes')
-        if value.is_floating_point() and not bool(torch.isfinite(weights[key]).all()):
+        if not value.is_floating_point():
+            continue
+        if weights[key].dtype not in _NUMBERS:
+            raise CheckpointError(
+                f'{path}: {spell(key)!r} holds {str(weights[key].dtype).removeprefix("torch.")}: '
+                'give a checkpoint in float32, or of half precision')
+        if not bool(torch.isfinite(weights[key].float()).all()):
             raise CheckpointError(
                 f'{path}: {spell(key)!r} holds NaN or infinity: the training diverged or the '
                 'file is damaged')

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from lednet_ros.common.errors import ConfigError
+from lednet_ros.model.checkpoint import MAX_INPUT_SIZE as _MAX_INPUT_SIZE
 from lednet_ros.model.checkpoint import MIN_INPUT_SIZE, Checkpoint
 from lednet_ros.model.score_floors import SHARES
 from lednet_ros.segmentation.backends.registry import CHOICES
@@ -14,7 +15,7 @@ from lednet_ros.segmentation.backends.registry import CHOICES
 PRECISIONS = ('auto', 'fp16', 'fp32')
 FITS = ('letterbox', 'stretch')
 OUTPUT_SIZES = ('camera', 'network')  # or WIDTHxHEIGHT
-MAX_INPUT_SIZE = 8192  # a typing error must not become an allocation
+MAX_INPUT_SIZE = _MAX_INPUT_SIZE
 _MIN_OUTPUT_SIZE = 8
 MAX_UNFAMILIAR_SHARE = SHARES[-1]
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import torch
 
+from lednet_ros.common.errors import CheckpointError
 from lednet_ros.model.checkpoint import Checkpoint
 from lednet_ros.model.networks import upsample
 from lednet_ros.segmentation.backends.graph import ScoreGraph
@@ -56,19 +57,33 @@ def self_check(
     `run` takes `batch` frames, uint8 (N, H, W, 3) RGB, and returns their labels, integer
     (N, H, W): of class ids, or of what `label_of_class`, uint8 (classes,), makes of them. The
     network runs on the CPU: on a GPU, libraries that only this needs would stay in its memory.
+    Raise CheckpointError where its own scores are not finite.
     """
-    graph = ScoreGraph(copy.deepcopy(checkpoint.network), checkpoint.preprocessing)
-    graph = graph.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     frames = make_frames(batch, height, width)
+    graph = _graph_of(checkpoint)
+    wanted = [_reference(graph, frame, checkpoint) for frame in frames]  # scores take memory
     labels = run(frames)
     same = decided = 0
-    for frame, label in zip(frames, labels, strict=True):  # one by one: scores take memory
-        expected, clear = _reference(graph, frame)
+    for (expected, clear), label in zip(wanted, labels, strict=True):
         if label_of_class is not None:
             expected = label_of_class[expected]
         same += int((label == expected)[clear].sum())
         decided += int(clear.sum())
     return SelfCheck(same / decided if decided else 0.0, decided / labels.size)
+
+
+def require_finite_scores(checkpoint: Checkpoint, height: int, width: int) -> None:
+    """
+    Raise CheckpointError where the scores of a made-up frame are not finite.
+
+    Finite weights may lead to such: the largest of them is a class for all that.
+    """
+    _reference(_graph_of(checkpoint), make_frames(1, height, width)[0], checkpoint)
+
+
+def _graph_of(checkpoint: Checkpoint) -> ScoreGraph:
+    graph = ScoreGraph(copy.deepcopy(checkpoint.network), checkpoint.preprocessing)
+    return graph.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 
 def make_frames(count: int, height: int, width: int) -> np.ndarray:
@@ -94,10 +109,15 @@ def make_frames(count: int, height: int, width: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def _reference(graph: ScoreGraph, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _reference(
+    graph: ScoreGraph, frame: np.ndarray, checkpoint: Checkpoint
+) -> tuple[np.ndarray, np.ndarray]:
     """Return labels in fp32, and where they are clear: (H, W) integer and bool."""
     scores = upsample(
         graph.network, graph(torch.from_numpy(frame)[None]), frame.shape[:2])[0]
+    if not scores.isfinite().all():
+        raise CheckpointError(f'the scores of {checkpoint.name} are not finite, as of a training '
+                              'that diverged: choose another checkpoint')
     if len(scores) == 1:
         everywhere = torch.ones(scores.shape[1:], dtype=torch.bool)
         return scores.argmax(0).numpy(), everywhere.numpy()

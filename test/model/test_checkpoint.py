@@ -188,12 +188,20 @@ def rewrite(path: Path, change) -> None:
     (lambda w, r: r.update(input_height=3), 'input_height is 3: give at least 32'),
     (lambda w, r: r.update(preprocessing={'mean': [0, 0, 0], 'std': [1, 0, 1]}), 'above 0'),
     (lambda w, r: r.update(temperature=0), 'temperature is 0: give a number above 0'),
+    (lambda w, r: r.update(temperature=1e-320), 'temperature is 1e-320: give 0.001 to 1000'),
+    (lambda w, r: r.update(input_width=100_000), 'input_width is 100000: give .* at most 8192'),
+    (lambda w, r: w.update({'apn.mid.conv.bias': torch.ones(11, dtype=torch.int8)}),
+     "'apn.mid.conv.bias' holds int8: give"),
+    (lambda w, r: w.update({'apn.mid.conv.bias': torch.ones(11).to(torch.float8_e4m3fn)}),
+     "'apn.mid.conv.bias' holds float8_e4m3fn: give"),
+    (lambda w, r: w.update({'apn.mid.conv.bias': torch.full((11,), 1e300, dtype=torch.float64)}),
+     "'apn.mid.conv.bias' holds NaN or infinity"),
     (lambda w, r: r.update(temperature='hot'), "temperature is 'hot': give a number above 0"),
     (lambda w, r: r.update(labels={'classes': 7}), "give 'name' and a list 'classes'"),
     (lambda w, r: r.update(labels=builtin_label_set('cityscapes').to_dict()),
      r"'encoder.output_conv.weight' has shape \(11, 128, 1, 1\), expected \(20"),
-], ids=['missing', 'foreign', 'shape', 'nan', 'format', 'no labels', 'size', 'std', 'cold', 'hot',
-        'bad labels', 'other labels'])
+], ids=['missing', 'foreign', 'shape', 'nan', 'format', 'no labels', 'size', 'std', 'cold',
+        'too cold', 'too wide', 'int8', 'fp8', 'fp64', 'hot', 'bad labels', 'other labels'])
 def test_our_file_with_something_wrong_is_refused_naming_it(ours, change, words) -> None:
     rewrite(ours, change)
     with pytest.raises(CheckpointError, match=words) as error:
@@ -221,6 +229,7 @@ def raw_safetensors(dtype: str = 'F32', record: str = '{}') -> bytes:
 @pytest.mark.parametrize(('name', 'write', 'words'), [
     ('none.pth', lambda p: None, 'cannot be read: No such file or directory'),
     ('folder.pth', lambda p: p.mkdir(), 'cannot be read: Is a directory'),
+    ('pipe.safetensors', lambda p: os.mkfifo(p), 'is no file'),
     ('empty.safetensors', lambda p: p.write_bytes(b''), 'the file is empty'),
     ('text.safetensors', lambda p: p.write_text('hello, this is no checkpoint'), 'damaged or not'),
     ('text.pth', lambda p: p.write_text('hello, this is no checkpoint'),

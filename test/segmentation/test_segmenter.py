@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lednet_ros.common.errors import BackendUnavailable, ConfigError
+from lednet_ros.common.errors import BackendUnavailable, CheckpointError, ConfigError
 from lednet_ros.model.checkpoint import Checkpoint, Metadata, Preprocessing
 from lednet_ros.model.labels import LabelSet, builtin_label_set
 from lednet_ros.model.lednet import LEDNet
@@ -249,3 +249,18 @@ def test_label_images_of_the_network_s_size_hold_the_frame_and_nothing_beside_it
     for beside in (slice(16), slice(48, None)):
         assert (result.labels[beside] == 255).all()
         assert (result.confidence[beside] == 0).all()
+
+
+@pytest.mark.parametrize('backend', ['torch', 'onnxruntime', 'auto'])
+@pytest.mark.parametrize('factor', [1e30, -1e30])
+def test_finite_weights_whose_scores_overflow_are_refused_by_every_backend(
+    tmp_path, backend, factor
+) -> None:
+    """Not a number is largest nowhere and everywhere, so there would be labels of them."""
+    if backend == 'onnxruntime':
+        pytest.importorskip('onnxruntime', reason='needs onnxruntime')
+    checkpoint = make_checkpoint(builtin_label_set('camvid'))
+    checkpoint.network.encoder.units2[0].left.conv1.weight.data *= factor
+    with pytest.raises(CheckpointError, match='the scores of unsaved are not finite') as error:
+        Segmenter(checkpoint, SegmenterConfig(backend=backend, engine_cache_dir=str(tmp_path)))
+    assert str(error.value).endswith('choose another checkpoint')

@@ -27,7 +27,11 @@ from lednet_ros.segmentation.backends.cuda_runner import (
 from lednet_ros.segmentation.backends.graph import LabelGraph
 from lednet_ros.segmentation.config import SegmenterConfig
 from lednet_ros.segmentation.letterbox import Fit, place_all
-from lednet_ros.segmentation.self_check import SelfCheck, self_check
+from lednet_ros.segmentation.self_check import (
+    SelfCheck,
+    require_finite_scores,
+    self_check,
+)
 from lednet_ros.segmentation.torch_threads import Threads
 
 THERMAL = Path('/sys/class/thermal')
@@ -107,7 +111,7 @@ class TorchBackend:
 
     On a CUDA GPU it is replayed from CUDA graphs: small kernels wait for their launches otherwise.
     There fp16 is compared with fp32 first; where it differs and precision is auto, fp32 runs.
-    Raise BackendUnavailable or OutOfMemory.
+    Raise BackendUnavailable, OutOfMemory, or CheckpointError where scores are not finite.
     """
 
     def __init__(
@@ -125,6 +129,7 @@ class TorchBackend:
         if is_gpu(self._device):
             self._start_on_gpu(checkpoint, config, precision)
         else:
+            require_finite_scores(checkpoint, *self._size)
             self._make_graphs(checkpoint, precision)
 
     def _make_graphs(self, checkpoint: Checkpoint, precision: str) -> None:
@@ -147,6 +152,7 @@ class TorchBackend:
                 self._runner = runner = CudaRunner(
                     self.info.name, self._device, *self._size, self._program)
                 if precision == 'fp32':
+                    require_finite_scores(checkpoint, *self._size)
                     runner.run(np.zeros((1, *self._size, 3), np.uint8), False)
                     return
                 found = self_check(
