@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from orchard import RECIPE, make_orchard
+from ros_domain import take_domain
 
 import lednet_ros  # noqa: F401  (before onnxruntime, so that it reports to nobody)
 
@@ -81,10 +82,16 @@ def within(times_are_held: bool) -> Callable[[float], AbstractContextManager[Non
 
 
 @pytest.fixture(scope='session', autouse=True)
-def _engine_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep compiled programs of tests out of the user's cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
+def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep to a ROS domain of this process's own, and out of the user's cache of engines."""
+    place = tmp_path_factory.getbasetemp()
+    if 'PYTEST_XDIST_WORKER' in os.environ:
+        place = place.parent  # of all workers, so that an engine is built once
+    domain, holder = take_domain()
+    with holder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv('XDG_CACHE_HOME', str(place / 'cache'))
+        patch.setenv('ROS_DOMAIN_ID', str(domain))
+        patch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
         yield
 
 
@@ -110,12 +117,13 @@ def graph(
 ) -> Iterator[Graph]:
     """A ROS graph of the test's own (see ros_graph.py); skipped where rclpy is absent."""
     pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-    from ros_graph import ENVIRONMENT, Graph
+    from ros_graph import Graph
 
     from lednet_ros.nodes.shared.dds_profile import large_image_environment
 
+    monkeypatch.setenv('PYTHONUNBUFFERED', '1')
     # Fast DDS reads the profile once a process, so it is there from the first test on.
-    for name, value in {**ENVIRONMENT, **large_image_environment(os.environ)}.items():
+    for name, value in large_image_environment(os.environ).items():
         monkeypatch.setenv(name, value)
     graph = Graph(tmp_path_factory.mktemp('graph'))
     yield graph

@@ -31,14 +31,6 @@ from rclpy.signals import SignalHandlerOptions
 WITHIN_S = 300.0  # tells what hangs from what is slow: a busy machine takes ten times as long
 ASK_AGAIN_S = 20.0  # a service that has not answered
 
-# Up to domain 101 the ports lie below the system's ephemeral ones.
-ENVIRONMENT = {
-    'ROS_DOMAIN_ID': str(1 + os.getpid() % 101),
-    'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
-    'PYTHONUNBUFFERED': '1',
-}
-
-
 class Process:
     """A child process; stdout and stderr are read together, line by line, as they come."""
 
