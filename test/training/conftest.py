@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One thread for small networks."""
+"""What lets small trainings take seconds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+
+from lednet_ros.training import run_dir
 
 
 @pytest.fixture(autouse=True, scope='session')
@@ -18,3 +20,9 @@ def _one_thread() -> Iterator[None]:
         patch.setenv('OMP_NUM_THREADS', '1')
         yield
     torch.set_num_threads(count)
+
+
+@pytest.fixture(autouse=True)
+def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out curves.png, as without matplotlib: it takes longer than such an epoch."""
+    monkeypatch.setattr(run_dir, 'draw_history', lambda rows: None)
