@@ -24,9 +24,11 @@ from typing import Any
 
 import rclpy
 import yaml
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
+
+from lednet_ros.nodes.shared.ros_start import spin
 
 WITHIN_S = 300.0  # tells what hangs from what is slow: a busy machine takes ten times as long
 ASK_AGAIN_S = 20.0  # a service that has not answered
@@ -191,7 +193,8 @@ class Graph:
         self.node = rclpy.create_node('test', context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
-        self._thread = threading.Thread(target=self._spin, daemon=True)
+        # Tests close inboxes while it waits.
+        self._thread = threading.Thread(target=spin, args=(self._executor,), daemon=True)
         self._thread.start()
 
     def start(
@@ -353,7 +356,3 @@ class Graph:
 
     def _anyone_runs(self) -> bool:
         return any(process.returncode is None for process in self.processes)
-
-    def _spin(self) -> None:
-        with suppress(ExternalShutdownException):
-            self._executor.spin()

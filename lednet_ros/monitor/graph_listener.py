@@ -7,10 +7,10 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lednet_ros.nodes.shared.ros_start import check_middleware, init, make_node
+from lednet_ros.nodes.shared.ros_start import check_middleware, init, make_node, spin
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -49,18 +49,13 @@ def listening(name: str) -> Iterator[Listener]:
     """
     check_middleware()  # before rclpy is imported
     import rclpy
-    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+    from rclpy.executors import SingleThreadedExecutor
     context = rclpy.Context()
     init([], context)
     node = make_node(lambda: rclpy.create_node(name, context=context))
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
-
-    def spin() -> None:
-        with suppress(ExternalShutdownException):
-            executor.spin()
-
-    thread = threading.Thread(target=spin, name='listen', daemon=True)
+    thread = threading.Thread(target=spin, args=(executor,), name='listen', daemon=True)
     thread.start()
     try:
         yield Listener(node)

@@ -59,3 +59,14 @@ def test_what_never_gets_a_partner_does_not_pile_up() -> None:
     assert join.unmatched == 2 * HELD
     join.clear()
     assert join.unmatched == 3 * HELD
+
+
+def test_what_is_of_a_time_that_jumped_back_gives_up_no_label() -> None:
+    """Else labels that come before their depth would get none for a second and more."""
+    join = NearestJoin()
+    for stamp in (29_800, 29_900):
+        join.put_second(stamp * MS, 'before', 20)
+    join.put_second(0, 'depth', 20)
+    assert join.put_first(100 * MS, 'label', 20) is None
+    assert join.put_second(100 * MS, 'its depth', 20) == ('label', 'its depth')
+    assert join.unmatched == 0

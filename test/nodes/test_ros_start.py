@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -170,6 +171,20 @@ def test_a_participant_that_cannot_be_made_is_one_line(monkeypatch) -> None:
         ros_start.make_node(fail)
     assert str(caught.value) == ('ROS cannot start: error creating node: Unable to resolve peer '
                                  'rub:bish: look at ROS_STATIC_PEERS')
+
+
+def test_what_is_raised_over_one_message_or_topic_ends_no_listening() -> None:
+    """Else lednet_top and the demo would stand still, and say nothing."""
+    from rclpy.executors import ExternalShutdownException
+    raised = [UnicodeDecodeError('utf-8', b'\xff', 0, 1, 'no text'), RuntimeError('destroyed'),
+              ExternalShutdownException()]
+
+    def fail() -> None:
+        raise raised.pop(0)
+
+    ros_start.spin(SimpleNamespace(  # type: ignore[arg-type]
+        spin=fail, context=SimpleNamespace(ok=lambda: True)))
+    assert raised == []
 
 
 def test_a_fault_of_a_node_s_own_is_none_of_ros() -> None:

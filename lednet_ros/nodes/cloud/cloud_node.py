@@ -30,6 +30,7 @@ from lednet_ros.nodes.shared.camera_names import camera_names
 from lednet_ros.nodes.shared.camera_rounds import CameraRounds, stamp_ns_of, words_of
 from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher
 from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, mismatch
+from lednet_ros.nodes.shared.lifecycle import answered
 from lednet_ros.nodes.shared.parameters import declare, tell_unread, value_of
 from lednet_ros.nodes.shared.process import run
 from lednet_ros.nodes.shared.qos import make_publisher
@@ -51,6 +52,7 @@ class CloudNode(LifecycleNode):
 
     def __init__(self) -> None:
         super().__init__('semantic_cloud')
+        self._service_change_state.callback = answered(self)
         declare(self, PARAMETERS)
         self._names = camera_names(self.get_parameter('cameras').value)
         more = [row for name in self._names if name for row in camera_parameters(name)]

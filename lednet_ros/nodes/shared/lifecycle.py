@@ -25,6 +25,26 @@ class Until:
             yield
 
 
+def answered(node: LifecycleNodeMixin) -> Callable[..., ChangeState.Response]:
+    """
+    Return a node's way to change its state, which refuses what is not possible.
+
+    Up to Jazzy rclpy raises over it, and whoever asked waits for an answer for ever.
+    """
+    change = node._service_change_state.callback
+
+    def change_or_refuse(
+        request: ChangeState.Request, response: ChangeState.Response
+    ) -> ChangeState.Response:
+        try:
+            return change(request, response)
+        except RuntimeError:  # rclpy's own is one; rcl has logged it
+            response.success = False
+            return response
+
+    return change_or_refuse
+
+
 class PatientLifecycleNode(LifecycleNodeMixin, Node):
     """
     Awaits `prepare` before it configures itself, be it by itself or for a manager.
@@ -36,7 +56,7 @@ class PatientLifecycleNode(LifecycleNodeMixin, Node):
         Node.__init__(self, name)
         # All services of a group that is not reentrant would wait for the one that waits.
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
-        self._change_at_once = self._service_change_state.callback
+        self._change_at_once = answered(self)
         self._service_change_state.callback = self._on_change_state
 
     async def prepare(self) -> None:

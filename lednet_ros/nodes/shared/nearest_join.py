@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+_BACK_NS = 1_000_000_000
 HELD = 30  # of each kind: a depth image waits for labels as long as a network takes
 
 
@@ -39,6 +40,10 @@ class NearestJoin:
 
     def put_second(self, stamp_ns: int, message: Any, tolerance_ms: float) -> Pair | None:
         """Take a second one; give the pair that is complete."""
+        # They come in order: what is much later is of before time jumped back, or of a stamp that
+        # was wrong. With it here no first one would wait for its partner.
+        for later in [other for other in self._seconds if other > stamp_ns + _BACK_NS]:
+            del self._seconds[later]
         self._seconds[stamp_ns] = message
         while len(self._seconds) > HELD:
             del self._seconds[next(iter(self._seconds))]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import logging
 import os
 import re
 import subprocess
@@ -17,7 +18,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 from xml.etree import ElementTree
 
@@ -30,6 +31,7 @@ from lednet_ros.nodes.shared.dds_profile import (
 )
 
 if TYPE_CHECKING:
+    from rclpy.executors import Executor
     from rclpy.node import Node
 
 T = TypeVar('T')
@@ -195,18 +197,31 @@ def _look_at() -> str:
     return f'look at {", ".join(names)}' if names else "look at the machine's network"
 
 
+def spin(executor: Executor) -> None:
+    """
+    Call callbacks until ROS is shut down.
+
+    Neither a message that cannot be read nor a topic that another thread closes just then ends it:
+    rclpy raises over both, and whoever waits for messages would wait in vain.
+    """
+    from rclpy.executors import ExternalShutdownException
+    while executor.context.ok():
+        try:
+            return executor.spin()
+        except ExternalShutdownException:
+            return
+        except Exception as error:
+            logging.getLogger(__name__).warning(
+                'a callback failed: %s: %s: going on', type(error).__name__, first_line(error))
+
+
 def spin_in_thread(node: Node, stack: ExitStack) -> None:
     """Have a node's callbacks called in a thread of their own until the stack ends, and ROS."""
     import rclpy
-    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+    from rclpy.executors import SingleThreadedExecutor
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-
-    def listen() -> None:
-        with suppress(ExternalShutdownException):
-            executor.spin()
-
-    thread = threading.Thread(target=listen, name='listen', daemon=True)
+    thread = threading.Thread(target=spin, args=(executor,), name='listen', daemon=True)
     thread.start()
     stack.callback(thread.join)
     stack.callback(rclpy.try_shutdown)  # before the join: the last in is the first out
