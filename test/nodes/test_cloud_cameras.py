@@ -207,3 +207,12 @@ def test_a_grid_that_remembers_in_the_robots_own_frame_is_warned_of(start, capfd
         assert ('which moves with the robot' in capfd.readouterr().err) == is_odd
         rig.node.destroy_node()
         rclpy.try_shutdown()
+
+
+def test_a_listener_that_hears_nothing_is_in_the_report(start) -> None:
+    rig = start()
+    for output in rig.node._outputs.values():
+        output.get_subscription_count = lambda: 0
+    rig.node.get_subscriptions_info_by_topic = lambda name: [SimpleNamespace(
+        topic_type='std_msgs/msg/String', node_namespace='/', node_name='map')]
+    assert report(rig)[1].startswith('/map listens to /semantic_cloud/points as ')

@@ -35,6 +35,8 @@ GOOD = GroundView(
     ({'projected_ago_s': None, 'waiting': 3}, WARN,
      'nothing goes out: 3 label images wait for the transforms of their stamps'),
     ({'remark': 'all unlabelled'}, WARN, 'all unlabelled'),
+    ({'unheard': '/map listens in vain'}, WARN, '/map listens in vain'),
+    ({'unheard': '/map listens in vain', 'wanted': ()}, WARN, '/map listens in vain'),
 ])
 def test_the_message_names_the_cause(change, level, words) -> None:
     status = view_status(replace(GOOD, **change))

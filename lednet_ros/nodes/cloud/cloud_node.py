@@ -29,6 +29,7 @@ from lednet_ros.nodes.shared.camera_input import forgets, moves_along
 from lednet_ros.nodes.shared.camera_names import camera_names
 from lednet_ros.nodes.shared.camera_rounds import CameraRounds, stamp_ns_of, words_of
 from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher
+from lednet_ros.nodes.shared.endpoints import unmatched_listener
 from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, mismatch
 from lednet_ros.nodes.shared.lifecycle import answered
 from lednet_ros.nodes.shared.parameters import declare, tell_unread, value_of
@@ -318,6 +319,9 @@ class CloudNode(LifecycleNode):
     def _report(self) -> None:
         view = self._rounds.view(
             CloudView, self._inputs(), wanted=tuple(self._wanted()), remark=self._remark,
+            unheard=unmatched_listener(
+                self, {f'~/{output}': type_ for output, type_ in OUTPUTS.items()},
+                {f'~/{output}': publisher for output, publisher in self._outputs.items()}),
             counts=self._outcomes(), figures=self._figures, is_active=self._is_active,
             # What was wrong with frames is no matter where none is taken.
             **({'problem': self._problem} if self._problem or not self._is_active else {}),

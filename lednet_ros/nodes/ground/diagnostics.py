@@ -25,12 +25,15 @@ class GroundView:
     stale_after_s: float
     cameras: int = 1
     waiting: int = 0                  # label images, for transforms
+    unheard: str = ''                 # who listens to an output and cannot be matched; '': nobody
 
 
 def view_status(view: GroundView) -> Status:
     """Judge the way from inputs to outputs; the message names the cause."""
     values: dict[str, object] = {
         'outputs': ', '.join(view.wanted), **view.counts, **view.figures}
+    if not view.wanted and view.unheard:
+        return Status(WARN, view.unheard, values)
     if not view.wanted:
         return Status(OK, 'idle: nobody listens to its outputs', values)
     hardware_id = view.inputs[0].topic
@@ -41,7 +44,8 @@ def view_status(view: GroundView) -> Status:
         return Status(WARN, f'nothing goes out: {problem}', values, hardware_id)
     if view.projected_ago_s is None:
         return Status(OK, 'waiting for the first label image', values, hardware_id)
-    return Status(WARN if view.remark else OK, view.remark or 'projecting', values, hardware_id)
+    remark = view.remark or view.unheard
+    return Status(WARN if remark else OK, remark or 'projecting', values, hardware_id)
 
 
 def latency_status(latency: Mapping[str, Quantiles]) -> Status:

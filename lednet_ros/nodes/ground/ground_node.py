@@ -30,6 +30,7 @@ from lednet_ros.nodes.shared.camera_input import CameraInput, Seen, forgets, mov
 from lednet_ros.nodes.shared.camera_names import camera_names
 from lednet_ros.nodes.shared.camera_rounds import CameraRounds, stamp_ns_of
 from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher
+from lednet_ros.nodes.shared.endpoints import unmatched_listener
 from lednet_ros.nodes.shared.image_messages import BadImage, decode_mono8
 from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, mismatch
 from lednet_ros.nodes.shared.parameters import Param, declare, tell_unread, value_of
@@ -327,6 +328,9 @@ class GroundNode(Node):
     def _report(self) -> None:
         view = self._rounds.view(
             GroundView, self._inputs(), wanted=tuple(self._wanted()), remark=self._remark,
+            unheard=unmatched_listener(
+                self, {f'~/{output}': type_ for output, type_ in OUTPUTS.items()},
+                {f'~/{output}': publisher for output, publisher in self._outputs.items()}),
             counts=self._outcomes(), figures=self._figures)
         self._diagnostics.publish({
             'view': view_status(view),

@@ -21,11 +21,10 @@ from lednet_ros.nodes.segment.inference_worker import QueuedFrame
 from lednet_ros.nodes.segment.rate_limit import RateLimit
 from lednet_ros.nodes.shared.camera_info import BadCameraInfo
 from lednet_ros.nodes.shared.endpoints import (
-    name_of,
-    qos_mismatch,
     type_name,
+    unmatched_listener,
+    unmatched_publisher,
     wrong_publisher,
-    wrong_subscriber,
 )
 from lednet_ros.nodes.shared.image_messages import BadImage, decode, size_and_encoding
 from lednet_ros.nodes.shared.qos import make_publisher, subscription_qos
@@ -182,25 +181,12 @@ class Camera:
         if not problem and self._info is not None:
             problem = wrong_publisher(self.info_topic, type_name(CameraInfo), 'camera_info',
                                       node.get_publishers_info_by_topic(self._info_name))
-        if problem:
-            return problem
-        for other in publishers:
-            why = self._image and qos_mismatch(other.qos_profile, self._image.qos_profile)
-            if why:
-                return (f'{name_of(other)} publishes {self.topic} with a QoS that cannot match '
-                        f'({why}): change qos_overrides.{self.topic}.subscription')
-        for output, publisher in self._publishers.items():
-            topic = publisher.topic_name
-            subscribers = node.get_subscriptions_info_by_topic(f'{self._outputs}/{output}')
-            problem = wrong_subscriber(topic, type_name(OUTPUTS[output]), subscribers)
-            if problem:
-                return problem
-            for other in subscribers:
-                why = qos_mismatch(publisher.qos_profile, other.qos_profile)
-                if why:
-                    return (f'{name_of(other)} listens to {topic} with a QoS that cannot match '
-                            f'({why}): change its QoS, or qos_overrides.{topic}.publisher')
-        return ''
+        if not problem and self._image is not None:
+            problem = unmatched_publisher(self.topic, self._image.qos_profile, publishers)
+        return problem or unmatched_listener(
+            node, {f'{self._outputs}/{output}': type_ for output, type_ in OUTPUTS.items()},
+            {f'{self._outputs}/{output}': publisher
+             for output, publisher in self._publishers.items()})
 
     def may_say(self, kind: str, now_s: float) -> bool:
         """Whether this kind of complaint was not made lately; it counts as made."""

@@ -14,7 +14,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, Image
 
-from lednet_ros.nodes.shared.endpoints import type_name, wrong_publisher
+from lednet_ros.nodes.shared.endpoints import type_name, unmatched_publisher, wrong_publisher
 from lednet_ros.nodes.shared.qos import subscription_qos
 from lednet_ros.nodes.shared.stamp_join import StampJoin
 from lednet_ros.nodes.shared.status import InputView
@@ -112,9 +112,15 @@ class CameraInput:
         return [InputView(
             topic, node.count_publishers(topic),
             now_s - self._came_s[input_] if input_ in self._came_s else None,
-            wrong_publisher(topic, type_name(self._types[input_]), self._topics[input_],
-                            node.get_publishers_info_by_topic(self._topics[input_])))
+            self._problem_of(input_, topic))
             for input_ in inputs for topic in [node.resolve_topic_name(self._topics[input_])]]
+
+    def _problem_of(self, input_: str, topic: str) -> str:
+        """Name a publisher of another type or with a QoS that cannot match; '' if none is."""
+        name, listened = self._topics[input_], self._listened.get(input_)
+        publishers = self._node.get_publishers_info_by_topic(name)
+        return wrong_publisher(topic, type_name(self._types[input_]), name, publishers) or (
+            unmatched_publisher(topic, listened.qos_profile, publishers) if listened else '')
 
 
 def live(cameras: Sequence[C], stale_after_s: float) -> list[C]:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
@@ -43,6 +45,17 @@ def wrong_publisher(
     return ''
 
 
+def unmatched_publisher(
+    topic: str, asked: QoSProfile, publishers: Iterable[TopicEndpointInfo]
+) -> str:
+    """Name a publisher whose QoS an input that asks for another cannot match; '' if none is."""
+    for other in publishers:
+        if why := qos_mismatch(other.qos_profile, asked):
+            return (f'{name_of(other)} publishes {topic} with a QoS that cannot match ({why}): '
+                    f'change qos_overrides.{topic}.subscription')
+    return ''
+
+
 def wrong_subscriber(
     topic: str, ours: str, subscribers: Iterable[TopicEndpointInfo]
 ) -> str:
@@ -51,6 +64,26 @@ def wrong_subscriber(
         if other.topic_type != ours:
             return (f'{name_of(other)} listens to {topic} as {other.topic_type}, but it carries '
                     f'{ours}: change its type or its topic')
+    return ''
+
+
+def unmatched_listener(
+    node: Node, outputs: Mapping[str, type], publishers: Mapping[str, Publisher]
+) -> str:
+    """
+    Name a subscriber of an output with another type, or a QoS that cannot match; '': none.
+
+    To the output it is nobody. `outputs` are their types by name as they were asked for.
+    """
+    for name, publisher in publishers.items():
+        subscribers = node.get_subscriptions_info_by_topic(name)
+        topic = node.resolve_topic_name(name)
+        if problem := wrong_subscriber(topic, type_name(outputs[name]), subscribers):
+            return problem
+        for other in subscribers:
+            if why := qos_mismatch(publisher.qos_profile, other.qos_profile):
+                return (f'{name_of(other)} listens to {topic} with a QoS that cannot match '
+                        f'({why}): change its QoS, or qos_overrides.{topic}.publisher')
     return ''
 
 
