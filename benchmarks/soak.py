@@ -75,7 +75,7 @@ class Sample:
     descriptors: int
     threads: int
     cpu_s: float  # of all its threads, since its start
-    run_p50_ms: float | None
+    inference_p50_ms: float | None
     total_p95_ms: float | None
     received: int
     segmented: int
@@ -272,7 +272,7 @@ def sample(pid: int, minutes: float, report: NodeReport) -> Sample:
         *resident_mb(process),
         len(list((process / 'fd').iterdir())), len(list((process / 'task').iterdir())),
         cpu_s(process),
-        stage_quantiles(report.latency.values, 'run').get('p50'),
+        stage_quantiles(report.latency.values, 'inference').get('p50'),
         stage_quantiles(report.latency.values, 'total').get('p95'), **counts)
 
 
@@ -320,7 +320,7 @@ def verdict(samples: Sequence[Sample], minutes: float) -> list[str]:
             for part in (judged[:count], judged[-count:])]
 
     problems = []
-    if not all(any(s.run_p50_ms is not None for s in part) for part in (first, last)):
+    if not all(any(s.inference_p50_ms is not None for s in part) for part in (first, last)):
         return ['nothing was segmented in the first or the last quarter']
     before, after = medians('memory_mb', tenth)
     growth = (after - before) / 0.9  # from the middle of one tenth to that of the other
@@ -334,7 +334,7 @@ def verdict(samples: Sequence[Sample], minutes: float) -> list[str]:
             problems.append(f'{name} grew from {before:.0f} to {after:.0f}')
     cpu_before, cpu_after = cpu_ms_a_frame(first), cpu_ms_a_frame(last)
     print(f'CPU time a frame {cpu_before:.1f} -> {cpu_after:.1f} ms')
-    for name in ('run_p50_ms', 'total_p95_ms'):
+    for name in ('inference_p50_ms', 'total_p95_ms'):
         before, after = medians(name)
         print(f'{name} {before:.1f} -> {after:.1f}')
         # Slower without more CPU time, it is the machine that had other things to do.

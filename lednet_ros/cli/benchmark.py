@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 T = TypeVar('T')
 
-STAGES = ('prepare', 'run', 'finish')
+STAGES = ('preprocess', 'inference', 'postprocess')
 REST_S = 0.1  # the threads of the contender before wait busily for a while: let them fall asleep
 GPU_CALLS = 5  # of a contender in a row, of which the last counts: a GPU's clocks fall as it waits
 BASELINES = ('eager', 'plain onnx')
@@ -72,9 +72,9 @@ class Row:
     width: int
     batch: int
     total_ms: float
-    prepare_ms: float = 0.0
-    run_ms: float = 0.0
-    finish_ms: float = 0.0
+    preprocess_ms: float = 0.0
+    inference_ms: float = 0.0
+    postprocess_ms: float = 0.0
     ratios: dict[str, float] = field(default_factory=dict)  # to each of BASELINES
 
     @property
@@ -116,11 +116,12 @@ class Report:
             f'{self.matmul_gflops:.0f} GFLOP/s of one by torch; no limit.' + (
                 '' if k.device == 'cpu' else ' Eager is PyTorch in fp32 as it comes, its '
                 'convolutions in TF32 where the GPU has that; ours say their precision.'), '',
-            '| input | batch | GMAC | what | prepare ms | run ms | finish ms | total ms | '
+            '| input | batch | GMAC | what | preprocess ms | inference ms | postprocess ms | '
+            'total ms | '
             'ms/Mpixel | frames/s | of eager | of plain ONNX |', '|' + '---|' * 12]
         for r in self.rows:
             ratios = ' | '.join(_cell(r.ratios.get(b), '.3f') for b in BASELINES)
-            stages = (r.prepare_ms, r.run_ms, r.finish_ms)
+            stages = (r.preprocess_ms, r.inference_ms, r.postprocess_ms)
             shown = ' | '.join(f'{ms:.1f}' if any(stages) else '-' for ms in stages)
             lines.append(
                 f'| {r.width}x{r.height} | {r.batch} | '
@@ -153,7 +154,7 @@ class Contender(Protocol):
     name: str
 
     def __call__(self, frames: Sequence[np.ndarray]) -> dict[str, float]:
-        """Segment BGR frames of the network's size; gives prepare, run and finish in ms."""
+        """Segment BGR frames of the network's size; gives each of STAGES in ms."""
         ...
 
 
@@ -278,12 +279,12 @@ def benchmark(
             for name, total in totals.items():
                 timings = next((t for c, t in zip(contenders, taken, strict=True)
                                 if c.name == name), [])
-                prepare_ms, run_ms, finish_ms = (
+                preprocess_ms, inference_ms, postprocess_ms = (
                     statistics.median(t[s] for t in timings) if timings else 0.0 for s in STAGES)
                 ratios = {b: float(np.median(total / totals[b])) for b in BASELINES
                           if b in totals}
                 rows.append(Row(name, *size, batch, float(np.median(total)),
-                                prepare_ms, run_ms, finish_ms, ratios))
+                                preprocess_ms, inference_ms, postprocess_ms, ratios))
     parameters = sum(p.numel() for p in checkpoint.network.parameters())
     return Report(machine(knobs.device), knobs, parameters, gmac, statistics.median(rates), rows,
                   [footprint(knobs, name) for name in knobs.backends] if footprints else [])
@@ -481,8 +482,8 @@ def _contenders(
 
 
 def _timings(from_s: float, prepared_s: float, ran_s: float) -> dict[str, float]:
-    return {'prepare': (prepared_s - from_s) * 1e3, 'run': (ran_s - prepared_s) * 1e3,
-            'finish': (time.perf_counter() - ran_s) * 1e3}
+    return {'preprocess': (prepared_s - from_s) * 1e3, 'inference': (ran_s - prepared_s) * 1e3,
+            'postprocess': (time.perf_counter() - ran_s) * 1e3}
 
 
 def _cell(value: float | None, spec: str) -> str:

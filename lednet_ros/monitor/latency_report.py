@@ -40,7 +40,7 @@ from lednet_ros.nodes.shared.latency import STAGES, TOTAL
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_COLORS = ('#8da0cb', '#e5c494', '#b3b3b3', '#a6d854', '#fc8d62', '#e78ac3', '#66c2a5')
+_COLORS = ('#8da0cb', '#e5c494', '#b3b3b3', '#a6d854', '#fc8d62', '#e78ac3', '#ffd92f', '#66c2a5')
 _DROPPED_COLORS = ('#fc8d62', '#8da0cb', '#e78ac3', '#b3b3b3')
 DIAGNOSTICS = '/diagnostics'
 TITLE_WIDTH = 100  # letters, of two lines that may be long
@@ -93,9 +93,13 @@ def draw(record: Record) -> Figure:
 
     began_s = record.reports[0].stamp_s
     seconds = [report.stamp_s - began_s for report in record.reports]
-    medians = [[stage_quantiles(report.latency.values, stage).get('p50', 0.0)
-                for report in record.reports] for stage in STAGES]
-    stages.stackplot(seconds, medians, labels=STAGES, colors=_COLORS)
+    medians = {stage: [stage_quantiles(report.latency.values, stage).get('p50', 0.0)
+                       for report in record.reports] for stage in STAGES}
+    colors = {stage: color for stage, color in zip(STAGES, _COLORS, strict=True)
+              if any(medians[stage])}  # segment_node does not project, the others do no inference
+    if colors:
+        stages.stackplot(seconds, [medians[stage] for stage in colors], labels=list(colors),
+                         colors=list(colors.values()))
     totals = [stage_quantiles(report.latency.values, TOTAL) for report in record.reports]
     for quantile, style in (('p50', 'k-'), ('p95', 'k:')):
         stages.plot(seconds, [q.get(quantile) or float('nan') for q in totals], style,

@@ -34,7 +34,7 @@ class Segmentation:
 
     labels: np.ndarray             # uint8 (H, W): class id, 255 unlabelled
     confidence: np.ndarray | None  # uint8 (H, W): 255 x probability of the chosen class
-    timings: dict[str, float]      # prepare, run, finish in ms, of the batch it was part of
+    timings: dict[str, float]      # ms of preprocess, inference and postprocess, of its batch
     fit: Fit                       # where the frame lay in the network's input
     place: Fit                     # where it lies in the label image
 
@@ -115,7 +115,7 @@ class Segmenter:
         for frame in frames:
             _check(frame)
         fits = [Fit.make(frame.shape[:2], self.input_size, self.config.fit) for frame in frames]
-        batch = self._backend.prepare(frames, are_rgb, fits)
+        batch = self._backend.preprocess(frames, are_rgb, fits)
         prepared_s = perf_counter()
         # Where the score is too low for any class, the backend gives a confidence of 0.
         least = max(floor * 255, 1.0 if self.config.unfamiliar_share else 0.0)
@@ -134,11 +134,12 @@ class Segmenter:
             assert result.confidence is not None
             certainties = [_outwards(fit, place, one, 0) for fit, place, one in zip(
                 fits, places, result.confidence, strict=True)]
-        prepare_ms = (prepared_s - started_s) * 1e3 + result.prepare_ms
+        preprocess_ms = (prepared_s - started_s) * 1e3 + result.preprocess_ms
         took_ms = (perf_counter() - started_s) * 1e3
         # All that is neither: so they account for the whole, thread switches included.
-        finish_ms = max(0.0, took_ms - prepare_ms - result.run_ms)
-        timings = {'prepare': prepare_ms, 'run': result.run_ms, 'finish': finish_ms}
+        postprocess_ms = max(0.0, took_ms - preprocess_ms - result.inference_ms)
+        timings = {'preprocess': preprocess_ms, 'inference': result.inference_ms,
+                   'postprocess': postprocess_ms}
         return [Segmentation(label, certainty, timings, fit, place)
                 for label, certainty, fit, place in zip(
                     label_images, certainties, fits, places, strict=True)]

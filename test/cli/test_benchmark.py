@@ -120,7 +120,7 @@ def test_the_command_measures_all_in_one_run_and_writes_json(
             assert row['total_ms'] > 0
             assert set(row['ratios']) == {'eager', 'plain onnx'}
         assert rows['eager', batch]['ratios']['eager'] == 1.0
-        assert rows['onnxruntime cpu fp32', batch]['finish_ms'] > 0
+        assert rows['onnxruntime cpu fp32', batch]['postprocess_ms'] > 0
     assert '| 128x64 | 2 |' in capsys.readouterr().out
 
 

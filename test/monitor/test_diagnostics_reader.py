@@ -32,8 +32,9 @@ def test_each_segmentation_node_of_an_array_is_found_and_others_are_not() -> Non
 
 
 def test_quantiles_of_a_stage_that_was_not_measured_are_none() -> None:
-    values = {'run_p50_ms': '3.0', 'run_p95_ms': '4.0', 'run_p99_ms': '5.0', 'run_max_ms': '6.0'}
-    assert stage_quantiles(values, 'run') == {'p50': 3.0, 'p95': 4.0, 'p99': 5.0, 'max': 6.0}
+    values = {'inference_p50_ms': '3.0', 'inference_p95_ms': '4.0', 'inference_p99_ms': '5.0',
+              'inference_max_ms': '6.0'}
+    assert stage_quantiles(values, 'inference') == {'p50': 3.0, 'p95': 4.0, 'p99': 5.0, 'max': 6.0}
     assert stage_quantiles(values, 'total') == {}
 
 

@@ -17,7 +17,7 @@ STORE = get_typestore(Stores.ROS2_JAZZY)
 T = STORE.types
 
 
-def make_bag(path, storage, restarts_at=99, age_ns=50_000_000, run_ms=30.0,
+def make_bag(path, storage, restarts_at=99, age_ns=50_000_000, inference_ms=30.0,
              topic='/segment/label', message='fine', causes=None) -> None:
     """Record ten seconds: labels 50 ms old, 8 segmented and 2 dropped a second."""
     def header(ns):
@@ -38,8 +38,9 @@ def make_bag(path, storage, restarts_at=99, age_ns=50_000_000, run_ms=30.0,
             now = began + second * 10**9
             count = second if second < restarts_at else second - restarts_at
             array = T['diagnostic_msgs/msg/DiagnosticArray'](header=header(now), status=[
-                status('engine'), status('latency', run_p50_ms=run_ms, total_p50_ms=50.0,
-                                         total_p95_ms=60.0),
+                status('engine'),
+                status('latency', inference_p50_ms=inference_ms, total_p50_ms=50.0,
+                       total_p95_ms=60.0),
                 status('camera image', segmented=8 * count, dropped=2 * count, rejected=0,
                        **{f'dropped_{c}': n * count for c, n in (causes or {}).items()})])
             writer.write(diagnostics, now, STORE.serialize_cdr(array, array.__msgtype__))
@@ -92,7 +93,7 @@ def test_a_message_is_no_formula(tmp_path, capsys) -> None:
 
 
 def test_a_quantile_that_is_no_number_is_left_out(tmp_path, capsys) -> None:
-    make_bag(tmp_path / 'bag', StoragePlugin.MCAP, run_ms='n/a')
+    make_bag(tmp_path / 'bag', StoragePlugin.MCAP, inference_ms='n/a')
     assert main([str(tmp_path / 'bag'), '--output', str(tmp_path / 'report.png')]) == 0
     assert '10 labels, p50 50 ms' in capsys.readouterr().out
 

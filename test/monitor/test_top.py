@@ -59,7 +59,7 @@ def test_what_others_report_is_shown_as_it_is_and_ends_nothing() -> None:
         header=SimpleNamespace(stamp=SimpleNamespace(sec=1, nanosec=0)),
         status=[SimpleNamespace(name=f'{words}: {task}', level=0, message=words, values=[
             SimpleNamespace(key=key, value=words)
-            for key in ('input', 'size', 'state', 'run_p50_ms')])
+            for key in ('input', 'size', 'state', 'inference_p50_ms')])
             for task in ('engine', 'latency', f'camera {words}')])
     board = Board('')
     board.take(array, now_s=0.0)

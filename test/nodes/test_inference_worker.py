@@ -23,7 +23,7 @@ PIXELS = np.ones((4, 6, 3), np.uint8)
 
 def segmentation(frame: np.ndarray) -> Any:
     return SimpleNamespace(labels=np.zeros(frame.shape[:2], np.uint8), confidence=None,
-                           timings={'prepare': 1.0, 'run': 2.0, 'finish': 3.0})
+                           timings={'preprocess': 1.0, 'inference': 2.0, 'postprocess': 3.0})
 
 
 class Network:
@@ -257,16 +257,16 @@ def test_stages_are_noted_of_frames_that_went_out(rig) -> None:
     assert rig.worker.segmented_s is not None
     quantiles = rig.latency.quantiles(rig.worker.segmented_s)
     assert set(quantiles) == {*STAGES, TOTAL}
-    assert (quantiles['prepare'].p50, quantiles['run'].max) == (1.0, 2.0)
+    assert (quantiles['preprocess'].p50, quantiles['inference'].max) == (1.0, 2.0)
 
 
 def test_the_stages_of_a_frame_account_for_its_total() -> None:
     queued = QueuedFrame(Frame(PIXELS, True), None, received_s=10.0, decoded_s=10.002,
                          transport_ms=5.0)
-    timings = {'prepare': 10.0, 'run': 20.0, 'finish': 10.0}
+    timings = {'preprocess': 10.0, 'inference': 20.0, 'postprocess': 10.0}
     stages = stages_ms(queued, timings, began_s=10.010, labelled_s=10.050, published_s=10.053)
     assert stages == pytest.approx({
-        'transport': 5.0, 'decode': 2.0, 'wait': 8.0, **timings, 'publish': 3.0, 'total': 58.0})
+        'transport': 5.0, 'decode': 2.0, 'queue': 8.0, **timings, 'publish': 3.0, 'total': 58.0})
     assert sum(stages[stage] for stage in STAGES) == pytest.approx(stages[TOTAL])
 
 

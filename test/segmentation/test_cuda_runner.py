@@ -54,7 +54,7 @@ def test_frames_come_back_in_their_order_and_batch_sizes_may_change() -> None:
         assert result.labels.dtype == np.uint8
         assert [int(one.max()) for one in result.labels] == values
         assert result.confidence is not None
-        assert result.run_ms == 1.25
+        assert result.inference_ms == 1.25
 
 
 @pytest.mark.usefixtures('stand_ins')
@@ -81,7 +81,7 @@ def test_prepared_frames_of_any_size_order_and_padding_equal_the_cpu_s() -> None
     fits = [Fit.make(f.shape[:2], (4, 6), 'letterbox') for f in frames]
     runner = make_runner(keep)
     for are_rgb in ([True, False], [False, True]):
-        runner.run(runner.prepare(frames, are_rgb, fits), confidence=False)
+        runner.run(runner.preprocess(frames, are_rgb, fits), confidence=False)
         expected = np.empty((2, 4, 6, 3), np.uint8)
         for frame, rgb, fit, out in zip(frames, are_rgb, fits, expected, strict=True):
             fit.place(frame, rgb, out)

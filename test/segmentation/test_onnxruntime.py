@@ -142,7 +142,7 @@ def test_a_batch_gives_what_its_frames_give_alone_and_earlier_results_stay(
 def test_run_and_finish_are_timed_apart(trained: Checkpoint, config: SegmenterConfig) -> None:
     with Segmenter(trained, replace(config, input_height=96, input_width=128)) as segmenter:
         timings = segmenter.segment([random_pixels(1, 96, 128)[0]])[0].timings
-    assert set(timings) == {'prepare', 'run', 'finish'}
+    assert set(timings) == {'preprocess', 'inference', 'postprocess'}
     assert min(timings.values()) > 0
 
 

@@ -57,22 +57,23 @@ def test_labels_have_the_size_of_their_frame(segmenter, size) -> None:
     assert result.confidence.shape == size
     assert result.labels.dtype == result.confidence.dtype == np.uint8
     assert result.labels.flags.c_contiguous
-    assert set(result.timings) == {'prepare', 'run', 'finish'}
+    assert set(result.timings) == {'preprocess', 'inference', 'postprocess'}
 
 
-@pytest.mark.parametrize(('run_ms', 'finish_ms'), [(300.0, 680.0), (2000.0, 0.0)],
+@pytest.mark.parametrize(('inference_ms', 'postprocess_ms'), [(300.0, 680.0), (2000.0, 0.0)],
                          ids=['as it is', 'by a clock that is off'])
 def test_the_stages_account_for_all_the_time_that_segmenting_took(
-    monkeypatch, run_ms, finish_ms
+    monkeypatch, inference_ms, postprocess_ms
 ) -> None:
     with Segmenter(make_checkpoint(builtin_label_set('camvid'))) as segmenter:
         now_s = iter([5.0, 5.015, 6.0])  # called, prepared, done
         monkeypatch.setattr(segmenter_module, 'perf_counter', lambda: next(now_s))
         run = segmenter._backend.run
         monkeypatch.setattr(segmenter._backend, 'run', lambda *args: replace(
-            run(*args), prepare_ms=5.0, run_ms=run_ms))
+            run(*args), preprocess_ms=5.0, inference_ms=inference_ms))
         timings = segmenter.segment([noise(64, 96)])[0].timings
-    assert timings == pytest.approx({'prepare': 20.0, 'run': run_ms, 'finish': finish_ms})
+    assert timings == pytest.approx({
+        'preprocess': 20.0, 'inference': inference_ms, 'postprocess': postprocess_ms})
 
 
 def test_a_batch_of_mixed_sizes_and_orders_equals_one_by_one(segmenter) -> None:

@@ -174,7 +174,7 @@ def stages_ms(
     """Return how long each stage of a published frame took. Times are monotonic, in s."""
     stages = {
         'decode': (queued.decoded_s - queued.received_s) * 1e3,
-        'wait': (began_s - queued.decoded_s) * 1e3,
+        'queue': (began_s - queued.decoded_s) * 1e3,
         **timings,
         'publish': (published_s - labelled_s) * 1e3,
     }

@@ -190,9 +190,9 @@ class CameraRounds(Generic[C]):
         """Return how old a stamp is by the node's clock; None where it tells no age."""
         return age_of(stamp_ns, self._node.get_clock().now().nanoseconds).ms
 
-    def note_latency(self, stamp_ns: int, transport_ms: float | None, run_s: float) -> None:
+    def note_latency(self, stamp_ns: int, transport_ms: float | None, projection_s: float) -> None:
         """Take down how long a frame that has just gone out took, and how old it is now."""
-        stages = {'run': run_s * 1e3}
+        stages = {'projection': projection_s * 1e3}
         total_ms = self.age_ms(stamp_ns)
         if transport_ms is not None and total_ms is not None:
             stages.update({'transport': transport_ms, TOTAL: total_ms})

@@ -9,10 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-STAGES = ('transport', 'decode', 'wait', 'prepare', 'run', 'finish', 'publish')
-"""In the order of a frame's way: 'transport' is from the header's stamp to the callback, 'wait' in
-the mailbox, 'publish' from the labels to the return of the last publish. All but 'transport' are
-of a monotonic clock."""
+STAGES = ('transport', 'decode', 'queue', 'preprocess', 'inference', 'postprocess', 'projection',
+          'publish')
+"""
+In the order of a frame's way: 'transport' is from the header's stamp to the callback, 'queue'
+until the worker takes the frame, 'projection' what the ground and cloud nodes make of labels,
+'publish' from the labels to the return of the last publish. All but 'transport' are of a
+monotonic clock.
+"""
 TOTAL = 'total'  # from the stamp to the return of the last publish: 'transport' and what followed
 
 

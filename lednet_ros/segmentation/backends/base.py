@@ -37,8 +37,8 @@ class BackendResult:
 
     labels: np.ndarray             # uint8 (N, H, W), class ids
     confidence: np.ndarray | None  # uint8 (N, H, W), 255 x softmax of the chosen class
-    run_ms: float                  # the network itself
-    prepare_ms: float = 0.0        # what a GPU still had to prepare when run() was called
+    inference_ms: float            # the network itself
+    preprocess_ms: float = 0.0     # what a GPU still had to prepare when run() was called
 
 
 class Backend(Protocol):
@@ -48,7 +48,7 @@ class Backend(Protocol):
     self_check: SelfCheck | None  # how far it agrees with torch in fp32; None: not asked
     build_s: float | None  # how long the program took to build; 0: cached; None: none is needed
 
-    def prepare(
+    def preprocess(
         self, frames: Sequence[np.ndarray], are_rgb: Sequence[bool], fits: Sequence[Fit]
     ) -> Any:
         """
@@ -59,7 +59,7 @@ class Backend(Protocol):
         ...
 
     def run(self, frames: Any, confidence: bool) -> BackendResult:
-        """Segment what `prepare` gave, or uint8 (N, H, W, 3) RGB frames of the network's size."""
+        """Segment what `preprocess` gave, or uint8 (N, H, W, 3) RGB frames of input size."""
         ...
 
     def close(self) -> None:

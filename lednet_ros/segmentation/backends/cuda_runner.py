@@ -221,7 +221,7 @@ class CudaRunner:
         self._captured: dict[bool, _Captured] = {}
 
     @torch.no_grad()
-    def prepare(
+    def preprocess(
         self, frames: Sequence[np.ndarray], are_rgb: Sequence[bool], fits: Sequence[Fit]
     ) -> Tensor:
         """
@@ -241,7 +241,7 @@ class CudaRunner:
 
     @torch.no_grad()
     def run(self, frames: np.ndarray | Tensor, confidence: bool) -> BackendResult:
-        """Segment what `prepare` gave, or uint8 (N, H, W, 3) RGB frames of the network's size."""
+        """Segment what `preprocess` gave, or uint8 (N, H, W, 3) RGB frames of input size."""
         from_s = perf_counter()
         with self._on_stream('running'):
             captured = self._capture(confidence)
@@ -260,13 +260,13 @@ class CudaRunner:
             self._until.record()
             self._until.synchronize()
         wall_ms = (perf_counter() - from_s) * 1e3
-        run_ms = self._from.elapsed_time(self._until)
+        inference_ms = self._from.elapsed_time(self._until)
         labels, *others = (
             np.stack([self._host[i, which].numpy() for i in range(len(frames))])
             for which in range(len(captured.outputs)))
         return BackendResult(
-            labels, others[0] if confidence else None, run_ms=run_ms,
-            prepare_ms=max(0.0, wall_ms - run_ms))
+            labels, others[0] if confidence else None, inference_ms=inference_ms,
+            preprocess_ms=max(0.0, wall_ms - inference_ms))
 
     def close(self) -> None:
         """Release the GPU's memory."""

@@ -64,7 +64,7 @@ class OnnxRuntimeBackend:
             raise BackendUnavailable(
                 f'backend onnxruntime: {self.self_check.refusal}: choose backend torch')
 
-    def prepare(
+    def preprocess(
         self, frames: Sequence[np.ndarray], are_rgb: Sequence[bool], fits: Sequence[Fit]
     ) -> np.ndarray:
         """Fit camera frames into a batch for `run`."""

@@ -263,15 +263,15 @@ class TensorRTBackend:
                 self.close()
             raise
 
-    def prepare(
+    def preprocess(
         self, frames: Sequence[np.ndarray], are_rgb: Sequence[bool], fits: Sequence[Fit]
     ) -> Tensor:
         """Copy camera frames to the GPU and fit them there: the batch to give to `run`."""
-        return self._runner.prepare(frames, are_rgb, fits)
+        return self._runner.preprocess(frames, are_rgb, fits)
 
     def run(self, frames: np.ndarray | Tensor, confidence: bool) -> BackendResult:
         """
-        Segment what `prepare` gave, or uint8 (N, H, W, 3) RGB frames of the network's size.
+        Segment what `preprocess` gave, or uint8 (N, H, W, 3) RGB frames of the network's size.
 
         The first time that confidence is asked for, its engine is loaded, or built if need be.
         """

@@ -171,12 +171,12 @@ class TorchBackend:
         _log.warning('%s: %s: going on in fp32, slower', self.info.name, found.refusal)
         self._start_on_gpu(checkpoint, config, 'fp32')
 
-    def prepare(
+    def preprocess(
         self, frames: Sequence[np.ndarray], are_rgb: Sequence[bool], fits: Sequence[Fit]
     ) -> np.ndarray | Tensor:
         """Fit camera frames into a batch for `run`, on the device that runs it."""
         if self._runner:
-            return self._runner.prepare(frames, are_rgb, fits)
+            return self._runner.preprocess(frames, are_rgb, fits)
         return place_all(frames, are_rgb, fits)
 
     def _program(self, confidence: bool) -> Program:
@@ -191,7 +191,7 @@ class TorchBackend:
 
     @torch.no_grad()
     def run(self, frames: np.ndarray | Tensor, confidence: bool) -> BackendResult:
-        """Segment what `prepare` gave, or uint8 (N, H, W, 3) RGB frames of the network's size."""
+        """Segment what `preprocess` gave, or uint8 (N, H, W, 3) RGB frames of input size."""
         if self._runner:
             return self._runner.run(frames, confidence)
         started_s = perf_counter()
@@ -203,7 +203,7 @@ class TorchBackend:
             self._threads.restore()  # what else the process computes is not ours to slow down
         return BackendResult(
             outputs[0], outputs[1] if confidence else None,
-            run_ms=(perf_counter() - started_s) * 1e3)
+            inference_ms=(perf_counter() - started_s) * 1e3)
 
     def close(self) -> None:
         """Release the device's memory."""
