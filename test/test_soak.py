@@ -27,7 +27,7 @@ def record(soak, **more):
     """A sample each minute; `more` gives a field's value by the minute."""
     plain = soak.Sample(
         minutes=0.0, memory_mb=400.0, private_mb=380.0, shared_mb=20.0, descriptors=26, threads=24,
-        cpu_s=0.0, run_p50_ms=5.0, total_p95_ms=9.0, received=0, segmented=0, dropped=0,
+        cpu_s=0.0, inference_p50_ms=5.0, total_p95_ms=9.0, received=0, segmented=0, dropped=0,
         rejected=0)
     for minute in range(31):
         changed = {name: value(minute) for name, value in more.items()}
@@ -60,13 +60,13 @@ def test_a_run_cut_off_in_its_warm_up_is_no_success(soak) -> None:
 
 
 def test_slower_is_a_problem_only_if_it_takes_more_work(soak) -> None:
-    busy = list(record(soak, run_p50_ms=lambda minute: 5.0 + minute))
+    busy = list(record(soak, inference_p50_ms=lambda minute: 5.0 + minute))
     assert soak.verdict(busy, 30) == []  # by whatever else ran on the machine
     with_late_labels = list(record(soak, total_p95_ms=lambda minute: 9.0 + minute))
     assert soak.verdict(with_late_labels, 30) == []
     slow = [replace(s, cpu_s=0.1 * s.minutes ** 2) for s in busy]
     [problem] = soak.verdict(slow, 30)
-    assert 'run_p50_ms grew from' in problem
+    assert 'inference_p50_ms grew from' in problem
     slow = [replace(s, cpu_s=0.1 * s.minutes ** 2) for s in with_late_labels]
     [problem] = soak.verdict(slow, 30)
     assert 'total_p95_ms grew from' in problem
@@ -74,6 +74,6 @@ def test_slower_is_a_problem_only_if_it_takes_more_work(soak) -> None:
 
 def test_a_node_that_segments_no_more_is_no_success(soak) -> None:
     dead = [replace(s, segmented=min(s.segmented, 3000), rejected=max(0, s.received - 3000),
-                    run_p50_ms=5.0 if s.minutes < 10 else None) for s in record(soak)]
+                    inference_p50_ms=5.0 if s.minutes < 10 else None) for s in record(soak)]
     [problem] = soak.verdict(dead, 30)
     assert 'nothing was segmented' in problem

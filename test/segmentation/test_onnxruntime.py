@@ -194,7 +194,11 @@ def test_this_onnxruntime_takes_the_settings_and_as_many_threads_as_cores(
 
     from lednet_ros.segmentation.backends import onnxruntime as backend
     monkeypatch.setattr(backend, 'usable_cores', lambda: 3)
-    options = session_options(onnxruntime)
+    asked: list[int] = []
+    monkeypatch.setattr(backend, 'OnnxSessions', lambda make, most: asked.append(most))
+    backend.load_sessions(onnxruntime, b'')
+    assert asked == [3]
+    options = session_options(onnxruntime, 3)
     assert options.intra_op_num_threads == 3
     for key, value in waiting(onnxruntime.__version__).items():
         assert options.get_session_config_entry(key) == value
