@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -16,6 +17,8 @@ import numpy as np
 from PIL import Image
 
 from lednet_ros.common.errors import ConfigError
+
+_LONGEST = 200  # bytes of a file's name, to which some are added; most file systems take 255
 
 
 @contextmanager
@@ -31,13 +34,20 @@ def whole_file(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         yield path
         return
-    partial = path.with_name(f'.partial-{os.getpid()}-{path.name}')
+    partial = path.with_name(partial_name(path.name))
     try:
         yield partial
         os.replace(partial, path)
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+def partial_name(name: str) -> str:
+    """Return what a file is called until it is whole: no longer than a name may be."""
+    if len(os.fsencode(name)) > _LONGEST:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest() + Path(name).suffix[-16:]
+    return f'.partial-{os.getpid()}-{name}'
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:

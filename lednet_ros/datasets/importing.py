@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import yaml
 
-from lednet_ros.common.atomic_file import png_of
+from lednet_ros.common.atomic_file import partial_name, png_of
 from lednet_ros.common.errors import ConfigError, DataError
 from lednet_ros.datasets.classes import read_classes, voc_color
 from lednet_ros.datasets.descriptor import NAME
@@ -201,7 +201,7 @@ def _appearing(out: Path) -> Iterator[Path]:
     place = Path(os.path.abspath(out))  # '.' has no name
     if place == Path.cwd() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise ConfigError(f'{out}: is there already: choose a new OUT')
-    partial = place.with_name(f'.partial-{os.getpid()}-{place.name}')
+    partial = place.with_name(partial_name(place.name))
     try:
         partial.mkdir(parents=True)
     except OSError as error:

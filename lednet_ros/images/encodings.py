@@ -241,6 +241,23 @@ def read_oriented_image(path: Path) -> tuple[np.ndarray, int]:
     return np.require(pixels, requirements=['C', 'W']), decoded.orientation
 
 
+def begins_as_picture(path: Path) -> bool:
+    """Whether a file begins as one of the kinds that `read_image` reads, whatever its name."""
+    head = first_bytes(path, 16)
+    return any(f.magic.match(head) for f in _FORMATS)
+
+
+def first_bytes(path: Path, count: int) -> bytes:
+    """Return what a file begins with; nothing where it is no file or cannot be read."""
+    try:
+        if not path.is_file():  # a pipe might keep us waiting
+            return b''
+        with path.open('rb') as file:
+            return file.read(count)
+    except OSError:
+        return b''
+
+
 class LabelImage(NamedTuple):
     """What a label PNG holds."""
 

@@ -22,12 +22,21 @@ import numpy as np
 from lednet_ros.bags.files import is_bag
 from lednet_ros.common.errors import ConfigError
 from lednet_ros.common.paths import expanded
-from lednet_ros.images.encodings import BadImage, read_image
+from lednet_ros.images.encodings import (
+    BadImage,
+    begins_as_picture,
+    first_bytes,
+    read_image,
+)
 from lednet_ros.images.resizing import resize_image
 from lednet_ros.images.video_loss import FrameTimes
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.ppm', '.pgm', '.pnm', '.tif', '.tiff',
                   '.webp')
+STREAMS = ('.mjpg', '.mjpeg')  # of JPEGs one after another
+# Of HEIC and AVIF, by their first bytes: of those FFmpeg shows a tile, or nothing.
+_UNREAD = re.compile(b'....ftyp(hei[cxms]|hevc|hevx|mif1|msf1|avi[fs])', re.DOTALL)
+_TEXT = bytes({*b'\t\n\r\f\x1b', *range(0x20, 0x7f), *range(0x80, 0x100)})
 DEFAULT_RATE_HZ = 10.0   # for image files, and for videos that do not say theirs
 HELD_BYTES = 256 * 2**20  # a repeated part that decodes to at most this is decoded once
 TRIES = 1000             # to read on in a video before its end; damaged frames fail one by one
@@ -157,8 +166,16 @@ class VideoFile:
                               f'{part.first}: give a first_frame below {index}')
 
     def _open(self) -> cv2.VideoCapture:
-        with named_for_opencv(self._path) as name:
-            capture = cv2.VideoCapture(name)
+        head = first_bytes(self._path, 1024)
+        if _UNREAD.match(head):
+            raise ConfigError(f'{self._path}: is a HEIC or AVIF picture, which is not read: write '
+                              'it as PNG or JPEG')
+        # FFmpeg makes a film of a text's letters, and fetches what a list of films names.
+        is_text = head and not head.translate(None, _TEXT) and not head.startswith(b'YUV4MPEG2')
+        capture = cv2.VideoCapture()
+        if not is_text:
+            with named_for_opencv(self._path) as name:
+                capture = cv2.VideoCapture(name)
         if not capture.isOpened():
             raise ConfigError(f'{self._path}: cannot be opened as a video: give one that plays '
                               'with OpenCV, or a directory of images')
@@ -227,9 +244,15 @@ def open_source(
     if not path.exists():
         raise ConfigError(f'{path}: does not exist: give a directory of images, a video file or '
                           'the number of a webcam')
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if is_picture(path):
         return ImageFiles([path], report)
     return VideoFile(path, part, stop)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is one picture: by its suffix, or by what it begins with."""
+    suffix = path.suffix.lower()
+    return suffix in IMAGE_SUFFIXES or (suffix not in STREAMS and begins_as_picture(path))
 
 
 def repeated(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from lednet_ros.bags.bag import TYPES, Bag
 from lednet_ros.bags.files import files_of
 from lednet_ros.bags.storage import ROS_1, serialization
+from lednet_ros.common.atomic_file import partial_name
 from lednet_ros.common.errors import ConfigError, first_line, printable
 from lednet_ros.images.encodings import BadImage, Frame
 from lednet_ros.images.sources import Part
@@ -44,7 +46,7 @@ def segment_bag(item: Item, work: Work) -> None:
     name = result_of(item)
     target = work.output.directory / name
     # Its files are named after it, in a URI and in YAML.
-    new = target.with_name(f'.partial-{_plain(name.name)}') / _plain(name.name)
+    new = target.with_name(partial_name(_plain(name.name))) / _plain(name.name)
     held = _held(item)
     with Bag(item.path) as bag:
         try:
@@ -64,6 +66,7 @@ def segment_bag(item: Item, work: Work) -> None:
             for kind, problem in json.loads(files_of(target).custom.get(_NOTE, '[]')):
                 work.complain(problem, kind)
             return
+        _remove_left(target)
         try:
             _write(item, bag, choice.cameras, choice.left_out, new, held, work)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -79,6 +82,17 @@ def segment_bag(item: Item, work: Work) -> None:
     shutil.rmtree(work.output.directory / held, ignore_errors=True)
     with suppress(OSError):  # they are not empty
         os.removedirs((work.output.directory / held).parent)
+
+
+def _remove_left(target: Path) -> None:
+    """Remove what runs that were killed have left of a bag; one that goes on keeps its own."""
+    for left in target.parent.glob(f'.partial-*-{glob.escape(_plain(target.name))}'):
+        number = left.name.split('-')[1]
+        with suppress(ValueError, OSError):
+            try:
+                os.kill(int(number), 0)
+            except ProcessLookupError:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def segment_bag_part(item: Item, part: Part, work: Work) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lednet_ros.bags.files import without_rosbags
-from lednet_ros.common.errors import ConfigError, LednetRosError
+from lednet_ros.common.errors import LednetRosError
 from lednet_ros.images.sources import Part, VideoFile
 from lednet_ros.offline.images import label_of, segment_part, segment_pictures, segment_video
 from lednet_ros.offline.output_dir import Output, Results
@@ -60,11 +60,9 @@ def find_jobs(
             work.complain(problem, 'unreadable files')
         if found.pictures:
             with _going_on(work, 'sources'):
-                for picture in found.pictures:
-                    _claim(label_of(picture), picture.path, names)
-                output.begin(source, {
-                    label_of(p).parent: p.path.parent for p in found.pictures})
-                yield Job('pictures', source, tuple(found.pictures), output.since_ns)
+                pictures = tuple(_each_its_own(found.pictures, names, work))
+                output.begin(source, {label_of(p).parent: p.path.parent for p in pictures})
+                yield Job('pictures', source, pictures, output.since_ns)
         for video in found.videos:
             with _going_on(work, 'videos'):
                 output.begin(source, {label_of(video): video.path})
@@ -146,9 +144,15 @@ def _going_on(work: Work, kind: str) -> Iterator[None]:
         work.complain(str(error), kind)
 
 
-def _claim(label: Path, picture: Path, names: dict[Path, Path]) -> None:
-    """Refuse what would write over another picture's results."""
-    other = names.setdefault(label, picture)
-    if other != picture:
-        raise ConfigError(f'{picture} and {other}: would share the label image {label}.png: '
-                          'rename one, or give each its own --output')
+def _each_its_own(
+    pictures: Sequence[Item], names: dict[Path, Path], work: Work
+) -> Iterator[Item]:
+    """Yield the pictures but for those that would write over another one's results."""
+    for picture in pictures:
+        label = label_of(picture)
+        if (other := names.setdefault(label, picture.path)) == picture.path:
+            yield picture
+        else:
+            work.complain(f'{picture.path} and {other}: would share the label image {label}.png: '
+                          'the first is left out: rename one, or give each its own --output',
+                          'pictures that share a name')

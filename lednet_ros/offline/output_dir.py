@@ -181,7 +181,8 @@ class Output(Results):
         for name, origin in ours.items():
             if (other := self._taken.get(name, origin)) != origin:
                 raise ConfigError(
-                    f'{source} and {other}: would share {name}: give each its own --output')
+                    f'{source if source.is_file() else origin} and {other}: would share {name}: '
+                    'give each its own --output')
         self._taken |= ours
         known, dates = self._record['origins'], self._record['overwritten_ns']
         if not ours.items() <= known.items():

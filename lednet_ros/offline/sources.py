@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 from lednet_ros.bags.files import BAG_SUFFIXES, beside, is_bag
 from lednet_ros.common.errors import ConfigError
-from lednet_ros.images.sources import IMAGE_SUFFIXES, but, natural
+from lednet_ros.images.sources import IMAGE_SUFFIXES, STREAMS, but, is_picture, natural
 from lednet_ros.offline.output_dir import Output, results_in
 
 # Those of which a directory's films are known. A file that is given itself may have any.
 VIDEO_SUFFIXES = ('.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg', '.mts',
-                  '.m2ts', '.wmv', '.flv', '.3gp', '.ogv', '.mjpg', '.mjpeg')
+                  '.m2ts', '.wmv', '.flv', '.3gp', '.ogv', *STREAMS)
 
 
 class Item(NamedTuple):
@@ -58,7 +58,7 @@ def find(source: Path, output: Output) -> Found:
     elif not source.is_file():
         raise ConfigError(f'{source}: is no file and no directory: give an image, a directory, a '
                           'video or a bag')
-    elif source.suffix.lower() in IMAGE_SUFFIXES:
+    elif is_picture(source):
         found.pictures.append(Item(source, Path(source.stem)))
     else:
         found.videos.append(Item(source, Path(source.stem)))
@@ -100,7 +100,7 @@ def _search(root: Path, output: Output, found: Found) -> None:
                 found.skipped.append(('results of other runs', path))
             elif path.name.startswith('.'):
                 found.skipped.append(('hidden', path))
-            elif is_file and suffix in IMAGE_SUFFIXES:
+            elif is_file and suffix in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES) and is_picture(path):
                 found.pictures.append(Item(path, name.with_suffix('')))
             elif is_file and suffix in VIDEO_SUFFIXES:
                 found.videos.append(Item(path, name.with_suffix('')))

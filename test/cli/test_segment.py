@@ -7,6 +7,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -284,8 +285,39 @@ def test_a_source_that_is_none_is_one_line_and_exit_1(tmp_path, capsys, make, wo
 
 def test_names_that_would_collide_are_refused(images, tmp_path, capsys) -> None:
     cv2.imwrite(str(images / '2.jpg'), street(2))
-    run(images, '--output', tmp_path / 'out', code=1)
-    assert 'would share' in capsys.readouterr().err
+    run(images, '--output', tmp_path / 'out', '--json', tmp_path / 'j.json', code=1)
+    found = capsys.readouterr()
+    assert '2.png and ' in found.err or '2.jpg and ' in found.err
+    assert '3 segmented' in found.out, 'the others are done'
+    assert '1 (pictures that share a name: 1) left out' in found.out
+    assert json.loads((tmp_path / 'j.json').read_text())['left_out'][
+        'pictures that share a name']['count'] == 1
+
+
+def test_a_name_as_long_as_names_may_be_is_as_good_as_others(tmp_path, capsys) -> None:
+    (tmp_path / 'in').mkdir()
+    cv2.imwrite(str(tmp_path / 'in' / 'a.png'), street(1))
+    (tmp_path / 'in' / 'a.png').rename(tmp_path / 'in' / f'{"n" * 251}.png')
+    run(tmp_path / 'in', '--output', tmp_path / 'out', '--overlay')
+    assert tally(capsys) == (1, 0)
+    assert (tmp_path / 'out' / 'overlay' / f'{"n" * 251}.png').is_file()
+
+
+def test_a_run_on_a_bag_removes_what_a_killed_one_left_and_not_what_one_is_writing(
+    tmp_path, capsys
+) -> None:
+    make_bag(tmp_path / 'drive', StoragePlugin.MCAP)
+    killed = subprocess.Popen(['true'])
+    killed.wait()
+    left, living = (tmp_path / 'out' / f'.partial-{number}-drive_labels'
+                    for number in (killed.pid, os.getppid()))
+    run(tmp_path / 'drive', '--output', tmp_path / 'out')
+    shutil.rmtree(tmp_path / 'out' / 'drive_labels')
+    for partial in (left, living):
+        (partial / 'drive_labels').mkdir(parents=True)
+    run(tmp_path / 'drive', '--output', tmp_path / 'out')
+    assert living.is_dir()
+    assert not left.exists()
 
 
 def test_results_below_a_source_are_no_pictures_of_it(images, capsys, monkeypatch) -> None:

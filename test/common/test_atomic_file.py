@@ -22,6 +22,15 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ['a.json']
 
 
+def test_a_name_may_be_as_long_as_file_systems_have_them(tmp_path: Path) -> None:
+    for name in (f'{"n" * 250}.json', f'{"ü" * 120}.json'):
+        with whole_file(tmp_path / name) as partial:
+            assert partial.suffix == '.json'
+            partial.write_text('new')
+        assert (tmp_path / name).read_text() == 'new'
+    assert len(os.listdir(tmp_path)) == 2
+
+
 def test_a_link_stays_one(tmp_path: Path) -> None:
     (tmp_path / 'real.json').write_text('old')
     (tmp_path / 'link.json').symlink_to('real.json')

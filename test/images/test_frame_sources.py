@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from lednet_ros.common.errors import ConfigError
 from lednet_ros.images import sources as frame_sources
@@ -153,6 +154,35 @@ def test_an_error_names_thing_cause_and_remedy(
     assert words in str(caught.value)
     assert '\n' not in str(caught.value)
     assert not reports  # the error says it all
+
+
+@pytest.mark.parametrize('name', ['photo', 'photo.jfif', 'photo.dat', 'photo.mp4'])
+def test_a_picture_is_one_whatever_its_name_says(tmp_path: Path, name: str) -> None:
+    """As a film it would be shown half, too, and not turned."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new('RGB', (40, 20), 'red').save(tmp_path / 'a.jpg', exif=exif)
+    data = (tmp_path / 'a.jpg').read_bytes()
+    (tmp_path / name).write_bytes(data)
+    [frame] = open_source(str(tmp_path / name)).frames()
+    assert frame.shape == (40, 20, 3)
+    (tmp_path / name).write_bytes(data[:len(data) // 2])
+    with pytest.raises(ConfigError, match='cut short or damaged'):
+        list(open_source(str(tmp_path / name)).frames())
+
+
+@pytest.mark.parametrize(('name', 'data', 'words'), [
+    ('notes.txt', b'one line\nand another\n' * 50, 'cannot be opened as a video'),
+    ('list.m3u8', b'#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n', 'cannot be opened as'),
+    ('photo.avif', b'\0\0\0\x1cftypavif\0\0\0\0', 'is a HEIC or AVIF picture, which is not read'),
+    ('photo.heic', b'\0\0\0\x18ftypheic\0\0\0\0', 'is a HEIC or AVIF picture, which is not read'),
+], ids=['text', 'playlist', 'AVIF', 'HEIC'])
+def test_what_ffmpeg_would_make_a_film_of_is_none(
+    tmp_path: Path, name: str, data: bytes, words: str
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ConfigError, match=words):
+        open_source(str(tmp_path / name))
 
 
 @pytest.mark.parametrize('name', ['drive/drive_0.db3', 'drive.mcap', 'drive.bag'])

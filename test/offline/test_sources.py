@@ -157,6 +157,17 @@ def test_a_file_is_what_its_name_says(tmp_path, found, name, kind, expected) -> 
     assert sum(map(len, seen.values())) == 1
 
 
+@pytest.mark.parametrize(('name', 'kind'), [
+    ('photo', 'pictures'), ('photo.jfif', 'pictures'), ('photo.mp4', 'pictures'),
+    ('photos.mjpeg', 'videos')])
+def test_a_jpeg_is_a_picture_whatever_its_name_but_in_a_stream(
+    tmp_path, found, name, kind
+) -> None:
+    (tmp_path / name).write_bytes(b'\xff\xd8\xff\xe0')
+    for source in (tmp_path / name, *([tmp_path] if '.m' in name else [])):
+        assert len(found(source)[kind]) == 1
+
+
 def test_an_mcap_is_known_by_its_first_bytes_too(tmp_path, found) -> None:
     (tmp_path / 'recording').write_bytes(b'\x89MCAP0\r\n')
     assert found(tmp_path / 'recording')['bags'] == ['recording=recording']
