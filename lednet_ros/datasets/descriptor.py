@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from lednet_ros.common.errors import ConfigError, DataError, LednetRosError
+from lednet_ros.common.yaml_file import load_yaml
 from lednet_ros.datasets.class_files import read_class_file
 from lednet_ros.datasets.classes import Classes, identity, read_classes
 from lednet_ros.datasets.data_set import DataSet, Pair
@@ -128,7 +129,7 @@ def _read(path: Path, above: tuple[str, ...] = ()) -> dict[str, Any]:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text(encoding='utf-8-sig'))
+        data = load_yaml(path.read_text(encoding='utf-8-sig'))
     except OSError as error:
         raise ConfigError(f'{path}: cannot be read: {error.strerror}: give a data.yaml, as '
                           'docs/datasets.md shows') from error

@@ -16,6 +16,7 @@ import safetensors
 import yaml
 
 from lednet_ros.common.errors import ConfigError, first_line
+from lednet_ros.common.yaml_file import load_yaml
 
 UNLABELLED = 255
 """The label of a pixel without a class: not seen, not sure, or of a void class."""
@@ -89,7 +90,7 @@ class LabelSet:
         Raise ConfigError with the file, the entry and the remedy.
         """
         try:
-            data = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
+            data = load_yaml(Path(path).read_text(encoding='utf-8'))
         except OSError as error:
             raise ConfigError(f'{path}: cannot be read: {error.strerror}: give a YAML file with a '
                               "'name' and a list 'classes'") from error
@@ -137,7 +138,7 @@ class LabelSet:
 def builtin_label_set(name: str) -> LabelSet:
     """One of the label sets that come with the package: 'cityscapes' or 'camvid'."""
     file = files('lednet_ros.model') / 'label_sets' / f'{name}.yaml'
-    return LabelSet.from_dict(yaml.safe_load(file.read_text(encoding='utf-8')), where=name)
+    return LabelSet.from_dict(load_yaml(file.read_text(encoding='utf-8')), where=name)
 
 
 def _read_class(entry: Any, where: str) -> LabelClass:

@@ -23,6 +23,7 @@ from std_msgs.msg import Header
 from lednet_ros.common.command import command
 from lednet_ros.common.errors import ConfigError, first_line, printable
 from lednet_ros.common.paths import expanded
+from lednet_ros.common.yaml_file import load_yaml
 from lednet_ros.images.encodings import MAX_SIDE
 from lednet_ros.images.sources import (
     FrameSource,
@@ -199,7 +200,7 @@ def pinhole(height: int, width: int, horizontal_fov_deg: float) -> CameraInfo:
 def load_camera_info(path: str) -> CameraInfo:
     """Read the YAML that camera_calibration writes. Raise ConfigError."""
     try:
-        entries = yaml.safe_load(expanded(path).read_text(encoding='utf-8'))
+        entries = load_yaml(expanded(path).read_text(encoding='utf-8'))
         info = CameraInfo(
             height=int(entries['image_height']), width=int(entries['image_width']),
             distortion_model=str(entries['distortion_model']),

@@ -15,6 +15,7 @@ import yaml
 
 from lednet_ros.common.errors import ConfigError
 from lednet_ros.common.paths import expanded
+from lednet_ros.common.yaml_file import load_yaml
 from lednet_ros.model.labels import LabelSet, builtin_label_set
 
 # Codes of pixels, ordered so that one comparison tells ground (below OUT), what can hide nothing
@@ -81,7 +82,7 @@ class Traversability:
         try:
             shipped = files('lednet_ros.projection') / 'traversability' / f'{name}.yaml'
             place = shipped if name in BUILTIN else expanded(name)
-            data = yaml.safe_load(place.read_text(encoding='utf-8'))
+            data = load_yaml(place.read_text(encoding='utf-8'))
         except OSError as error:
             raise ConfigError(f'traversability {name!r}: cannot be read: {error.strerror}: choose '
                               f'{", ".join(BUILTIN)} or a YAML file like theirs') from error

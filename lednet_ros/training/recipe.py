@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from lednet_ros.common.errors import ConfigError
+from lednet_ros.common.yaml_file import load_yaml
 from lednet_ros.model.checkpoint import Metadata
 from lednet_ros.model.networks import find_entry
 
@@ -183,7 +184,7 @@ def _knobs(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     names = sorted(Path(str(p)).stem for p in shipped.iterdir() if str(p).endswith('.yaml'))
     try:
         file = shipped / f'{name}.yaml' if name in names else Path(name)
-        knobs = yaml.safe_load(file.read_text(encoding='utf-8'))
+        knobs = load_yaml(file.read_text(encoding='utf-8'))
     except OSError as error:
         raise ConfigError(f'recipe {name}: cannot be read: {error.strerror}: give a YAML file or '
                           f'one of {", ".join(names)}') from error

@@ -70,6 +70,12 @@ def test_mistakes_are_named(tmp_path, data, words) -> None:
         Traversability.load(str(file))
 
 
+def test_a_class_that_is_given_twice_is_refused(tmp_path) -> None:
+    (tmp_path / 'own.yaml').write_text('labels: camvid\nclasses: {road: blocked, road: free}\n')
+    with pytest.raises(ConfigError, match=r"own\.yaml: .*'road' is given twice"):
+        Traversability.load(str(tmp_path / 'own.yaml'))
+
+
 def test_a_file_that_is_not_there_is_named() -> None:
     with pytest.raises(ConfigError, match='choose camvid, cityscapes or a YAML file like theirs'):
         Traversability.load('/no/such.yaml')
