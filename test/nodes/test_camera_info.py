@@ -87,6 +87,13 @@ def test_of_the_camera_s_size_only_the_header_is_the_image_s() -> None:
 
 
 @pytest.mark.parametrize('make', [camera_info_of_frame, camera_info_of_scaled])
+def test_what_rounding_leaves_beside_focal_lengths_is_no_skew() -> None:
+    info = make_info()
+    skewed = make_info()
+    skewed.k = np.array(info.k) + [0, 1e-9, 0, -1e-9, 0, 0, 0, 0, 0]
+    assert np.allclose(pixels_of(camera_of(skewed, 480, 640)), by_k(info))
+
+
 @pytest.mark.parametrize(('change', 'words'), [
     ({'k': [np.nan, 0, 1, 0, 1, 1, 0, 0, 1]}, 'NaN or infinity'),
     ({'d': [np.inf]}, 'NaN or infinity'),
@@ -139,6 +146,7 @@ def test_a_lens_of_a_label_image_of_the_network_s_size() -> None:
     ({'k': np.zeros(9)}, 'not calibrated'),
     ({'k': [500.0, 0, 320, 0, 500, 240, 0, 0, 0]}, 'its K is singular'),
     ({'k': [500.0, 9, 320, 0, 500, 240, 0, 0, 1]}, 'its K has more than focal lengths'),
+    ({'k': [500.0, 0, 320, 0, 500, 240, 0.1, 0, 1]}, 'its K has more than focal lengths'),
     ({'width': 641}, 'is for images of 641x480, these are 640x480'),
     ({'distortion_model': 'kannala'}, "its distortion model is 'kannala'"),
     ({'d': [0.1, 0.2, 0.3]}, 'plumb_bob has 3 coefficients'),
