@@ -87,13 +87,6 @@ def test_of_the_camera_s_size_only_the_header_is_the_image_s() -> None:
 
 
 @pytest.mark.parametrize('make', [camera_info_of_frame, camera_info_of_scaled])
-def test_what_rounding_leaves_beside_focal_lengths_is_no_skew() -> None:
-    info = make_info()
-    skewed = make_info()
-    skewed.k = np.array(info.k) + [0, 1e-9, 0, -1e-9, 0, 0, 0, 0, 0]
-    assert np.allclose(pixels_of(camera_of(skewed, 480, 640)), by_k(info))
-
-
 @pytest.mark.parametrize(('change', 'words'), [
     ({'k': [np.nan, 0, 1, 0, 1, 1, 0, 0, 1]}, 'NaN or infinity'),
     ({'d': [np.inf]}, 'NaN or infinity'),
@@ -135,6 +128,13 @@ def test_a_planner_s_size_has_its_own_focal_lengths_across_and_down() -> None:
     assert np.allclose(by_k(info), expected)
 
 
+def test_what_rounding_leaves_beside_focal_lengths_is_no_skew() -> None:
+    info = make_info()
+    skewed = make_info()
+    skewed.k = np.add(info.k, (0, 1e-9, 0, -1e-9, 0, 0, 0, 0, 0))
+    assert np.allclose(pixels_of(camera_of(skewed, 480, 640)), by_k(info))
+
+
 def test_a_lens_of_a_label_image_of_the_network_s_size() -> None:
     fit = Fit.make((480, 640), (272, 480), 'letterbox')
     info = camera_info_of_scaled(make_info(), fit, HEADER)
@@ -150,7 +150,8 @@ def test_a_lens_of_a_label_image_of_the_network_s_size() -> None:
     ({'width': 641}, 'is for images of 641x480, these are 640x480'),
     ({'distortion_model': 'kannala'}, "its distortion model is 'kannala'"),
     ({'d': [0.1, 0.2, 0.3]}, 'plumb_bob has 3 coefficients'),
-], ids=['NaN', 'uncalibrated', 'singular', 'skewed', 'another size', 'model', 'coefficients'])
+], ids=['NaN', 'uncalibrated', 'singular', 'skewed', 'a homography',
+        'another size', 'model', 'coefficients'])
 def test_what_is_no_lens_is_refused_naming_the_cause(change, words) -> None:
     info = make_info()
     for name, value in change.items():
