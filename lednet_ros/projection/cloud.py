@@ -125,7 +125,7 @@ class LabelCloud:
         if sure is not None:
             codes[sure < np.ceil(255 * min_confidence)] = UNKNOWN
         x, y, z = points.reshape(3, 1, -1)
-        with np.errstate(invalid='ignore'):
+        with np.errstate(invalid='ignore', over='ignore'):
             distance2 = sum((plane - np.float32(o)) ** 2
                             for plane, o in zip(points, origin, strict=True))
             in_range = ((distance2 >= self.config.min_range ** 2)

@@ -234,3 +234,12 @@ def test_a_listener_that_hears_nothing_is_in_the_report(start) -> None:
     rig.node.get_subscriptions_info_by_topic = lambda name: [SimpleNamespace(
         topic_type='std_msgs/msg/String', node_namespace='/', node_name='map')]
     assert rig.status()[0].startswith('/map listens to /ground/points as std_msgs/msg/String')
+
+
+def test_labels_without_a_stamp_are_warned_of(start) -> None:
+    """TF gives its newest pose for a stamp of zero, and a grid that remembers forgets all."""
+    rig = start(cameras="['']", **{'camera.height': '1.0'})
+    rig.send('', 0.0)
+    assert rig.node._remark.startswith("the label images' stamps are zero: ")
+    rig.send('', 1.0)
+    assert rig.node._remark == ''

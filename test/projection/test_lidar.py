@@ -107,6 +107,18 @@ def test_all_points_stay_and_the_seen_ones_make_cells() -> None:
     assert not (ranges[behind] > 3.5).any()
 
 
+@pytest.mark.filterwarnings('error')
+@pytest.mark.parametrize('nowhere', [np.nan, np.inf, -np.inf, 3e38])
+def test_points_that_are_none_are_left_out_in_silence(nowhere) -> None:
+    """So drivers mark directions from which no light came back; some by the largest number."""
+    points = np.full((3, 4), nowhere, np.float32)
+    points[:, 0] = 3.0, 0.0, 0.0
+    labels = np.full((256, 512), ROAD, np.uint8)
+    seen = LabelCloud(TRAVERSABILITY).look_at_points(CAMERA, POSE, points, POSE.origin, labels)
+    assert seen.labels.tolist() == [[ROAD, 255, 255, 255]]
+    assert (seen.codes[0, 1:] == OUT).all()
+
+
 def test_a_wall_behind_the_robot_is_an_obstacle_without_a_label() -> None:
     scene = Relief(CAMERA, POSE)
     wall = Box(-5, 0, 1, 6, 2)

@@ -25,7 +25,7 @@ from lednet_ros.nodes.cloud.parameters import PARAMETERS
 from lednet_ros.nodes.cloud.poses import PoseFinder, Poses
 from lednet_ros.nodes.cloud.projector import Frame, Projector, check_frame
 from lednet_ros.nodes.ground.parameters import camera_parameters
-from lednet_ros.nodes.shared.camera_input import forgets, moves_along
+from lednet_ros.nodes.shared.camera_input import forgets, moves_along, stampless
 from lednet_ros.nodes.shared.camera_names import camera_names
 from lednet_ros.nodes.shared.camera_rounds import CameraRounds, stamp_ns_of, words_of
 from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher
@@ -303,7 +303,8 @@ class CloudNode(LifecycleNode):
         for camera in new:
             self._rounds.note_latency(
                 camera.seen.stamp_ns, camera.transport_ms, camera.run_s + publish_s)
-        self._remark = self._rounds.absent() or no_grid or next(
+        self._remark = self._rounds.absent() or stampless(
+            frames[-1].stamp_ns) or no_grid or next(
             (frame.remark for frame in frames if frame.remark), '') or next((
             f'no scan goes out: {frame.no_view}' for frame in frames if frame.no_view), '')
         self._figures = {'ground_height_m': self._projector.cloud.ground_z, **{

@@ -54,8 +54,9 @@ def decode_points(message: PointCloud2) -> np.ndarray:
         type_ = np.dtype(('>' if message.is_bigendian else '<') + _FLOATS[field.datatype])
         if field.offset + type_.itemsize > step:
             raise DataError(f'points: field {name} lies beyond point_step {step}')
-        plane[:] = np.ndarray((height, width), type_, message.data, field.offset,
-                              (message.row_step, step))
+        with np.errstate(over='ignore'):  # of float64: infinite then, and no point
+            plane[:] = np.ndarray((height, width), type_, message.data, field.offset,
+                                  (message.row_step, step))
     return points
 
 

@@ -26,7 +26,7 @@ from lednet_ros.nodes.ground.diagnostics import GroundView, latency_status, view
 from lednet_ros.nodes.ground.messages import GridMessage, PointsMessage, make_scan
 from lednet_ros.nodes.ground.parameters import PARAMETERS, camera_parameters
 from lednet_ros.nodes.shared.camera_info import BadCameraInfo, camera_of
-from lednet_ros.nodes.shared.camera_input import CameraInput, Seen, forgets, moves_along
+from lednet_ros.nodes.shared.camera_input import CameraInput, Seen, forgets, moves_along, stampless
 from lednet_ros.nodes.shared.camera_names import camera_names
 from lednet_ros.nodes.shared.camera_rounds import CameraRounds, stamp_ns_of
 from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher
@@ -247,7 +247,7 @@ class GroundNode(Node):
         for camera in new:
             seen = camera.seen
             self._rounds.note_latency(seen.stamp_ns, seen.transport_ms, seen.run_s + publish_s)
-        self._remark = self._rounds.absent() or no_grid or next((
+        self._remark = self._rounds.absent() or stampless(newest.stamp_ns) or no_grid or next((
             f'{camera.words}the label image says nothing of the ground: all of it is unlabelled, '
             'unsure or sky' for camera, seen in live if not seen.says_something), '')
         self._figures = {

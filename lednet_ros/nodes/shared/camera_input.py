@@ -146,6 +146,13 @@ def absent(cameras: Sequence[CameraInput], stale_after_s: float, listens_for_lon
     return ''
 
 
+def stampless(stamp_ns: int) -> str:
+    """Say so where a label image tells no time; '' if it does."""
+    return '' if stamp_ns else (
+        "the label images' stamps are zero: TF's newest poses are taken for theirs, and no grid "
+        "remembers what they show: look at the header of the camera's driver")
+
+
 def moves_along(grid_frame: str, robot_frame: str) -> str:
     """Say so where a grid that remembers lies in the robot's own frame; '' if it does not."""
     return '' if grid_frame != robot_frame else (
