@@ -10,7 +10,10 @@ import yaml
 
 def load_yaml(text: str) -> Any:
     """Return what YAML says. Raise yaml.YAMLError, also over a key that a mapping has twice."""
-    return yaml.load(text, _UniqueKeys)  # noqa: S506  (it is a SafeLoader)
+    try:
+        return yaml.load(text, _UniqueKeys)  # noqa: S506  (it is a SafeLoader)
+    except RecursionError as error:
+        raise yaml.YAMLError('it is nested too deeply') from error
 
 
 class _UniqueKeys(yaml.SafeLoader):

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from lednet_ros.common.errors import ConfigError, DataError, LednetRosError
+from lednet_ros.common.paths import expanded
 from lednet_ros.common.yaml_file import load_yaml
 from lednet_ros.datasets.class_files import read_class_file
 from lednet_ros.datasets.classes import Classes, identity, read_classes
@@ -83,7 +84,7 @@ def open_descriptor(path: Path, split: str) -> DataSet:
     Raise ConfigError, DataError.
     """
     data = _read(path)
-    root = (path.parent / Path(str(data.get('path', '.'))).expanduser()).absolute()
+    root = (path.parent / expanded(str(data.get('path', '.')))).absolute()
     if not root.is_dir():
         raise DataError(f'{path}: path: {root} is no directory: give the one that holds the data '
                         'set')
@@ -271,8 +272,8 @@ def _listed(
 ) -> list[Pair]:
     lines = read_list(path)
     if all(line.label for line in lines):
-        return [Pair(root / line.image.lstrip('/'), root / line.label.lstrip('/'))
-                for line in lines]
+        return list(dict.fromkeys(
+            Pair(root / line.image.lstrip('/'), root / line.label.lstrip('/')) for line in lines))
     return chosen(found, matched, lines, path)
 
 

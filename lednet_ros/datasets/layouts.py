@@ -147,7 +147,8 @@ def _cityscapes_labels() -> Meaning:
 def _cityscapes_pairs(root: Path, split: str, kind: str) -> tuple[list[Pair], tuple[str, ...]]:
     directory, ending = root / 'leftImg8bit' / split, '_leftImg8bit.png'
     found = sorted(path for city in directory.glob('*') for path in city.glob('*'))
-    images = [path for path in found if path.name.lower().endswith(ending.lower())]
+    images = [path for path in found if path.name.lower().endswith(ending.lower())
+              and not path.name.startswith('.') and not path.is_dir()]
     if not images:
         raise DataError(f'{directory}: holds no CITY/*{ending}: unpack the images there')
     others = len(found) - len(images)

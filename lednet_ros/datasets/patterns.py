@@ -30,6 +30,11 @@ class Pattern:
         if re.search(r'(^|/)\*\*(?!/)', self.text):
             raise DataError(f'pattern {text!r}: ** stands for folders: write **/* for all files '
                             'below')
+        try:
+            self._regex  # noqa: B018 of brackets it may be none
+        except re.error as error:
+            raise DataError(f'pattern {text!r}: its brackets hold no characters from one to a '
+                            f'later one ({error}): correct them') from error
 
     @property
     def wildcards(self) -> int:

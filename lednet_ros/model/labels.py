@@ -10,6 +10,7 @@ from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 import safetensors
@@ -49,6 +50,9 @@ class LabelSet:
             if names.count(name) > 1:
                 raise ConfigError(
                     f'label set {self.name!r} names {name!r} twice: give each class its own name')
+            if {'Cc', 'Cs', 'Zl', 'Zp'} & set(map(category, name)):  # lists have a name a line
+                raise ConfigError(f'label set {self.name!r} has a class {name!r}: give a name on '
+                                  'one line, without control characters')
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -90,7 +94,7 @@ class LabelSet:
         Raise ConfigError with the file, the entry and the remedy.
         """
         try:
-            data = load_yaml(Path(path).read_text(encoding='utf-8'))
+            data = load_yaml(Path(path).read_text(encoding='utf-8-sig'))
         except OSError as error:
             raise ConfigError(f'{path}: cannot be read: {error.strerror}: give a YAML file with a '
                               "'name' and a list 'classes'") from error

@@ -167,7 +167,7 @@ def load_recipe(
         if not equals:
             raise ConfigError(f'--set {override}: give KNOB=VALUE')
         try:
-            knobs[knob] = yaml.safe_load(value)
+            knobs[knob] = load_yaml(value)
         except yaml.YAMLError as error:
             raise ConfigError(f'--set {override}: {value!r} is not a YAML value') from error
     try:

@@ -57,6 +57,17 @@ def test_cityscapes_ids_become_train_ids(tmp_path) -> None:
     assert set(labels[1:].ravel().tolist()) == {names.index('road')}
 
 
+def test_hidden_files_and_folders_are_no_images_of_cityscapes(tmp_path) -> None:
+    cityscapes(tmp_path)
+    found = open_data_set(tmp_path, 'train')
+    [city] = (tmp_path / 'leftImg8bit' / 'train').iterdir()
+    (city / '._a_leftImg8bit.png').write_bytes(b'\0\5\x16\7')  # of macOS
+    (city / 'b_leftImg8bit.png').mkdir()
+    again = open_data_set(tmp_path, 'train')
+    assert again.pairs == found.pairs
+    assert again.left_out[0].startswith('2 files in ')
+
+
 def test_coarse_labels_come_beside_the_fine_ones(tmp_path) -> None:
     pytest.importorskip('cityscapesscripts', reason='needs cityscapesscripts')
     cityscapes(tmp_path)

@@ -88,7 +88,11 @@ def test_a_user_adds_a_set_by_a_file(tmp_path) -> None:
     ('classes: [{name: 7, color: [1, 2, 3]}]', 'name is 7: give a text'),
     ('classes: [{name: a, color: [1, 2, 3], void: 1}]', 'void is 1: give true or false'),
     ('classes: [{name: a, color: [1, 2, 3]}, {name: a, color: [1, 2, 3]}]', "names 'a' twice"),
-], ids=range(12))
+    ('classes: [{name: a, color: [1, 2, 3], color: [3, 2, 1]}]', "'color' is given twice"),
+    (f'classes: {5000 * "["}', 'not a YAML file: it is nested too deeply'),
+    (r'classes: [{name: "a\nb", color: [1, 2, 3]}]', r"a class 'a\\nb': give a name on one line"),
+    (r'classes: [{name: "\ud83d", color: [1, 2, 3]}]', 'give a name on one line'),
+], ids=range(16))
 def test_a_wrong_file_is_refused_in_one_line_that_names_it(tmp_path, text, words) -> None:
     file = tmp_path / 'wrong.yaml'
     file.write_text(text)

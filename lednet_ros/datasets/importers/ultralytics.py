@@ -19,6 +19,7 @@ import yaml
 from PIL import Image
 
 from lednet_ros.common.errors import DataError
+from lednet_ros.common.yaml_file import load_yaml
 from lednet_ros.datasets.importers.export import (
     Drawn,
     Export,
@@ -39,7 +40,7 @@ _ORIENTATION = 0x0112
 def is_ultralytics(file: Path) -> bool:
     """Return whether a YAML file names classes as Ultralytics' do."""
     try:
-        data = yaml.safe_load(file.read_text(encoding='utf-8-sig'))
+        data = load_yaml(file.read_text(encoding='utf-8-sig'))
     except (OSError, ValueError, yaml.YAMLError):
         return False
     return isinstance(data, dict) and isinstance(data.get('names'), (list, dict)) and (
@@ -53,7 +54,7 @@ def open_ultralytics(files: list[Path]) -> Export:
         raise DataError(f'{file} and {files[1].name}: both name classes: give the one that is '
                         'meant as SOURCE, or take the other away')
     with format_named(file, TOOL):
-        names = _names(yaml.safe_load(file.read_text(encoding='utf-8-sig'))['names'])
+        names = _names(load_yaml(file.read_text(encoding='utf-8-sig'))['names'])
     root = file.parent
     found = sorted(files_below(root))
     labels = [path for path in found if path.suffix == '.txt' and path.name != 'classes.txt'
