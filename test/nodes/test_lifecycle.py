@@ -16,7 +16,9 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.lifecycle import LifecycleNode
 
+from lednet_ros.common.errors import ConfigError
 from lednet_ros.nodes.cloud.cloud_node import CloudNode
+from lednet_ros.nodes.ground.ground_node import GroundNode
 from lednet_ros.nodes.segment.segment_node import SegmentNode
 from lednet_ros.nodes.shared.ros_start import init
 
@@ -44,3 +46,16 @@ def test_a_transition_that_is_not_possible_is_refused_and_answered(node, transit
     assert not succeeds(node, transition)
     assert succeeds(node, Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
     assert not succeeds(node, transition)
+
+
+@pytest.mark.parametrize('make', [CloudNode, SegmentNode, GroundNode])
+@pytest.mark.parametrize(('cameras', 'words'), [
+    ('["left eye"]', "camera 'left eye' is no ROS name"), ('[a, a]', "camera 'a' is named twice")])
+def test_cameras_that_cannot_be_end_a_node_as_it_starts(make, cameras, words) -> None:
+    """It could not be configured, ever."""
+    init(['--ros-args', '-p', f'cameras:={cameras}', '-p', 'pose_source:=parameters'])
+    try:
+        with pytest.raises(ConfigError, match=words):
+            make()
+    finally:
+        rclpy.try_shutdown()

@@ -60,9 +60,10 @@ class SegmentNode(PatientLifecycleNode):
 
     def __init__(self, stop: threading.Event | None = None) -> None:
         super().__init__('segment')
-        self._library_log = LibraryLog(self.get_logger())
         self._stop = stop or threading.Event()  # set when the process is to end
         declare(self, PARAMETERS)
+        self._names = camera_names(self.parameter('cameras'))  # which nobody can change later
+        self._library_log = LibraryLog(self.get_logger())
         self._cameras: list[Camera] = []
         # One thread loads, runs and closes the network: CUDA keeps something for each.
         self._network = futures.ThreadPoolExecutor(1, 'network')
@@ -107,7 +108,7 @@ class SegmentNode(PatientLifecycleNode):
                 'unfamiliar_share', 'engine_cache_dir')})
         return NetworkLoader(
             self._network, self.parameter('checkpoint') or default_checkpoint(), config,
-            len(camera_names(self.parameter('cameras'))), self.wake)
+            len(self._names), self.wake)
 
     # Lifecycle: each transition undoes its opposite.
 
@@ -118,7 +119,7 @@ class SegmentNode(PatientLifecycleNode):
             if not self._wait(self._loader.wait):
                 raise BackendUnavailable('ended while configuring')
             self._cameras = [Camera(self, name, self.parameter('image_transport'))
-                             for name in camera_names(self.parameter('cameras'))]
+                             for name in self._names]
             segmenter = self._loader.result()
             self._worker = InferenceWorker(
                 self._network, segmenter, self._cameras, self._publish, self._latency,
