@@ -220,8 +220,9 @@ def test_with_a_stride_each_so_many_th_row_and_column_goes_out(start) -> None:
 
 def test_a_grid_that_remembers_in_the_robots_own_frame_is_warned_of(start, capfd) -> None:
     """What was free ahead would still be free there after the robot has turned."""
-    for frame, is_odd in (('base_link', True), ('', False)):
-        rig = start(**({'grid.frame': frame} if frame else {}))
+    own = {'grid.frame': 'base_link'}
+    for given, is_odd in ((own, True), ({}, False), ({**own, 'grid.decay_s': '0.0'}, False)):
+        rig = start(**given)
         assert ('which moves with the robot' in capfd.readouterr().err) == is_odd
         rig.node.destroy_node()
         rclpy.try_shutdown()

@@ -112,7 +112,8 @@ class CloudNode(LifecycleNode):
             self.get_logger().error(f'not configured: {self._problem}')
             return TransitionCallbackReturn.FAILURE
         self._problem = ''
-        if odd := moves_along(self._parameter('grid.frame'), self._parameter('output_frame')):
+        if odd := moves_along(*map(self._parameter, (
+                'grid.frame', 'output_frame', 'grid.decay_s'))):
             self.get_logger().warning(odd)
         tell_unread(self)
         return TransitionCallbackReturn.SUCCESS

@@ -99,7 +99,8 @@ class GroundNode(Node):
             f'ready: {", ".join(camera.topic for camera in self._cameras)}, '
             f'{self._ground.traversability.labels.name}, camera pose from '
             f'{"TF" if self._transforms else "parameters"}')
-        if odd := moves_along(self._parameter('grid.frame'), self._parameter('robot_frame')):
+        if odd := moves_along(*map(self._parameter, (
+                'grid.frame', 'robot_frame', 'grid.decay_s'))):
             self.get_logger().warning(odd)
         tell_unread(self)
 

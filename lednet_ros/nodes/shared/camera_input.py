@@ -153,9 +153,9 @@ def stampless(stamp_ns: int) -> str:
         "remembers what they show: look at the header of the camera's driver")
 
 
-def moves_along(grid_frame: str, robot_frame: str) -> str:
+def moves_along(grid_frame: str, robot_frame: str, decay_s: float) -> str:
     """Say so where a grid that remembers lies in the robot's own frame; '' if it does not."""
-    return '' if grid_frame != robot_frame else (
+    return '' if grid_frame != robot_frame or not decay_s else (
         f'grid.frame is {grid_frame}, which moves with the robot: what the grid remembers moves '
         'along, so give a frame that stays, as odom, unless the robot stays where it is')
 
