@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from lednet_ros.cli import benchmark_table2
-from lednet_ros.common.atomic_file import write_json
+from lednet_ros.common.atomic_file import require_place, write_json
 from lednet_ros.common.command import command
 from lednet_ros.common.cpu import usable_cores
 from lednet_ros.common.errors import BackendUnavailable, ConfigError
@@ -527,6 +527,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help='write all figures there too')
     parser.add_argument('--probe', help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
+    require_place(args.json)
     if args.table:
         return _table2(args)
     on_gpu = args.device.startswith('cuda')

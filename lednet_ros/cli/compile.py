@@ -209,6 +209,8 @@ def _list(cache: EngineCache) -> int:
 
 
 def _prune(cache: EngineCache, unused_for_days: float) -> int:
+    if not unused_for_days >= 0:
+        raise ConfigError(f'--prune is {unused_for_days}: give a number of days, or none for all')
     gone = cache.prune(unused_for_days)
     for entry in gone:
         print(entry.path.name)

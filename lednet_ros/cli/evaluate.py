@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lednet_ros.common.atomic_file import write_json
+from lednet_ros.common.atomic_file import require_place, write_json
 from lednet_ros.common.command import command
 from lednet_ros.common.errors import ConfigError
 from lednet_ros.common.paths import expanded
@@ -90,6 +90,7 @@ def _run(args: argparse.Namespace) -> int:
     )
     if args.every < 1:
         raise ConfigError(f'--every {args.every}: give 1 or more')
+    require_place(args.json, args.calibrate)
     data = open_data_set(args.data, args.split)
     data = replace(data, pairs=data.pairs[::args.every])
     if bool(args.table) != bool(args.checkpoints):

@@ -83,7 +83,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _run(args: argparse.Namespace) -> int:
     from lednet_ros.cli.segmenter_options import segmenter_config
-    from lednet_ros.common.atomic_file import write_json
+    from lednet_ros.common.atomic_file import require_place, write_json
     from lednet_ros.common.progress_bar import progress_bar
     from lednet_ros.images.sources import quieten_opencv
     from lednet_ros.offline.jobs import do_job, find_jobs
@@ -116,6 +116,7 @@ def _run(args: argparse.Namespace) -> int:
             'unfamiliar_share': config.unfamiliar_share}, args.sources,
             args.overwrite, segmenter.labels.palette if args.palette else None)
         output.write_classes(segmenter.labels)
+        require_place(args.json)  # which may be in the output
         extras = Extras(args.overlay, args.confidence, args.frames)
         with progress_bar() as progress:
             work = Work(segmenter, output, progress, args.batch, extras, args.topics,

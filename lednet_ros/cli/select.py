@@ -75,7 +75,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from lednet_ros.common.atomic_file import write_json
+    from lednet_ros.common.atomic_file import require_place, write_json
     from lednet_ros.common.progress_bar import progress_bar
     from lednet_ros.images.sources import quieten_opencv
     from lednet_ros.offline.output_dir import Output
@@ -93,6 +93,7 @@ def _run(args: argparse.Namespace) -> int:
             'temperature': segmenter.checkpoint.metadata.temperature}, args.sources,
             args.overwrite, command='lednet_select')
         output.write_classes(segmenter.labels)
+        require_place(args.json)  # which may be in the output
         with progress_bar() as progress:
             work = Work(segmenter, output, progress, args.batch, Extras(confidence=True),
                         args.topics, command='lednet_select')

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -48,6 +49,22 @@ def partial_name(name: str) -> str:
     if len(os.fsencode(name)) > _LONGEST:
         name = hashlib.sha256(os.fsencode(name)).hexdigest() + Path(name).suffix[-16:]
     return f'.partial-{os.getpid()}-{name}'
+
+
+def require_place(*paths: Path | None) -> None:
+    """Raise ConfigError for a file that could not be written, before the work that it is of."""
+    for path in paths:
+        if path is None:
+            continue
+        real = Path(os.path.realpath(path))
+        parent = real.parent
+        reason = (errno.EISDIR if real.is_dir() else
+                  errno.ENOENT if not parent.exists() else
+                  errno.ENOTDIR if not parent.is_dir() else
+                  errno.EACCES if not os.access(real if real.exists() else parent, os.W_OK) else 0)
+        if reason:
+            raise ConfigError(f'{path}: cannot be written: {os.strerror(reason)}: choose another '
+                              'file')
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:

@@ -44,6 +44,12 @@ def test_prune_takes_days(cache: EngineCache, capsys: pytest.CaptureFixture[str]
     assert cache.entries() == []
 
 
+@pytest.mark.parametrize('days', ['-1', 'nan'])
+def test_prune_takes_no_days_that_are_none(tmp_path, capsys, days) -> None:
+    assert main(['--prune', days, '--engine-cache-dir', str(tmp_path)]) == 1
+    assert f'--prune is {float(days)}: give a number of days' in capsys.readouterr().err
+
+
 def test_prune_without_days_takes_all(cache: EngineCache) -> None:
     assert main([f'--engine-cache-dir={cache.directory}', '--prune']) == 0
     assert cache.entries() == []

@@ -294,6 +294,15 @@ def test_names_that_would_collide_are_refused(images, tmp_path, capsys) -> None:
         'pictures that share a name']['count'] == 1
 
 
+def test_a_file_of_figures_that_cannot_be_written_is_named_before_anything_is_done(
+    images, tmp_path, capsys
+) -> None:
+    run(images, '--output', tmp_path / 'out', '--json', tmp_path / 'absent' / 'f.json', code=1)
+    assert 'absent/f.json: cannot be written: No such file' in capsys.readouterr().err
+    assert not (tmp_path / 'out' / 'label').exists()
+    run(images, '--output', tmp_path / 'new', '--json', tmp_path / 'new' / 'f.json')
+
+
 def test_a_name_as_long_as_names_may_be_is_as_good_as_others(tmp_path, capsys) -> None:
     (tmp_path / 'in').mkdir()
     cv2.imwrite(str(tmp_path / 'in' / 'a.png'), street(1))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lednet_ros.common.atomic_file import whole_file, write_json
+from lednet_ros.common.atomic_file import require_place, whole_file, write_json
 from lednet_ros.common.errors import ConfigError
 
 
@@ -29,6 +29,19 @@ def test_a_name_may_be_as_long_as_file_systems_have_them(tmp_path: Path) -> None
             partial.write_text('new')
         assert (tmp_path / name).read_text() == 'new'
     assert len(os.listdir(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(('name', 'words'), [
+    ('here', 'Is a directory'), ('absent/a.json', 'No such file or directory'),
+    ('file/a.json', 'Not a directory')])
+def test_a_file_that_cannot_be_written_is_named_before_the_work(
+    tmp_path: Path, name: str, words: str
+) -> None:
+    (tmp_path / 'here').mkdir()
+    (tmp_path / 'file').touch()
+    with pytest.raises(ConfigError, match=f'{name}: cannot be written: {words}: choose another'):
+        require_place(None, tmp_path / name)
+    require_place(tmp_path / 'new.json', tmp_path / 'file', Path('/dev/stdout'))
 
 
 def test_a_link_stays_one(tmp_path: Path) -> None:
