@@ -66,6 +66,10 @@ def command(name: str) -> Callable[[Main], Main]:
                 if not error.is_said_elsewhere:
                     say(name, *error.args)
                 return 1
+            except MemoryError as error:
+                say(name, f'there is too little memory ({first_line(error)}): end other programs, '
+                    'or give it less at once')
+                return 1
             except ImportError as error:
                 missing = _missing(error)
                 if not missing:

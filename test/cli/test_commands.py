@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lednet_ros.cli import console_scripts as commands
@@ -131,6 +132,16 @@ def test_exit_codes(raised, code) -> None:
             main()
     else:
         assert main() == code
+
+
+def test_too_little_memory_is_one_line(capsys) -> None:
+    @command('work')
+    def main(argv=None) -> int:
+        return int(np.empty((10**9, 10**9), np.uint8).sum())
+
+    assert main() == 1
+    assert capsys.readouterr().err.startswith(
+        'work: there is too little memory (Unable to allocate ')
 
 
 def test_what_is_no_user_s_error_keeps_its_traceback() -> None:
