@@ -22,7 +22,7 @@ from lednet_ros.projection.traversability import OUT, UNKNOWN, Traversability
 from lednet_ros.projection.view import NOWHERE, View
 
 _FEWEST_CELLS, _MOST_CELLS = 4, 2000  # along a side: a scan needs one beside the robot's
-_SOME = 20_000      # points, to look where the ground is
+_SOME = 5_000       # points, to look where the ground is
 _ODD_M = 0.5        # off which level ground cannot be
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -21,7 +21,6 @@ _MOST_BETWEEN = 16       # points put between two rows of free ground
 _MOST_APART = 2.5        # two rows of free ground, to what a pixel is of level ground there
 _FAR_M = 100.0           # a median beyond is in millimetres: no depth camera sees so far
 _NEAR_MM = 30            # and one below it in metres: none sees so near
-_NEAREST_INVERSE = 1e6  # more than any pixel's
 _CONTINUES = 1.5         # a surface's slope over five pixels against that over three
 
 
@@ -49,8 +48,11 @@ def metres(depth: np.ndarray, height: int, width: int, nearest: float, farthest:
     else:
         found = depth.astype(np.float32)
     with np.errstate(invalid='ignore'):
-        missing = ~((found >= max(nearest, 1e-6)) & (found <= farthest))
-    np.copyto(found, np.float32(np.nan), where=missing)
+        missing = found >= max(nearest, 1e-6)
+        missing &= found <= farthest
+    np.logical_not(missing, out=missing)
+    # Several times as fast as np.copyto.
+    cv2.copyTo(np.full_like(found, np.nan), missing.view(np.uint8), found)
     return found
 
 
@@ -63,19 +65,31 @@ def leave_out_edges(depth: np.ndarray, edge_jump: float) -> None:
     """
     if not edge_jump:
         return
-    with np.errstate(divide='ignore', invalid='ignore'):
-        inverse = 1 / depth
-    missing = np.isnan(depth)
-    np.copyto(inverse, np.float32(0), where=missing)
-    nearest = _window(cv2.dilate, inverse, 3)
-    beyond = inverse + missing * np.float32(_NEAREST_INVERSE)
-    farthest = _window(cv2.erode, beyond, 3)
-    jump = inverse * np.float32(edge_jump)
-    before, behind = np.subtract(nearest, inverse, out=nearest), inverse - farthest
+    inverse = 1 / depth
+    cv2.patchNaNs(inverse, 0.0)
+    nearest = cv2.dilate(inverse, np.ones((3, 3), np.uint8))
+    # Few have something beside them that is nearer by a jump: only they may be edges.
+    places = np.flatnonzero(nearest > inverse * np.float32(1 + 0.99 * edge_jump))
+    places = places[inverse.take(places) > 0]
+    here = inverse.take(places)
+    jump = here * np.float32(edge_jump)
+    before, behind = nearest.take(places) - here, here - _farthest_beside(inverse, places)
     is_edge = before - behind > jump  # on the farther side
     between = np.flatnonzero((before > jump) & (behind > jump))
-    is_edge.ravel()[between[_in_the_air(inverse, between, jump.ravel()[between])]] = True
-    np.copyto(depth, np.float32(np.nan), where=is_edge)
+    is_edge[between[_in_the_air(inverse, places[between], jump[between])]] = True
+    np.put(depth, places[is_edge], np.nan)
+
+
+def _farthest_beside(inverse: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return the least of 3 x 3 pixels around each place, float32 (N,); 0 is no depth."""
+    height, width = inverse.shape
+    row, column = np.divmod(places.astype(np.int32), np.int32(width))
+    farthest = inverse.take(places)
+    for r in (np.maximum(row - 1, 0), row, np.minimum(row + 1, height - 1)):
+        for c in (np.maximum(column - 1, 0), column, np.minimum(column + 1, width - 1)):
+            beside = inverse.take(r * width + c)
+            np.minimum(farthest, beside, out=farthest, where=beside > 0)
+    return farthest
 
 
 def _in_the_air(inverse: np.ndarray, places: np.ndarray, jump: np.ndarray) -> np.ndarray:
@@ -152,36 +166,36 @@ class DepthCamera:
         # Nearer, pixels of level ground lie closer; farther, nobody asks. Of columns, enough.
         near = _NO_GAPS_BEFORE * np.sqrt(apart * max(origin[2], 0.0) * self.camera.fy)
         stride = max(1, int(apart / 2 * self.camera.fx / reach))
+        seen = depth[:, ::stride]
         with np.errstate(invalid='ignore'):
-            may_be = (depth[:, ::stride] > near) & (depth[:, ::stride] < reach)
-        rows = np.flatnonzero((may_be & (codes[:, ::stride] == FREE)).any(1))
-        if rows.size < 2:
+            may_be = seen > near
+            may_be &= seen < reach
+        may_be &= codes[:, ::stride] == FREE
+        rows = np.flatnonzero(may_be.any(1))
+        if not rows.size:
             return None
         band = np.s_[rows[0]:rows[-1] + 1, ::stride]
         codes = codes[band]
-        planes = np.stack([plane[band] for plane in self._planes])
+        x, y, z = (plane[band] for plane in self._planes)
+        step_x, step_y = x[1:] - x[:-1], y[1:] - y[:-1]
+        distance2 = step_x * step_x
+        distance2 += step_y * step_y
         with np.errstate(invalid='ignore'):
-            step_x, step_y = planes[:2, 1:] - planes[:2, :-1]
-            distance2 = step_x * step_x + step_y * step_y
-            x, y, z = (plane[1:] - np.float32(o) for plane, o in zip(planes, origin, strict=True))
-            most = ((x * x + y * y + z * z) * np.float32(_MOST_APART / self.camera.fy)
-                    / np.maximum(-z, np.float32(0.01)))
-            is_gap = (distance2 > apart * apart) & (distance2 < most * most)
+            is_gap = distance2 > apart * apart
         is_gap &= np.maximum(codes[1:], codes[:-1]) == FREE
         kept = np.flatnonzero(is_gap)
-        if not kept.size:
-            return None
-        first, last = (np.stack([plane.take(kept) for plane in part])
-                       for part in (planes[:, :-1], planes[:, 1:]))
-        counts = np.minimum(np.sqrt(distance2.take(kept)) / apart, _MOST_BETWEEN).astype(int)
+        first, last = (np.stack([plane[part].take(kept) for plane in (x, y, z)])
+                       for part in (np.s_[:-1], np.s_[1:]))
+        away = last - origin.astype(np.float32)[:, None]
+        most = ((away * away).sum(0) * np.float32(_MOST_APART / self.camera.fy)
+                / np.maximum(-away[2], np.float32(0.01)))
+        distance = np.sqrt(distance2.take(kept))
+        counts = np.minimum(distance / apart, _MOST_BETWEEN).astype(int)
+        counts[distance >= most] = 0
         which = np.repeat(np.arange(counts.size), counts)
         nth = np.arange(which.size) - np.repeat(np.cumsum(counts) - counts, counts)
-        part = ((nth + 1) / (counts[which] + 1)).astype(np.float32)
+        part = ((nth + 1) / (counts + 1).take(which)).astype(np.float32)
         return first.take(which, 1) + part * (last - first).take(which, 1)
-
-
-def _window(operation: Callable[..., np.ndarray], image: np.ndarray, size: int) -> np.ndarray:
-    return operation(image, np.ones((size, size), np.uint8))
 
 
 def _judge_size(depth: np.ndarray, height: int, width: int) -> None:

@@ -83,6 +83,16 @@ class Place:
         c, s = cos(self.yaw), sin(self.yaw)
         return (x * c + y * s).astype(np.float32), (y * c - x * s).astype(np.float32)
 
+    def bounds(self) -> tuple[float, float, float, float]:
+        """Return the least and the largest x, then y, of the cells in the robot's frame, in m."""
+        c, s = cos(self.yaw), sin(self.yaw)
+        corners = [((i + left) * self.resolution - self.x, (j + bottom) * self.resolution - self.y)
+                   for i in (0, self.cells) for j in (0, self.cells)
+                   for left, bottom in [self.corner]]
+        x = [x * c + y * s for x, y in corners]
+        y = [y * c - x * s for x, y in corners]
+        return min(x), max(x), min(y), max(y)
+
     @property
     def robot_cell(self) -> tuple[int, int]:
         """Return the row and the column that the robot is in."""
@@ -120,16 +130,21 @@ class Heights:
     def _put(self, x: np.ndarray, y: np.ndarray, z: np.ndarray, codes: np.ndarray,
              enough: np.ndarray | None = None) -> None:
         n = self.place.cells
-        with np.errstate(invalid='ignore'):
-            column, row = self.place.columns_and_rows(x, y)
-            inside = (column >= 0) & (column < n) & (row >= 0) & (row < n)
-            inside &= z > -_DEEPEST_M
-            inside &= codes != OUT
+        x_min, x_max, y_min, y_max = self.place.bounds()
+        near = codes != OUT
         if enough is not None:
-            inside &= enough
-        kept = np.flatnonzero(inside)
-        index = row.take(kept).astype(np.intp) * n + column.take(kept).astype(np.intp)
-        self._seen.index.append(index)
+            near &= enough
+        with np.errstate(invalid='ignore'):
+            for plane, least, most in ((x, x_min, x_max), (y, y_min, y_max)):
+                near &= plane >= least
+                near &= plane <= most
+            near &= z > -_DEEPEST_M
+        kept = np.flatnonzero(near)
+        column, row = self.place.columns_and_rows(x.take(kept), y.take(kept))
+        inside = (column >= 0) & (column < n) & (row >= 0) & (row < n)
+        if not inside.all():
+            kept, column, row = (a.compress(inside) for a in (kept, column, row))
+        self._seen.index.append(row.astype(np.intp) * n + column.astype(np.intp))
         self._seen.z.append(z.take(kept))
         self._seen.codes.append(codes.take(kept))
 
@@ -141,7 +156,8 @@ class Heights:
         for what nobody has seen.
         """
         index, z, codes = self._all()
-        ground, has_ground = self._ground(index, z, codes)
+        ground, has_ground, rest = self._ground(index, z, codes)
+        index, z, codes = index.take(rest), z.take(rest), codes.take(rest)
         height = z - self._base(index, z, ground, has_ground).take(index)
         in_the_way = height < self.config.max_clearance
         standing = in_the_way & (height > self.config.obstacle_height)
@@ -176,38 +192,51 @@ class Heights:
         return self._count(index.take(np.flatnonzero(where)))
 
     def _ground(self, index: np.ndarray, z: np.ndarray, codes: np.ndarray,
-                ) -> tuple[np.ndarray, np.ndarray]:
-        """Return each cell's ground, float32, the nearest one's where none is, and where is."""
-        of_ground = np.flatnonzero(codes < OUT)
-        there, z = index.take(of_ground), z.take(of_ground)
-        lowest = np.full(self.place.cells ** 2, np.inf, np.float32)
-        np.minimum.at(lowest, there, z)
+                ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """
+        Return each cell's ground, float32, the nearest one's where none is, and where is.
+
+        The last are the places of the points that are to be judged one by one. The others' cells,
+        which are most, are flat: all their points are free ground, and none stands or lies deep.
+        """
+        n = self.place.cells
+        lowest = np.full(n * n, np.inf, np.float32)
+        ground = np.flatnonzero(codes < OUT)
+        np.minimum.at(lowest, index.take(ground), z.take(ground))
         # What is higher in the same cell is no ground, whatever its label; nor is a cell that
         # hangs above all those around it.
-        lowest[_hangs(lowest.reshape(self.place.cells, -1), self._reach(_NEAR_GROUND_M),
+        lowest[_hangs(lowest.reshape(n, n), self._reach(_NEAR_GROUND_M),
                       self.config.max_clearance).ravel()] = -np.inf
-        low = np.flatnonzero(z < lowest.take(there) + np.float32(self.config.max_step))
-        there, z = there.take(low), z.take(low)
-        count = self._count(there)
+        flat_m = np.float32(min(self.config.max_step, self.config.obstacle_height))
+        is_flat = np.ones(n * n, bool)
+        is_flat[index.take(np.flatnonzero(
+            (codes != FREE) | (z >= lowest.take(index) + flat_m)))] = False
+        rest = np.flatnonzero(~is_flat.take(index))
+        there, high = index.take(rest), z.take(rest)
+        above = np.flatnonzero((codes.take(rest) >= OUT) | (
+            high >= lowest.take(there) + np.float32(self.config.max_step)))
+        there, high = there.take(above), high.take(above)
+        count = self._count(index) - self._count(there)
         has_ground = count > 0
-        mean = (self._count(there, z) / np.maximum(count, 1)).astype(np.float32)
+        mean = ((self._count(index, z) - self._count(there, high))
+                / np.maximum(count, 1)).astype(np.float32)
         known = has_ground.copy()
         robot = self.place.robot_cell
         if not known[robot]:
             known[robot] = True  # it stands there
             mean[robot] = 0.0
         self.ground_z = self._nearest_ground(mean, has_ground, robot)
-        return _spread(mean, known)[0], has_ground
+        return _spread(mean, known)[0], has_ground, rest
 
     def _nearest_ground(
         self, mean: np.ndarray, has_ground: np.ndarray, robot: tuple[int, int],
     ) -> float:
-        rows, columns = np.nonzero(has_ground)
-        if not rows.size:
+        if not has_ground.any():
             return float('nan')
-        distance = np.hypot(rows - robot[0], columns - robot[1])
+        row, column = ((np.arange(self.place.cells) - at) ** 2 for at in robot)
+        distance = np.sqrt(row[:, None] + column)[has_ground]
         near = distance <= distance.min() + 1.0 / self.place.resolution
-        return float(np.median(mean[rows[near], columns[near]]))
+        return float(np.median(mean[has_ground][near]))
 
     def _base(self, index: np.ndarray, z: np.ndarray, ground: np.ndarray,
               has_ground: np.ndarray) -> np.ndarray:
@@ -225,10 +254,13 @@ class Heights:
     def _is_rough(self, ground: np.ndarray, has_ground: np.ndarray) -> np.ndarray:
         """Return where ground has a step to a neighbour that has ground, or is too steep."""
         rough = np.zeros_like(has_ground)
-        for axis in (0, 1):
-            z, known, out = (np.moveaxis(a, axis, 0) for a in (ground, has_ground, rough))
+        for turned in (False, True):
+            # Copied where it is turned: steps through memory take longer.
+            z, known, out = (np.ascontiguousarray(a.T) if turned else a
+                             for a in (ground, has_ground, np.zeros_like(rough)))
             self._mark_steps(z, known, out)
             self._mark_slopes(z, known, out)
+            rough |= out.T if turned else out
         return rough
 
     def _mark_steps(self, z: np.ndarray, known: np.ndarray, out: np.ndarray) -> None:
@@ -247,7 +279,9 @@ class Heights:
         if len(z) <= apart:
             return
         steps = np.abs(z[1:] - z[:-1])
-        largest = np.max([steps[i:len(steps) - apart + 1 + i] for i in range(apart)], axis=0)
+        largest = steps[:len(steps) - apart + 1].copy()
+        for i in range(1, apart):
+            np.maximum(largest, steps[i:len(steps) - apart + 1 + i], out=largest)
         rise = tan(self.config.max_slope) * apart * self.place.resolution
         steep = (np.abs(z[apart:] - z[:-apart]) > rise) & (largest <= self.config.max_step)
         out[reach:-reach] |= steep & known[apart:] & known[:-apart]
@@ -264,10 +298,12 @@ class Heights:
             column, row = self.place.columns_and_rows(*origin[:2, None].astype(np.float32))
             away = np.stack([rows + 0.5 - row, columns + 0.5 - column])
             away /= np.maximum(np.hypot(*away), 1.0)
-            for step in np.arange(1, self._reach(_BEHIND_M) + 0.5, 0.5):
-                there = np.stack([rows, columns]) + np.round(step * away).astype(np.intp)
-                there = np.clip(there, 0, self.place.cells - 1)
-                behind[there[0], there[1]] = True
+            steps = np.arange(1, self._reach(_BEHIND_M) + 0.5, 0.5)
+            there = np.round(steps[:, None] * away[:, None]).astype(np.intp)
+            there[0] += rows
+            there[1] += columns
+            np.clip(there, 0, self.place.cells - 1, out=there)
+            behind[there[0], there[1]] = True
         return behind
 
     def _reach(self, length: float) -> int:

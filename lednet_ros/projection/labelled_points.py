@@ -55,7 +55,7 @@ class LabelledPoints:
         The bytes are label, confidence (0 where it is not known) and two that are 0.
         """
         colors = cv2.LUT(self.labels, packed_colors(labels))
-        tail = self.labels.astype(np.uint32)
-        if self.confidence is not None:
-            tail |= self.confidence.astype(np.uint32) << 8
+        none = np.zeros_like(self.labels)
+        confidence = none if self.confidence is None else self.confidence
+        tail = cv2.merge((self.labels, confidence, none, none))
         cv2.merge((self.x, self.y, self.z, colors, tail.view(np.float32)), out)

@@ -57,9 +57,8 @@ class Painter:
 
     def _in_view(self, points: np.ndarray, pose: Pose) -> tuple[np.ndarray, ...]:
         """Return which points lie in the image, and their u, v and distance along the axis."""
-        turn = pose.rotation.T.astype(np.float32)
-        with np.errstate(invalid='ignore', over='ignore'):  # points that are none
-            x, y, z = turn @ points - (turn @ pose.origin.astype(np.float32))[:, None]
+        x, y, z = pose.points_back(points)
+        with np.errstate(invalid='ignore'):  # points that are none
             ahead = np.flatnonzero((z > 0) & np.isfinite(x) & np.isfinite(y))
         x, y, z = x[ahead], y[ahead], z[ahead]
         u, v = self.camera.project(x, y, z, self._reach)

@@ -36,6 +36,14 @@ class Pose:
         """The heading of its x axis, in rad, seen from above."""
         return float(np.arctan2(self.rotation[1, 0], self.rotation[0, 0]))
 
+    def points(self, points: np.ndarray) -> np.ndarray:
+        """Return where points are in the other frame, float32 (3, N), of float32 (3, N)."""
+        return _turned(self.rotation, points, self.origin)
+
+    def points_back(self, points: np.ndarray) -> np.ndarray:
+        """Return where points of the other frame are in this one, float32 (3, N)."""
+        return _turned(self.rotation.T, points, -self.rotation.T @ self.origin)
+
     @classmethod
     def of_camera(
         cls, height: float, roll: float = 0.0, pitch: float = 0.0, yaw: float = 0.0,
@@ -61,3 +69,21 @@ def _rotation(roll: float, pitch: float, yaw: float) -> np.ndarray:
     about_y = np.array([[cos(pitch), 0, sin(pitch)], [0, 1, 0], [-sin(pitch), 0, cos(pitch)]])
     about_z = np.array([[cos(yaw), -sin(yaw), 0], [sin(yaw), cos(yaw), 0], [0, 0, 1]])
     return about_z @ about_y @ about_x
+
+
+def _turned(rotation: np.ndarray, points: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """
+    Return rotation @ points + start, float32 (3, N).
+
+    Not by BLAS: OpenBLAS's other threads wait busily for some 20 ms after each large product.
+    """
+    x, y, z = points
+    turned = np.empty((3, x.size), np.float32)
+    with np.errstate(invalid='ignore', over='ignore'):  # points that are none
+        for out, (to_x, to_y, to_z), here in zip(
+                turned, rotation.astype(np.float32), start.astype(np.float32), strict=True):
+            np.multiply(x, to_x, out=out)
+            out += y * to_y
+            out += z * to_z
+            out += here
+    return turned

@@ -90,6 +90,14 @@ def test_no_point_stays_in_the_air_between_two_sides() -> None:
     assert not np.isnan(depth[3, [0, 3, 7]]).any()
 
 
+def test_a_jump_at_the_images_border_or_beside_no_depth_is_an_edge() -> None:
+    depth = row(5, 2, np.nan, 5, 5, 2)
+    depth[0, 3:] = np.nan
+    leave_out_edges(depth, 0.05)
+    assert np.array_equal(np.isnan(depth[3]), [True, False, True, False, True, False])
+    assert np.array_equal(np.isnan(depth[0]), [True, False, True, True, True, True])
+
+
 def test_ground_seen_at_a_grazing_angle_is_no_edge() -> None:
     scene = Relief(make_camera(height=120, width=160, focal=300.0), Pose.of_camera(0.3))
     depth = metres(scene.depth, 120, 160, 0.1, 12)

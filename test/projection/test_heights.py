@@ -211,6 +211,31 @@ def test_cells_turn_with_the_robot_in_a_frame_that_stays() -> None:
     assert rows.max() + place.corner[1] == pytest.approx(9, abs=1)
 
 
+@pytest.mark.parametrize('yaw', [0.0, 0.7, -2.5])
+def test_no_cell_of_a_turned_grid_is_without_its_points(yaw) -> None:
+    cloud = LabelCloud(TRAVERSABILITY)
+    place = cloud.place(x=5.03, y=-3.02, yaw=yaw)
+    x, y = (plane.reshape(1, -1) for plane in place.middles())
+    codes = np.full(x.shape, FREE, np.uint8)
+    points = LabelledPoints(x, y, np.zeros_like(x), codes, codes, np.zeros(3))
+    assert (cloud.cells([points], place) == FREE).all()
+    beside = LabelledPoints(x + 30, y, np.zeros_like(x), codes, codes, np.zeros(3))
+    assert (cloud.cells([beside], place) == OUT).all()
+
+
+@pytest.mark.parametrize(('z', 'code', 'expected'), [
+    ([0.0, 0.14], FREE, FREE),       # flat
+    ([0.0, 0.25], FREE, UNKNOWN),    # one point stands: it may be a whim
+    ([0.0, 0.0], UNKNOWN, UNKNOWN),  # one is not known
+    ([0.0, 0.0], BLOCKED, BLOCKED)])
+def test_a_cell_with_anything_but_flat_free_ground_is_judged_by_all_its_points(
+        z, code, expected) -> None:
+    cloud = LabelCloud(TRAVERSABILITY)
+    ground = [(x / 20, 0.05, 0.0, FREE) for x in range(80)]
+    here = [(2.05, 0.05, z[0], FREE), (2.05, 0.05, z[1], code)]
+    assert cloud.cells([points_at(*ground, *here)], cloud.place())[100, 120] == expected
+
+
 def test_what_is_hidden_now_is_forgotten() -> None:
     cloud = LabelCloud(TRAVERSABILITY, CloudConfig(grid_decay_s=5.0))
     place, cells = cloud.place(), np.full((200, 200), FREE, np.uint8)

@@ -90,9 +90,7 @@ class Projector:
         confidence: np.ndarray | None, min_confidence: float,
     ) -> LabelledPoints:
         sensor = poses.sensor
-        with np.errstate(invalid='ignore', over='ignore'):  # points that are none
-            points = (sensor.rotation.astype(np.float32) @ decode_points(message).reshape(3, -1)
-                      + sensor.origin.astype(np.float32)[:, None])
+        points = sensor.points(decode_points(message).reshape(3, -1))
         return self.cloud.look_at_points(camera, poses.camera, points, sensor.origin, labels,
                                          confidence, min_confidence)
 
