@@ -7,10 +7,13 @@ from functools import cache
 
 import numpy as np
 import pytest
+from relief import Hole, Relief
 from scene import TRAVERSABILITY, Box, Scene
 
 from lednet_ros.model.labels import UNLABELLED
 from lednet_ros.projection import Camera, Ground, GroundConfig, Pose
+from lednet_ros.projection.cloud import CloudConfig, LabelCloud
+from lednet_ros.projection.traversability import BLOCKED, FREE
 
 BOXES = (Box(6.0, 0.3), Box(4.0, 3.0, yaw=0.5), Box(3.0, -4.0, length=2.0),
          Box(9.0, -5.0, 0.3, 0.3), Box(8.0, 5.0, label=4))
@@ -120,3 +123,35 @@ def test_a_beam_that_runs_through_two_views_ends_where_the_second_sees_an_obstac
     assert scan.range_min < 1.0
     scan, ranges = ground.free_space(['near'])
     assert np.isnan(ranges[ahead])  # its view ends before
+
+
+def seen_with_depth(names) -> tuple[np.ndarray, np.ndarray]:
+    """Give cells and scan of cameras with depth, over the same boxes and a hole."""
+    judge = LabelCloud(TRAVERSABILITY, CloudConfig(max_range=12.0))
+    points, views = [], []
+    for name in names:
+        seen = Relief(scene(name).camera, scene(name).pose, BOXES, (Hole(5.0, -1.5),))
+        own = LabelCloud(TRAVERSABILITY, judge.config)
+        points.append(own.look_at_depth(seen.camera, seen.pose, seen.depth, seen.labels))
+        views.append(own.view(seen.camera, seen.pose))
+    place = judge.place()
+    cells = judge.cells(points, place)
+    return cells, judge.free_space(cells, place, views)[1]
+
+
+def test_three_depth_cameras_make_the_grid_and_the_scan_of_one_wide_one() -> None:
+    (ours, our_scan), (theirs, wide_scan) = seen_with_depth(YAWS), seen_with_depth(['wide'])
+    bearing, distance = bearings(ours.shape)
+    inside = (np.abs(bearing) < np.radians(65)) & (distance > 3.5) & (distance < 7.5)
+    for code in (FREE, BLOCKED):
+        for a, b in ((ours, theirs), (theirs, ours)):
+            near = np.lib.stride_tricks.sliding_window_view(
+                np.pad(b == code, 1), (3, 3)).any((2, 3))
+            assert (inside & (a == code)).sum() > 50
+            assert (inside & (a == code) & ~near).sum() <= 0.02 * (inside & (a == code)).sum()
+    angle = np.linspace(-180, 180, len(our_scan), endpoint=False)
+    ahead = np.abs(angle) < 65
+    both = ahead & np.isfinite(our_scan) & np.isfinite(wide_scan)
+    assert both.sum() > 50
+    assert np.abs(our_scan[both] - wide_scan[both]).max() < 0.15
+    assert (np.isposinf(our_scan[ahead]) == np.isposinf(wide_scan[ahead])).mean() > 0.98
