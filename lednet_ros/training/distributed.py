@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -98,6 +99,7 @@ def leave_processes() -> None:
     """Part from the others, if there are any, when all went well."""
     if dist.is_initialized():
         dist.destroy_process_group()
+        gc.collect()  # DistributedDataParallel lies in cycles, and keeps the group's threads
 
 
 def end_at_once(code: int) -> NoReturn:
