@@ -14,13 +14,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lednet_ros.cli.segmenter_options import add_segmenter_arguments, segmenter_config
 from lednet_ros.common.command import command
 from lednet_ros.common.errors import ConfigError, LednetRosError
-from lednet_ros.model.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
 from lednet_ros.segmentation.backends.engine_cache import EngineCache
 from lednet_ros.segmentation.config import SegmenterConfig
+
+if TYPE_CHECKING:
+    from lednet_ros.model.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _prune(cache, args.prune)
     if args.progress_lines:
         return _build_for_parent(args, config)
-    checkpoint = load_checkpoint(args.checkpoint or default_checkpoint())
+    checkpoint = _load(args.checkpoint)
     if args.dry_run:
         return _dry_run(checkpoint, config, args.confidence)
     return _build_for_people(checkpoint, config)
@@ -100,6 +103,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
                       help='only delete what was not used for so long (no number: all)')
     parser.add_argument('--progress-lines', action='store_true', help=argparse.SUPPRESS)
     return parser.parse_args(argv)
+
+
+def _load(path: str) -> Checkpoint:
+    from lednet_ros.model.checkpoint import default_checkpoint, load_checkpoint
+    return load_checkpoint(path or default_checkpoint())
 
 
 def _build(checkpoint: Checkpoint, config: SegmenterConfig) -> str:
@@ -174,7 +182,7 @@ def _build_for_parent(args: argparse.Namespace, config: SegmenterConfig) -> int:
 
     try:
         with _stages(lambda text: say(stage=text)):
-            checkpoint = load_checkpoint(args.checkpoint or default_checkpoint())
+            checkpoint = _load(args.checkpoint)
             say(result=_build(checkpoint, config))
     except LednetRosError as error:
         say(error=str(error))

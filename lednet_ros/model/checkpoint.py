@@ -27,13 +27,12 @@ from lednet_ros.common.atomic_file import whole_file
 from lednet_ros.common.errors import CheckpointError, ConfigError, first_line
 from lednet_ros.common.paths import expanded
 from lednet_ros.model.authors_checkpoint import read_authors_file, rename_ours_key
+from lednet_ros.model.input_size import MAX_INPUT_SIZE, MIN_INPUT_SIZE
 from lednet_ros.model.labels import LabelSet, builtin_label_set
 from lednet_ros.model.networks import AnyNetwork, find_entry, make_network, name_of
 from lednet_ros.model.score_floors import ScoreFloors
 
 FORMAT = 1
-MIN_INPUT_SIZE = 32  # below this the pyramid's smallest map would vanish
-MAX_INPUT_SIZE = 8192  # a typing error must not become an allocation
 _TEMPERATURES = (1e-3, 1e3)  # beyond, confidence is no number in fp16
 _NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lednet_ros.common.errors import ConfigError
-from lednet_ros.model.checkpoint import MAX_INPUT_SIZE as _MAX_INPUT_SIZE
-from lednet_ros.model.checkpoint import MIN_INPUT_SIZE, Checkpoint
+from lednet_ros.model.input_size import MAX_INPUT_SIZE, MIN_INPUT_SIZE
 from lednet_ros.model.score_floors import SHARES
 from lednet_ros.segmentation.backends.registry import CHOICES
+
+if TYPE_CHECKING:
+    from lednet_ros.model.checkpoint import Checkpoint
 
 PRECISIONS = ('auto', 'fp16', 'fp32')
 FITS = ('letterbox', 'stretch')
 OUTPUT_SIZES = ('camera', 'network')  # or WIDTHxHEIGHT
-MAX_INPUT_SIZE = _MAX_INPUT_SIZE
 _MIN_OUTPUT_SIZE = 8
 MAX_UNFAMILIAR_SHARE = SHARES[-1]
 

@@ -162,6 +162,26 @@ def console_scripts() -> list[str]:
     return scripts
 
 
+HELP = """
+import sys
+from lednet_ros.cli import console_scripts as commands
+for name in sys.argv[1:]:
+    try:
+        getattr(commands, name)(['--help'])
+    except SystemExit:
+        assert 'torch' not in sys.modules, name
+    else:
+        raise AssertionError(name)
+"""
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    names = [script.partition(' = ')[0] for script in console_scripts()]
+    subprocess.run([sys.executable, '-c', HELP, *(n for n in names if n.startswith('lednet_'))],
+                   cwd=ROOT, env={**os.environ, 'PYTHONPATH': str(ROOT)}, check=True,
+                   stdout=subprocess.DEVNULL)
+
+
 def test_every_command_is_loaded_when_it_is_called_and_shares_it() -> None:
     scripts = [script.partition(' = ') for script in console_scripts()]
     assert scripts
@@ -174,7 +194,7 @@ WITHOUT = """
 import sys
 sys.modules.update(dict.fromkeys(sys.argv[1].split(',')))  # as if none of them were there
 from lednet_ros.cli import console_scripts as commands
-arguments = {'lednet_segment': ['x.png'], 'lednet_export': ['--output', 'x.onnx'],
+arguments = {'lednet_segment': ['x.png', '--output', 'y'], 'lednet_export': ['--output', 'x.onnx'],
              'lednet_select': ['x.png', '--count', '1', '--output', 'y'],
              'lednet_train': ['--data', 'x', '--output', 'y'],
              'lednet_evaluate': ['--data', 'x', '--checkpoint', 'y']}

@@ -7,11 +7,11 @@ The only source: tools/write_docs.py makes config/segment.yaml and docs/paramete
 
 from __future__ import annotations
 
+from lednet_ros.model.input_size import MAX_INPUT_SIZE
 from lednet_ros.nodes.shared.parameters import Param
 from lednet_ros.segmentation.backends.registry import CHOICES
 from lednet_ros.segmentation.config import (
     FITS,
-    MAX_INPUT_SIZE,
     MAX_UNFAMILIAR_SHARE,
     PRECISIONS,
     output_size_fault,
