@@ -5,6 +5,8 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 MINUTES ?= 30
 # Whose wheels: jazzy, kilted or none.
 ROS ?= jazzy
+# Two processes share the test files, those that take long first.
+BESIDE = -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo check test test-full test-matrix test-gpu coverage soak docs lint venv-demo venv-test venv-docs venv-gpu
 
@@ -14,11 +16,11 @@ demo: venv-demo
 
 # The quick loop: lint, types, imports, and the tests that need neither a ROS graph nor a training nor a compiler.
 check: lint
-	.venv/bin/python -m pytest -q -m 'not full and not gpu and not slow'
+	.venv/bin/python -m pytest -q $(BESIDE) -m 'not full and not gpu and not slow'
 
 # Under 20 minutes, set-up included: small counts.
 test: lint
-	.venv/bin/python -m pytest -m 'not full and not gpu'
+	.venv/bin/python -m pytest $(BESIDE) -m 'not full and not gpu'
 
 # The full counts and matrices, and the promised times: on a machine with nothing else to do.
 test-full: lint
@@ -36,7 +38,7 @@ test-gpu: venv-gpu
 # Lines and branches that the tests run, child processes included; below 90 % is an error.
 coverage: venv-test
 	.venv/bin/python -m coverage erase
-	.venv/bin/python -m coverage run -m pytest -q -m 'not full and not gpu'
+	.venv/bin/python -m coverage run -m pytest -q $(BESIDE) -m 'not full and not gpu'
 	.venv/bin/python -m coverage combine -q
 	.venv/bin/python -m coverage report
 

@@ -35,10 +35,11 @@ SLOW = {  # modules that start nodes or trainings, or measure, convert, compile 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what has a ROS graph of its own, and some modules."""
+    """Mark as slow what has a ROS graph of its own, and some modules, which come first."""
     for item in items:
         if 'graph' in getattr(item, 'fixturenames', ()) or item.path.name in SLOW:
             item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: item.path.name not in SLOW)
 
 
 def load_average() -> str:

@@ -27,20 +27,27 @@ pytestmark = pytest.mark.timeout(3600)  # two minutes each on two idle cores
 needs_torch_tensorrt = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 
-def run_check(what: str, *arguments: Any) -> tuple[Any, str]:
-    command = [sys.executable, str(Path(__file__).with_name('tensorrt_check.py')), what,
-               json.dumps(arguments)]
+def run_checks(*checks: tuple[Any, ...]) -> list[tuple[Any, str]]:
+    """Return what each found and printed: in one process, as the import takes long."""
+    command = [sys.executable, str(Path(__file__).with_name('tensorrt_check.py')),
+               json.dumps(checks)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    answer = json.loads(done.stdout.splitlines()[-1])
-    return answer['found'], done.stdout
+    return [(found, printed) for found, printed in json.loads(done.stdout.splitlines()[-1])]
 
 
 def assert_one_engine(
     classes: int, height: int, width: int, confidence: bool, precision: str = 'fp16',
     network: str = 'lednet',
 ) -> None:
-    found, _ = run_check('graph', classes, height, width, confidence, precision, network)
+    [(found, _)] = run_checks(
+        ('graph', classes, height, width, confidence, precision, network))
+    assert_is_one_engine(found, height, width, confidence)
+
+
+def assert_is_one_engine(
+    found: dict[str, Any], height: int, width: int, confidence: bool
+) -> None:
     assert found['inputs'] == [['frames', 'UINT8', [1, height, width, 3]]]
     assert found['outputs'] == [
         [f'output{i}', 'INT32', [1, height, width]] for i in range(1 + confidence)]
@@ -48,10 +55,18 @@ def assert_one_engine(
     assert found['lowered_is_exact']
 
 
+@pytest.fixture(scope='module')
+def checks() -> dict[str, tuple[Any, str]]:
+    """A representative of the full matrix below, and what else torch_tensorrt is needed for."""
+    wanted = (('graph', 11, 365, 479, True, 'fp16'), ('fallback',),
+              ('dry-run', '--input-height=64', '--input-width=96'))
+    return dict(zip((what for what, *_ in wanted), run_checks(*wanted), strict=True))
+
+
 @needs_torch_tensorrt
-def test_the_graph_of_labels_and_confidence_becomes_one_engine_at_an_odd_size() -> None:
+def test_the_graph_of_labels_and_confidence_becomes_one_engine_at_an_odd_size(checks) -> None:
     """It holds the graph of labels alone; both, and more sizes, are in the full matrix below."""
-    assert_one_engine(11, 365, 479, True)
+    assert_is_one_engine(checks['graph'][0], 365, 479, True)
 
 
 @needs_torch_tensorrt
@@ -82,10 +97,9 @@ def test_each_of_the_papers_networks_becomes_one_engine(
 
 
 @needs_torch_tensorrt
-def test_the_check_sees_what_falls_back() -> None:
+def test_the_check_sees_what_falls_back(checks) -> None:
     """uint8 out of the engine is what the graph avoids; the check must be able to tell."""
-    said, _ = run_check('fallback')
-    assert 'aten::_to_copy not currently supported' in said
+    assert 'aten::_to_copy not currently supported' in checks['fallback'][0]
 
 
 FACTS: dict[str, Any] = json.loads(
@@ -181,8 +195,8 @@ def test_a_keyword_it_does_not_know_is_refused(recorded: Recorded) -> None:
 
 
 @needs_torch_tensorrt
-def test_dry_run_reports_the_partition() -> None:
-    code, printed = run_check('dry-run', '--input-height=64', '--input-width=96')
+def test_dry_run_reports_the_partition(checks) -> None:
+    code, printed = checks['dry-run']
     assert code == 0
     assert 'engines    1\n' in printed
     assert 'fallbacks  none\n' in printed
