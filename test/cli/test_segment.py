@@ -440,6 +440,7 @@ def test_without_pyav_films_are_what_opencv_writes_and_that_is_said_once(
     assert (tmp_path / 'out' / 'overlay' / 'a.mp4').exists()
 
 
+@pytest.mark.slow
 def test_a_film_that_the_disk_had_no_room_for_is_not_kept(tmp_path, segmenter) -> None:
     make_video(tmp_path / 'street.mp4', 60)
     words = [sys.executable, '-m', 'lednet_ros.cli.segment', str(tmp_path / 'street.mp4'),
@@ -742,6 +743,7 @@ def heed_sigint() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('kind', 'number'), [
     ('video', signal.SIGINT), ('bag', signal.SIGTERM),
     pytest.param('bag', signal.SIGINT, marks=pytest.mark.full)])

@@ -118,6 +118,7 @@ def test_the_check_warns_of_images_in_both_splits(orchard, capsys) -> None:
             in capsys.readouterr().err)
 
 
+@pytest.mark.slow
 def test_training_warns_as_the_check_does(tmp_path, recipe_file, capsys) -> None:
     data = field(tmp_path / 'field', THREE, [0, 1], [0, 1, 2])
     command = ['--recipe', str(recipe_file(epochs=1)), '--device', 'cpu',
