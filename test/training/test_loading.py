@@ -130,7 +130,7 @@ def test_a_batch_that_cannot_be_sent_is_an_end_too(data, monkeypatch) -> None:
         next(batches)
 
 
-@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGHUP])
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGUSR1])  # nohup ignores SIGHUP
 def test_a_worker_ended_while_it_sends_is_named_with_what_it_read(data, number) -> None:
     """A batch larger than a pipe is half sent until somebody reads it."""
     plan = schedule(1, crops=[[0.0, 512, 512]])
