@@ -457,7 +457,7 @@ def test_diagnostics_tell_engine_latency_and_camera(graph) -> None:
     assert float(engine['self_check_agreement']) > 0.999
     assert (engine['input'], engine['labels'], engine['classes']) == ('96x64', 'camvid', '11')
     latency = values(array, 'segment: latency')
-    for stage in (*STAGES, TOTAL):
+    for stage in {*STAGES, TOTAL} - {'projection'}:  # of other nodes
         assert 0 <= float(latency[f'{stage}_p50_ms']) <= float(latency[f'{stage}_max_ms']) < 60e3
 
 
