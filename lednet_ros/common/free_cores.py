@@ -28,8 +28,11 @@ def threads_for(cores: float, most: int) -> int:
 class FreeCores:
     """Counts the cores that this process and its workers have, or could have."""
 
-    def __init__(self, clocks: Callable[[], Clocks | None] | None = None) -> None:
-        self._clocks = clocks or _clocks
+    def __init__(
+        self, clocks: Callable[[], Clocks | None] | None = None,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clocks, self._now_s = clocks or _clocks, now_s
         self._before = self._clocks()
 
     def count(self, window_s: float) -> float | None:
@@ -38,8 +41,12 @@ class FreeCores:
 
         None while that is not so long ago, or where the system does not tell.
         """
-        before, now = self._before, self._clocks()
-        if before is None or now is None or now[0] - before[0] < window_s:
+        before = self._before
+        # The time first: asked for each frame, the system's clocks are files to read.
+        if before is None or self._now_s() - before[0] < window_s:
+            return None
+        now = self._clocks()
+        if now is None:
             return None
         self._before = now
         wall_s, idle_s, own_s = (b - a for a, b in zip(before, now, strict=True))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import time
 
@@ -14,9 +15,12 @@ from lednet_ros.common.free_cores import FreeCores, threads_for
 
 def cores(*clocks: tuple[float, float, float] | None, window_s: float = 1.0) -> list[float | None]:
     """What is answered at each of these clocks but the first."""
-    left = iter(clocks)
-    free = FreeCores(lambda: next(left))
-    return [free.count(window_s) for _ in clocks[1:]]
+    now = clocks[0]
+    free = FreeCores(lambda: now, lambda: math.inf if now is None else now[0])
+    found = []
+    for now in clocks[1:]:  # noqa: B007  (the functions above look at it)
+        found.append(free.count(window_s))
+    return found
 
 
 @pytest.mark.parametrize(('clocks', 'found'), [
@@ -56,3 +60,10 @@ def test_the_work_of_workers_is_our_own() -> None:
     assert now is not None
     assert now[0] > before[0]
     assert now[1] >= before[1]
+
+
+def test_the_systems_clocks_are_read_once_in_a_window() -> None:
+    read: list[int] = []
+    free = FreeCores(lambda: read.append(1) or (0.0, 0.0, 0.0), lambda: 0.5)
+    assert [free.count(1.0) for _ in range(9)] == [None] * 9
+    assert len(read) == 1, 'at the beginning'
