@@ -57,22 +57,25 @@ def _run(args: argparse.Namespace) -> int:
         task = progress.add_task(f'drawing {format_}', total=None)
         result = import_export(export, args.source, args.out, config,
                                lambda: progress.advance(task))
-    for line in _lines(result, args.background):
+    for line in _lines(result, args):
         say('lednet_import', line)
     print(f'{args.out}: {sum(result.splits.values())} images, {result.shapes} shapes of '
           f'{format_}: lednet_train --data {args.out} --check-data')
     return 0
 
 
-def _lines(result: Imported, background: str) -> Iterator[str]:
+def _lines(result: Imported, args: argparse.Namespace) -> Iterator[str]:
     for kind, count in result.left_out.items():
         if count:
             yield f'left out: {count} {kind}'
     if '' in result.splits and len(result.splits) > 1:
         yield (f'{result.splits[""]} images are of no split, so val is a share of all, not what '
                'the export calls so')
+    for one, other in result.alike:
+        yield (f'classes {one!r} and {other!r} differ in upper and lower case or spaces only: '
+               f'where they are the same, join their ids in {args.out / "data.yaml"}')
     share = result.unlabelled / max(result.pixels, 1)
-    if share > 0 and not background:
+    if share > 0 and not args.background:
         yield (f'{100 * share:.1f} % of the pixels were not drawn and are not trained on: where '
                'they are all the same to you, --background NAME makes them a class')
 

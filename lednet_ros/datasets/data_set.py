@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import glob
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,7 +149,11 @@ def read_label(path: Path) -> LabelImage:
 
 def _refuse_absent(path: Path) -> None:
     if not path.exists():
-        near = [file.name for file in path.parent.glob(f'{glob.escape(path.stem)}.*')]
+        near = [file.name for file in path.parent.glob('*')
+                if file.stem.casefold() == path.stem.casefold()]
+        alike = [name for name in near if name.casefold() == path.name.casefold()]
+        if alike:
+            raise DataError(f'{path}: does not exist but {alike[0]} does: give it that name')
         if near:
             raise DataError(f'{path}: does not exist but {near[0]} does: label images are PNG '
                             'files: write it as one')

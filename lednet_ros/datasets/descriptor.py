@@ -23,7 +23,7 @@ from lednet_ros.datasets.class_files import read_class_file
 from lednet_ros.datasets.classes import Classes, identity, read_classes
 from lednet_ros.datasets.data_set import DataSet, Pair
 from lednet_ros.datasets.patterns import Pattern
-from lednet_ros.datasets.splits import chosen, in_blocks, read_list
+from lednet_ros.datasets.splits import chosen, in_blocks, placed, read_list
 from lednet_ros.images.sources import IMAGE_SUFFIXES, natural
 from lednet_ros.model.labels import LabelSet, builtin_label_set
 
@@ -273,8 +273,10 @@ def _listed(
     lines = read_list(path)
     if all(line.label for line in lines):
         return list(dict.fromkeys(
-            Pair(root / line.image.lstrip('/'), root / line.label.lstrip('/')) for line in lines))
-    return chosen(found, matched, lines, path)
+            Pair(placed(line.image, root), placed(line.label, root)) for line in lines))
+    if any(line.label for line in lines):
+        raise DataError(f'{path}: only some of its lines name a label image: let all, or none')
+    return chosen(found, matched, lines, path, root)
 
 
 def _each_its_own(pairs: list[Pair]) -> list[Pair]:

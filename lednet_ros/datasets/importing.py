@@ -47,6 +47,7 @@ class Imported:
     pixels: int = 0
     unlabelled: int = 0                                     # pixels
     left_out: Counter[str] = field(default_factory=Counter)  # by kind
+    alike: list[tuple[str, str]] = field(default_factory=list)  # classes, to the eye
 
 
 def import_export(
@@ -69,18 +70,18 @@ def import_export(
         raise DataError(f'{source}: has {len(classes)} classes: at most {UNLABELLED} have a place '
                         'in label images')
     ids = {c.name: i for i, c in enumerate(classes)}
-    result = Imported(left_out=export.left_out)
+    result = Imported(left_out=export.left_out, alike=_alike(classes))
     finder = ImageFinder([*([config.images] if config.images else []), *_roots(source)])
     with _appearing(out) as partial:
         missing: list[str] = []
-        labels: set[Path] = set()
+        written: dict[Path, str] = {}
         for picture in export.pictures():
             on_picture()
             image = finder.find(picture)
             if image is None:
                 missing.append(picture.image)
             else:
-                _write(picture, image, partial, ids, config, result, labels)
+                _write(picture, image, partial, ids, config, result, written)
         _refuse_missing(missing, source, result)
         _write_descriptor(partial / NAME, out.name, classes, result, config)
     return result
@@ -99,21 +100,25 @@ def _with_background(classes: Sequence[ImportedClass], background: str) -> list[
     return [ImportedClass(background, (0, 0, 0)), *classes]
 
 
+def _alike(classes: Sequence[ImportedClass]) -> list[tuple[str, str]]:
+    first: dict[str, str] = {}
+    names = [c.name for c in classes]
+    pairs = [(first.setdefault(''.join(name.casefold().split()), name), name) for name in names]
+    return [(one, other) for one, other in pairs if one != other]
+
+
 def _write(
     picture: Picture, image: Path, out: Path, ids: dict[str, int], config: ImportConfig,
-    result: Imported, written: set[Path],
+    result: Imported, written: dict[Path, str],
 ) -> None:
     labels, count = _labels(picture, ids, config.background, result.left_out)
     if not count and not config.has_empty:
         result.left_out['images with nothing drawn'] += 1
         return
-    name = _inner(picture.image, image)
+    name = PurePosixPath(picture.below) / _inner(picture.image, image)
     split = picture.split
     label = out / 'labels' / split / name.with_suffix('.png')
-    if label in written:
-        raise DataError(f'{picture.image}: would share a label image with another image: rename '
-                        'one')
-    written.add(label)
+    _refuse_shared(picture.image, image, label, written)
     label.parent.mkdir(parents=True, exist_ok=True)
     label.write_bytes(png_of(labels))
     link = out / 'images' / split / name
@@ -126,6 +131,23 @@ def _write(
     result.shapes += count
     result.pixels += labels.size
     result.unlabelled += int(np.count_nonzero(labels == UNLABELLED))
+
+
+def _refuse_shared(
+    name: str, image: Path, label: Path, written: dict[Path, str]
+) -> None:
+    """Raise DataError where a label image is written already, or its image is another's."""
+    real = image.resolve()
+    if real in written:
+        other = written[real]
+        raise DataError(f'{name}: is drawn on twice in the export: leave one out, or give '
+                        'one file as SOURCE'
+                        if other == name else
+                        f'{other} and {name}: only one of them is there, as {image}: export it '
+                        'with all images, or give their folder by --images')
+    if label in written:
+        raise DataError(f'{written[label]} and {name}: would share a label image: rename one')
+    written[real] = written[label] = name
 
 
 def _inner(name: str, image: Path) -> PurePosixPath:

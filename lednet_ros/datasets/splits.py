@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, TypeVar
+from unicodedata import normalize
 
 from lednet_ros.common.errors import DataError
+from lednet_ros.images.sources import IMAGE_SUFFIXES
 
 _BLOCK, _MOST_BLOCKS = 50, 10  # images a stretch at least; stretches at most
+_PAIR = re.compile(  # an image and its label image
+    rf'(.+?(?:{"|".join(map(re.escape, IMAGE_SUFFIXES))})"?)\s+(\S.*\.\w+"?)', re.IGNORECASE)
+_FLAG = re.compile(r'\s+(1|-1|0)$')
 
 T = TypeVar('T')
 
@@ -58,20 +64,28 @@ def read_list(path: Path) -> list[Line]:
         raise DataError(f'{path}: is no UTF-8 text: give a list, an image a line') from error
     lines = []
     for line in filter(None, map(str.strip, text.splitlines())):
-        image, _, label = line.replace('\t', ' ').partition(' ')
-        if PurePosixPath(label.strip()).suffix:
-            lines.append(Line(image.strip('"'), label.strip().strip('"')))
-        else:
-            # As VOC's lists of one class, whose second word tells whether an image shows it.
-            lines.append(Line(image if label.strip() in ('1', '-1', '0') else line.strip('"'), ''))
+        pair = _PAIR.fullmatch(line)  # names have spaces too
+        lines.append(Line(*(word.strip('"') for word in (pair.groups() if pair else (line, '')))))
     if not lines:
         raise DataError(f'{path}: names no image: write one a line')
     return lines
 
 
+def placed(text: str, root: Path) -> Path:
+    """Return the file that a list names, below the root or anywhere."""
+    path = Path(text)
+    return path if path.is_absolute() and path.is_file() else root / _relative(text, root)
+
+
+def _relative(text: str, root: Path) -> str:
+    """Return a path as a pattern finds it below the root, also of one as Windows writes it."""
+    return text.replace('\\', '/').removeprefix(f'{root.as_posix()}/').removeprefix(
+        './').lstrip('/')
+
+
 def chosen(
     files: Mapping[str, T], matched: Mapping[str, tuple[str, ...]], lines: Sequence[Line],
-    path: Path,
+    path: Path, root: Path,
 ) -> list[T]:
     """
     Return those of `files`, by their paths, that a list's lines name.
@@ -84,16 +98,18 @@ def chosen(
         pure = PurePosixPath(file)
         for key in (file, str(pure.with_suffix('')), pure.name, pure.stem,
                     '/'.join(matched[file])):
-            by_key[key].add(file)
+            by_key[normalize('NFC', key)].add(file)
     found: dict[str, None] = {}
     missing = []
     for line in lines:
-        keys = set(by_key.get(line.image.lstrip('/'), ()))
+        # The last is of VOC's lists of one class, whose second word tells if an image shows it.
+        names = (line.image, _relative(line.image, root), _FLAG.sub('', line.image))
+        keys = next(filter(None, (by_key.get(normalize('NFC', name)) for name in names)), set())
         if len(keys) > 1:
             one, other = sorted(keys)[:2]
             raise DataError(f'{path}: {line.image!r} is {one} as well as {other}: write the path')
         if keys:
-            found.setdefault(keys.pop())
+            found.setdefault(min(keys))
         else:
             missing.append(line.image)
     if missing:

@@ -486,6 +486,47 @@ def test_a_list_that_fits_no_image_is_named(tmp_path, lines, said) -> None:
     assert len(open_data_set(tmp_path, 'train')) == 3
 
 
+@pytest.mark.parametrize('line', [
+    'images/my walk/a b.jpg', 'a b.jpg', 'a b', '"a b.jpg"', './images/my walk/a b.jpg',
+    'ROOT/images/my walk/a b.jpg', 'images\\my walk\\a b.jpg', 'a b 1', 'c 2024.05', 'c 1',
+    'u\u0308', 'images/my walk/a b.jpg labels/my walk/a b.png',
+    '"ROOT/images/my walk/a b.jpg"\t"ROOT/labels/my walk/a b.png"',
+])
+def test_a_list_names_images_with_spaces_and_by_any_system_s_path(tmp_path, line) -> None:
+    for name in ('a b', 'c 2024.05', 'c 1', '\u00fc'):
+        image(tmp_path, f'images/my walk/{name}.jpg')
+        mask(tmp_path, f'labels/my walk/{name}.png', IDS)
+    (tmp_path / 'train.txt').write_text(line.replace('ROOT', str(tmp_path)), encoding='utf-8')
+    describe(tmp_path, 'images: images/**/*.jpg\nlabels: labels/**/*.png\ntrain: train.txt\n'
+             'classes: [a, b, c, d]')
+    assert read(tmp_path) == [IDS.tolist()]
+
+
+def test_a_list_of_pairs_may_name_files_elsewhere_and_names_all_or_no_label_images(
+    tmp_path
+) -> None:
+    image(tmp_path, 'there/a.jpg')
+    mask(tmp_path, 'there/a.png', IDS)
+    image(tmp_path, 'here/b.jpg')
+    pair = f'{tmp_path}/there/a.jpg {tmp_path}/there/a.png'
+    (tmp_path / 'here' / 'train.txt').write_text(pair)
+    describe(tmp_path, 'path: here\ntrain: train.txt\nclasses: [a, b, c, d]')
+    assert read(tmp_path) == [IDS.tolist()]
+    (tmp_path / 'here' / 'train.txt').write_text(f'{pair}\nb.jpg\n')
+    describe(tmp_path, 'path: here\nimages: "*.jpg"\nlabels: "*.png"\ntrain: train.txt\n'
+             'classes: [a, b, c, d]')
+    with pytest.raises(DataError, match='only some of its lines name a label image'):
+        open_data_set(tmp_path, 'train')
+
+
+def test_a_label_image_of_another_case_is_named(tmp_path) -> None:
+    image(tmp_path, 'i/a.jpg')
+    mask(tmp_path, 'l/A.PNG', IDS)
+    describe(tmp_path, 'train: {images: "i/*.jpg", labels: "l/*.png"}\nclasses: [a, b, c, d]')
+    [(_, fault)] = check_data(open_data_set(tmp_path, 'train')).faults
+    assert fault == 'does not exist but A.PNG does: give it that name'
+
+
 def test_a_pair_that_a_list_names_twice_is_one(tmp_path) -> None:
     image(tmp_path, 'a.jpg')
     (tmp_path / 'list.txt').write_text('a.jpg a.png\na.jpg a.png\n')

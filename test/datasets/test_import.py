@@ -6,9 +6,11 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 import zlib
 from io import BytesIO
 from pathlib import Path
+from unicodedata import normalize
 
 import cv2
 import numpy as np
@@ -709,6 +711,172 @@ def test_images_of_one_name_in_two_folders_are_two(tmp_path) -> None:
     assert main([str(tmp_path / 'photos'), str(tmp_path / 'out')]) == 0
     for id_, name in enumerate(('one', 'two')):
         assert (cv2.imread(str(tmp_path / 'out' / 'labels' / name / 'b.png'), 0) == id_).all()
+
+
+ALL = (0, 0, WIDTH, HEIGHT)
+
+
+def exported(tool: str, folder: Path, label: str) -> None:
+    """Write one task's export, with its image frame.png, all of which is `label`."""
+    if tool == 'coco':
+        data = coco([{'category_id': {'weed': 7, 'soil': 3}[label],
+                      'segmentation': [box(*ALL)]}])
+        data['images'][0]['file_name'] = 'frame.png'
+        picture(folder / 'images' / 'default' / 'frame.png')
+        (folder / 'annotations').mkdir()
+        (folder / 'annotations' / 'instances_default.json').write_text(json.dumps(data))
+    elif tool == 'cvat':
+        picture(folder / 'images' / 'frame.png')
+        (folder / 'annotations.xml').write_text(CVAT.format(meta='', body=(
+            f'<image id="0" name="frame" width="{WIDTH}" height="{HEIGHT}"><box label="{label}" '
+            f'xtl="0" ytl="0" xbr="{WIDTH}" ybr="{HEIGHT}"/></image>')))
+    elif tool == 'label_studio':
+        source = label_studio(folder, [{'type': 'rectanglelabels', 'value': {
+            'x': 0, 'y': 0, 'width': 100, 'height': 100, 'rectanglelabels': [label]}}])
+        (source / 'media' / 'upload' / 'field.jpg').rename(source / 'frame.png')
+        text = (source / 'project.json').read_text()
+        (source / 'project.json').write_text(text.replace('field.jpg', 'frame.png'))
+    elif tool == 'labelme':
+        folder.mkdir(parents=True)
+        labelme(folder / 'frame.json', [
+            {'label': label, 'shape_type': 'rectangle', 'points': [[0, 0], [7, 5]]}])
+        (folder / 'frame.jpg').rename(folder / 'frame.png')
+        text = (folder / 'frame.json').read_text()
+        (folder / 'frame.json').write_text(
+            text.replace('"frame.jpg"', json.dumps('C:\\data\\frame.png')))
+    else:
+        points = {'exterior': [[0, 0], [7, 5]], 'interior': []}
+        source = supervisely(folder, [
+            {'classTitle': label, 'geometryType': 'rectangle', 'points': points}])
+        shutil.copytree(source / 'ds0', source / 'more' / 'datasets' / 'ds0')  # one in another
+
+
+@pytest.mark.parametrize('tool', ['coco', 'cvat', 'label_studio', 'labelme', 'supervisely'])
+def test_tasks_side_by_side_keep_images_of_one_name_apart(tmp_path, tool) -> None:
+    """Each has its image beside its own export."""
+    if tool in ('coco', 'cvat', 'label_studio'):
+        pytest.importorskip('pycocotools', reason='needs pycocotools')
+    for label in ('weed', 'soil'):
+        exported(tool, tmp_path / 'all' / f'task {label}', label)
+    assert main([str(tmp_path / 'all'), str(tmp_path / 'out')]) == 0
+    labels = sorted((tmp_path / 'out' / 'labels').rglob('*.png'))
+    assert len(labels) == (4 if tool == 'supervisely' else 2)
+    for path in labels:
+        inner = path.relative_to(tmp_path / 'out' / 'labels')
+        [image] = (tmp_path / 'out' / 'images' / inner.parent).glob(f'{inner.stem}.*')
+        task = image.resolve().relative_to(tmp_path / 'all').parts[0]
+        assert (cv2.imread(str(path), 0) == {'task soil': 0, 'task weed': 1}[task]).all()
+
+
+@pytest.mark.parametrize('tool', ['coco', 'cvat', 'cvat for video'])
+def test_images_of_one_name_in_a_project_s_subsets_are_two(tmp_path, tool) -> None:
+    source = cvat(tmp_path, '', images=('Train/frame_000000.png', 'Validation/frame_000000.png'))
+    subsets = {'Train': 'weed', 'Validation': 'soil'}
+    if tool == 'coco':
+        (source / 'annotations.xml').unlink()
+        (source / 'annotations').mkdir()
+        for subset, label in subsets.items():
+            data = coco([{'category_id': {'weed': 7, 'soil': 3}[label],
+                          'segmentation': [box(*ALL)]}])
+            data['images'][0]['file_name'] = 'frame_000000.png'
+            (source / 'annotations' / f'instances_{subset}.json').write_text(json.dumps(data))
+    else:
+        points = f'points="0,0;{WIDTH},0;{WIDTH},{HEIGHT};0,{HEIGHT}"'
+        body, meta = '', ''
+        for i, (subset, label) in enumerate(subsets.items()):
+            at = f'subset="{subset}" task_id="{i}"'
+            body += (f'<image id="{i}" name="frame_000000" {at} width="{WIDTH}" height="{HEIGHT}">'
+                     f'<polygon label="{label}" {points}/></image>') if tool == 'cvat' else (
+                f'<track id="{i}" label="{label}" {at}><polygon frame="0" outside="0" {points}/>'
+                '</track>')
+            meta += (f'<task><id>{i}</id><original_size><width>{WIDTH}</width><height>{HEIGHT}'
+                     '</height></original_size></task>')
+        (source / 'annotations.xml').write_text(CVAT.format(body=body, meta=meta))
+    _, labels = run(source, tmp_path / 'out')
+    assert {name: found.tolist() for name, found in labels.items()} == {
+        'train/frame_000000.png': ids((1, *ALL)), 'val/frame_000000.png': ids((0, *ALL))}
+
+
+def test_tracks_of_two_tasks_with_one_numbering_are_not_drawn_on_each_other_s_frames(
+    tmp_path, capsys
+) -> None:
+    size = f'<original_size><width>{WIDTH}</width><height>{HEIGHT}</height></original_size>'
+    source = cvat(tmp_path, ''.join(
+        f'<track id="{i}" label="weed" task_id="{i}" subset="default"><box frame="0" outside="0" '
+        f'xtl="{i}" ytl="1" xbr="3" ybr="3"/></track>' for i in (0, 1)), meta=''.join(
+            f'<task><id>{i}</id>{size}</task>' for i in (0, 1)), images=('frame_000000.png',))
+    assert main([str(source), str(tmp_path / 'out')]) == 1
+    assert 'frame_000000: is drawn on twice in the export' in capsys.readouterr().err
+
+
+def test_what_is_drawn_on_an_image_that_is_not_there_is_not_put_on_another_of_its_name(
+    coco_file, tmp_path, capsys
+) -> None:
+    source = coco_file([{'category_id': 7, 'segmentation': [box(*ALL)]},
+                        {'category_id': 3, 'segmentation': [box(*ALL)], 'image_id': 1}], images=2)
+    file = source / 'annotations' / 'instances_default.json'
+    file.write_text(file.read_text().replace('"0.jpg"', '"a/x.jpg"').replace('"1.jpg"',
+                                                                             '"b/x.jpg"'))
+    picture(source / 'b' / 'x.jpg')
+    assert main([str(source), str(tmp_path / 'out')]) == 1
+    assert 'a/x.jpg and b/x.jpg: only one of them is there, as ' in capsys.readouterr().err
+
+
+def test_an_image_in_two_files_of_coco_is_named(coco_file, tmp_path, capsys) -> None:
+    """As in the folder that COCO publishes: instances, keypoints and panoptic of one split."""
+    source = coco_file([{'category_id': 7, 'segmentation': [box(*ALL)]}])
+    file = source / 'annotations' / 'instances_default.json'
+    file.with_name('person_keypoints_default.json').write_text(file.read_text())
+    assert main([str(source), str(tmp_path / 'out')]) == 1
+    assert '0.jpg: is drawn on twice in the export: leave one out, or give one' in (
+        capsys.readouterr().err)
+    assert main([str(file), str(tmp_path / 'out')]) == 0
+
+
+def test_names_are_compared_as_people_read_them(coco_file, tmp_path) -> None:
+    """Macs write an accent as a character of its own, and other systems other suffixes."""
+    source = coco_file([{'category_id': 7, 'segmentation': [box(*ALL)]}])
+    file = source / 'annotations' / 'instances_default.json'
+    file.write_text(json.dumps(json.loads(file.read_text().replace('0.jpg', 'gr\u00fcn 1.jpg'))))
+    (source / 'images' / '0.jpg').rename(
+        source / 'images' / normalize('NFD', 'Gr\u00fcn 1.JPG'))
+    _, labels = run(source, tmp_path / 'out')
+    assert len(labels) == 1
+
+
+def test_classes_that_look_alike_and_shapes_of_no_image_are_named(
+    coco_file, tmp_path, capsys
+) -> None:
+    source = coco_file([{'category_id': 7, 'segmentation': [box(*ALL)]},
+                        {'category_id': 3, 'segmentation': [box(*ALL)], 'image_id': 9}])
+    file = source / 'annotations' / 'instances_default.json'
+    file.write_text(file.read_text().replace('"soil"', '"Weed "'))
+    assert main([str(source), str(tmp_path / 'out')]) == 0
+    err = capsys.readouterr().err
+    assert "classes 'Weed ' and 'weed' differ in upper and lower case or spaces only" in err
+    assert 'left out: 1 shapes of images that the file does not list' in err
+
+
+def test_poses_of_ultralytics_are_no_polygons(tmp_path, capsys) -> None:
+    source = ultralytics(tmp_path, '0 0.5 0.5 0.2 0.2 0.1 0.1 0.9 0.9\n')
+    with (source / 'data.yaml').open('a') as file:
+        file.write('kpt_shape: [2, 2]\n')
+    assert main([str(source), str(tmp_path / 'out')]) == 1
+    assert 'has kpt_shape, so its labels are boxes with points' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('value', 'wanted'), [
+    ({'points': [[0, 0], [50, 0], [50, 50], [0, 50]]}, (0, 0, 0, 4, 3)),
+    ({'x': 25, 'y': 0, 'width': 75, 'height': 50}, (0, 2, 0, 8, 3)),
+    ({'format': 'rle', 'rle': brush(np.eye(HEIGHT, WIDTH) < 2)}, (0, *ALL)),
+], ids=['polygon', 'rectangle', 'brush'])
+def test_label_studio_s_classes_of_a_control_of_their_own(tmp_path, value, wanted) -> None:
+    """<Labels> beside <Polygon>, <Rectangle> and <Brush>: a class for shapes of all kinds."""
+    pytest.importorskip('pycocotools', reason='needs pycocotools')
+    source = label_studio(tmp_path, [{'type': 'labels', 'value': {**value, 'labels': ['weed']}}])
+    _, labels = run(source, tmp_path / 'out')
+    [found] = labels.values()
+    assert found.tolist() == ids(wanted)
 
 
 def test_an_import_beside_its_export_does_not_hinder_the_next(tmp_path, monkeypatch) -> None:

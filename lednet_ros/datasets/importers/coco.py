@@ -20,6 +20,7 @@ from lednet_ros.datasets.importers.export import (
     Export,
     ImportedClass,
     Picture,
+    folder_among,
     format_named,
     pictures_of,
     read_json,
@@ -48,7 +49,8 @@ def open_coco(files: list[Path]) -> Export:
                     name, None, str(category.get('supercategory') or '')))
     left_out: Counter[str] = Counter()
     return Export(list(classes.values()), pictures_of(
-        files, TOOL, lambda file: _pictures(file, read_json(file, _packed), left_out)),
+        files, TOOL, lambda file: _pictures(
+            file, folder_among(file, files), read_json(file, _packed), left_out)),
         files, left_out)
 
 
@@ -67,12 +69,15 @@ def _packed(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pictures(
-    file: Path, data: Mapping[str, Any], left_out: Counter[str]
+    file: Path, below: str, data: Mapping[str, Any], left_out: Counter[str]
 ) -> Iterator[Picture]:
     names = {c['id']: text_of(c['name']) for c in data['categories']}
     by_image = defaultdict(list)
     for annotation in data['annotations']:
         by_image[annotation['image_id']].append(annotation)
+    listed = {image['id'] for image in data['images']}
+    left_out['shapes of images that the file does not list'] += sum(
+        len(annotations) for id_, annotations in by_image.items() if id_ not in listed)
     for image in data['images']:
         height, width = int(image['height']), int(image['width'])
         # A crowd's outline is rough: what is drawn exactly lies over it.
@@ -81,7 +86,14 @@ def _pictures(
             str(image['file_name']), height, width,
             (drawn for a in annotations
              for drawn in _drawn(a, names, height, width, left_out)),
-            split_of(f'{file.parent.name}/{file.stem}'), file.parent)
+            split_of(f'{file.parent.name}/{file.stem}'), _folder_of_images(file), below)
+
+
+def _folder_of_images(file: Path) -> Path:
+    """Return where a file's images are: of instances_SPLIT.json in SPLIT or images/SPLIT."""
+    subset = file.stem.partition('_')[2]
+    folders = [file.parent.parent / 'images' / subset, file.parent.parent / subset]
+    return next((folder for folder in folders if subset and folder.is_dir()), file.parent)
 
 
 def _is_ignored(annotation: Mapping[str, Any]) -> bool:

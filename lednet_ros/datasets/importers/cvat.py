@@ -25,6 +25,7 @@ from lednet_ros.datasets.importers.export import (
     Export,
     ImportedClass,
     Picture,
+    folder_among,
     format_named,
     pictures_of,
     split_of,
@@ -45,7 +46,8 @@ def open_cvat(files: list[Path]) -> Export:
                 classes.setdefault(found.name, found)
     left_out: Counter[str] = Counter()
     return Export(list(classes.values()), pictures_of(
-        files, TOOL, lambda file: _pictures(file, left_out)), files, left_out)
+        files, TOOL, lambda file: _pictures(file, folder_among(file, files), left_out)), files,
+        left_out)
 
 
 def _elements(file: Path, tags: Sequence[str]) -> Iterator[Element]:
@@ -77,37 +79,45 @@ def _classes(file: Path) -> Iterator[ImportedClass]:
         return
 
 
-def _pictures(file: Path, left_out: Counter[str]) -> Iterator[Picture]:
-    video: Element | None = None
-    tracks: dict[int, list[tuple[Element, str]]] = defaultdict(list)
+def _pictures(file: Path, below: str, left_out: Counter[str]) -> Iterator[Picture]:
+    sizes: dict[str, tuple[int, int]] = {}
+    # A project's tasks count their frames each by itself.
+    tracks: dict[tuple[str, str, int], list[tuple[Element, str]]] = defaultdict(list)
+
+    def picture(name: str, size: tuple[int, int], subset: str,
+                shapes: list[tuple[Element, str]]) -> Picture:
+        folder = file.parent / 'images' / subset
+        return Picture(name, *size, _drawn(shapes, *size, left_out), split_of(subset),
+                       folder if folder.is_dir() else file.parent, below)
+
     for element in _elements(file, ('meta', 'image', 'track')):
         if element.tag == 'meta':
-            video = _copied(element.find('.//original_size'))
+            sizes = dict(_video_sizes(element))
         elif element.tag == 'image':
-            height, width = int(element.attrib['height']), int(element.attrib['width'])
+            size = int(element.attrib['height']), int(element.attrib['width'])
             shapes = [(shape, '' if shape.tag == 'attribute' else shape.attrib['label'])
                       for shape in element]
-            name = element.attrib['name']
-            yield Picture(name, height, width, _drawn(shapes, height, width, left_out),
-                          split_of(element.attrib.get('subset', '')), file.parent)
+            yield picture(element.attrib['name'], size, element.attrib.get('subset', ''), shapes)
         else:
+            task, subset = (element.attrib.get(key, '') for key in ('task_id', 'subset'))
             for shape in element:
                 if shape.attrib.get('outside') != '1':
-                    tracks[int(shape.attrib['frame'])].append(
+                    tracks[subset, task, int(shape.attrib['frame'])].append(
                         (_bare(shape), element.attrib['label']))
-    if tracks and video is None:
-        raise DataError(f'{file}: has tracks, but no <original_size>: export it as "CVAT for '
-                        'video"')
-    for frame, shapes in sorted(tracks.items()):
-        assert video is not None
-        height, width = int(video.findtext('height') or 0), int(video.findtext('width') or 0)
-        yield Picture(f'frame_{frame:06}', height, width, _drawn(shapes, height, width, left_out),
-                      '', file.parent)
+    for (subset, task, frame), shapes in sorted(tracks.items()):
+        video = sizes.get(task, sizes.get(''))
+        if video is None:
+            raise DataError(f'{file}: has tracks, but no <original_size>: export it as "CVAT for '
+                            'video"')
+        yield picture(f'frame_{frame:06}', video, subset, shapes)
 
 
-def _copied(element: Element | None) -> Element | None:
-    """Return an element that outlives its document's."""
-    return None if element is None else ElementTree.fromstring(ElementTree.tostring(element))
+def _video_sizes(meta: Element) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield the (height, width) of each task's video by the task's id; of a lone one by ''."""
+    found = [(task.findtext('id') or '', task) for task in meta.iter('task')]
+    for id_, part in [*found, *([('', meta)] if len(found) < 2 else [])]:
+        if (video := part.find('.//original_size')) is not None:
+            yield id_, (int(video.findtext('height') or 0), int(video.findtext('width') or 0))
 
 
 def _bare(shape: Element) -> Element:

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -48,6 +49,7 @@ class Picture:
     drawn: Iterator[Drawn]
     split: str = ''     # train, val or test, where the export tells
     where: Path | None = None  # a folder that the name is relative to, where there is one
+    below: str = ''     # the folder in the data set that keeps it apart from others of its name
 
     def __post_init__(self) -> None:
         if not (0 < self.height <= MAX_SIDE and 0 < self.width <= MAX_SIDE
@@ -110,6 +112,17 @@ def format_named(path: Path, tool: str, what: str = '') -> Iterator[None]:
 def text_of(name: Any) -> str:
     """Return a class's name as text; '' where there is none, which is no name."""
     return '' if name is None else str(name)
+
+
+def folder_among(file: Path, files: Sequence[Path]) -> str:
+    """
+    Return an exported file's folder among those of others, as of several tasks; '' of one alone.
+
+    What a split and tools' own folders are called is left out.
+    """
+    root = Path(os.path.commonpath([other.parent for other in files]))
+    return '/'.join(part for part in file.parent.relative_to(root).parts
+                    if part.lower().rstrip('0123456789') not in {'annotations', *SPLITS})
 
 
 def split_of(path: str) -> str:

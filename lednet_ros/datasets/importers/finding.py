@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 from lednet_ros.datasets.importers.export import Picture
 from lednet_ros.datasets.patterns import Pattern
@@ -37,16 +39,22 @@ class ImageFinder:
         # Label Studio puts eight characters and a dash before an uploaded file's name.
         if not found and PurePosixPath(name).name[8:9] == '-':
             found = self._nearest(PurePosixPath(PurePosixPath(name).name[9:]))
+        if len(found) > 1 and picture.where:  # each task has its images beside its own export
+            shared = [len(os.path.commonpath([path, picture.where])) for path in found]
+            found = [path for path, length in zip(found, shared, strict=True)
+                     if length == max(shared)]
         return found[0] if len(found) == 1 else None
 
     def _nearest(self, name: PurePosixPath) -> list[Path]:
         """Return the images whose paths end most alike."""
         candidates = self._named(name.name)
-        for count in range(len(name.parts), 0, -1):
-            tail = name.with_suffix('').parts[-count:]
-            fitting = [p for p in candidates if p.with_suffix('').parts[-count:] == tail]
-            if fitting:
-                return fitting
+        for read in (str, _as_read):
+            for count in range(len(name.parts), 0, -1):
+                tail = [read(part) for part in name.with_suffix('').parts[-count:]]
+                fitting = [p for p in candidates if tail == [
+                    read(part) for part in p.with_suffix('').parts[-count:]]]
+                if fitting:
+                    return fitting
         return candidates
 
     def _named(self, name: str) -> list[Path]:
@@ -57,6 +65,12 @@ class ImageFinder:
                 for path in files_below(root):
                     if path.suffix.lower() in IMAGE_SUFFIXES:
                         for key in {path.name, path.stem}:
-                            self._by_name.setdefault(key, []).append(path)
+                            self._by_name.setdefault(_as_read(key), []).append(path)
         # A link to an image is the same one: an import leaves such.
-        return list({path.resolve(): path for path in self._by_name.get(name, [])}.values())
+        return list({path.resolve(): path
+                     for path in self._by_name.get(_as_read(name), [])}.values())
+
+
+def _as_read(name: str) -> str:
+    """Return a name without what people do not see: its case, and how a system writes accents."""
+    return normalize('NFC', name).casefold()

@@ -25,6 +25,7 @@ from lednet_ros.datasets.importers.export import (
     Export,
     ImportedClass,
     Picture,
+    folder_among,
     format_named,
     pictures_of,
     read_json,
@@ -32,7 +33,7 @@ from lednet_ros.datasets.importers.export import (
 from lednet_ros.datasets.importers.polygons import fill, is_area, placed
 
 TOOL = 'Label Studio'
-_KINDS = ('brushlabels', 'polygonlabels', 'rectanglelabels', 'ellipselabels')
+_KINDS = ('brushlabels', 'polygonlabels', 'rectanglelabels', 'ellipselabels', 'labels')
 
 
 def is_label_studio(data: Any) -> bool:
@@ -48,12 +49,12 @@ def open_label_studio(files: list[Path]) -> Export:
         with format_named(file, TOOL):
             for task in read_json(file):
                 for result in _results(task):
-                    if result['type'] in _KINDS:
+                    if result['type'] in _KINDS and 'original_width' in result:
                         names.update(dict.fromkeys(result['value'][result['type']]))
     left_out: Counter[str] = Counter()
     return Export([ImportedClass(name) for name in sorted(names)], pictures_of(
-        files, TOOL, lambda file: (picture for task in read_json(file)
-                                   for picture in _pictures(file, task, left_out))),
+        files, TOOL, lambda file: (picture for task in read_json(file) for picture in _pictures(
+            file, folder_among(file, files), task, left_out))),
         files, left_out)
 
 
@@ -63,7 +64,7 @@ def _results(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _pictures(
-    file: Path, task: Mapping[str, Any], left_out: Counter[str]
+    file: Path, below: str, task: Mapping[str, Any], left_out: Counter[str]
 ) -> Iterator[Picture]:
     """Yield a task's images, mostly one."""
     kept = [a for a in task['annotations'] if not a.get('was_cancelled')]
@@ -81,7 +82,7 @@ def _pictures(
             raise ValueError(f'task {task.get("id")}: {name} is of several pictures')
         [(height, width)] = sizes
         yield Picture(_image(task, name, is_alone=len(by_image) == 1), height, width,
-                      _drawn(own, height, width, left_out), '', file.parent)
+                      _drawn(own, height, width, left_out), '', file.parent, below)
 
 
 def _image(task: Mapping[str, Any], name: str, is_alone: bool) -> str:
@@ -109,11 +110,18 @@ def _drawn(
             continue
         [name, *more] = value[kind]
         left_out['further labels of one shape'] += len(more)
-        mask = _mask(kind, value, height, width)
+        mask = _mask(_shape_of(value) if kind == 'labels' else kind, value, height, width)
         if mask is None:
             left_out['polygons of fewer than 3 points'] += 1
         else:
             yield Drawn(str(name), mask)
+
+
+def _shape_of(value: Mapping[str, Any]) -> str:
+    """Return what a shape is whose class is of a control of its own, for all kinds of shapes."""
+    return next(kind for key, kind in (
+        ('rle', 'brushlabels'), ('points', 'polygonlabels'), ('radiusX', 'ellipselabels'),
+        ('width', 'rectanglelabels')) if key in value)
 
 
 def _mask(kind: str, value: Mapping[str, Any], height: int, width: int) -> np.ndarray | None:

@@ -60,11 +60,10 @@ def open_labelme(files: list[Path]) -> Export:
 def _picture(file: Path, root: Path, left_out: Counter[str]) -> Picture:
     data = read_json(file)
     height, width = int(data['imageHeight']), int(data['imageWidth'])
-    # It is named from its JSON file: in two folders there may be two of one name.
-    image = file.parent.relative_to(root) / str(data['imagePath']).replace('\\', '/')
-    return Picture(image.as_posix(), height, width,
+    return Picture(str(data['imagePath']), height, width,
                    _drawn(data['shapes'], height, width, left_out),
-                   split_of(file.parent.name), root)
+                   split_of(file.parent.name), file.parent,
+                   file.parent.relative_to(root).as_posix())
 
 
 def _drawn(

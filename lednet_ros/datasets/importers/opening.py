@@ -53,13 +53,14 @@ def open_export(source: Path, format_: str = 'auto') -> tuple[str, Export]:
 
 def _files_by_format(source: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = defaultdict(list)
-    meta = source / 'meta.json'
-    if meta.is_file() and isinstance(data := read_json(meta), dict) and 'classes' in data:
-        found['supervisely'] = [meta]
-        return found
     files = [source] if source.is_file() else [
         path for path in sorted(files_below(source)) if path.suffix.lower() in (
             '.json', '.xml', *(('.yaml', '.yml') if path.parent == source else ()))]
+    projects = [path for path in files if path.name == 'meta.json'
+                and isinstance(data := read_json(path), dict) and 'classes' in data]
+    if projects:
+        found['supervisely'] = projects
+        return found
     for file in files:
         kind = _format_of(file)
         if kind:

@@ -9,6 +9,7 @@ OpenCV as Supervisely's package fills them.
 from __future__ import annotations
 
 import base64
+import os
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -38,21 +39,25 @@ TOOL = 'Supervisely'
 
 
 def open_supervisely(files: list[Path]) -> Export:
-    """Open a project by its meta.json. Raise DataError."""
-    [meta] = files
-    root = meta.parent
-    with format_named(meta, TOOL):
-        classes = [ImportedClass(str(c['title']), _color(c.get('color')))
-                   for c in read_json(meta)['classes']]
-    annotations = sorted(path for path in files_below(root)
-                         if path.suffix == '.json' and path.parent.name == 'ann')
-    if not annotations:
-        raise DataError(f'{root}: has a meta.json, but no DATASET/ann/*.json: export the project '
-                        'with its annotations')
+    """Open projects by their meta.json. Raise DataError."""
+    classes: dict[str, ImportedClass] = {}
+    annotations: list[Path] = []
+    for meta in files:
+        with format_named(meta, TOOL):
+            for c in read_json(meta)['classes']:
+                classes.setdefault(str(c['title']), ImportedClass(
+                    str(c['title']), _color(c.get('color'))))
+        own = sorted(path for path in files_below(meta.parent)
+                     if path.suffix == '.json' and path.parent.name == 'ann')
+        if not own:
+            raise DataError(f'{meta.parent}: has a meta.json, but no DATASET/ann/*.json: export '
+                            'the project with its annotations')
+        annotations += own
     left_out: Counter[str] = Counter()
-    return Export(classes, pictures_of(
-        annotations, TOOL, lambda file: iter([_picture(file, read_json(file), left_out)])),
-        [meta, *annotations], left_out)
+    root = Path(os.path.commonpath([meta.parent for meta in files]))
+    return Export([*classes.values()], pictures_of(
+        annotations, TOOL, lambda file: iter([_picture(file, root, read_json(file), left_out)])),
+        [*files, *annotations], left_out)
 
 
 def _color(value: Any) -> tuple[int, int, int] | None:
@@ -62,12 +67,14 @@ def _color(value: Any) -> tuple[int, int, int] | None:
         return None
 
 
-def _picture(file: Path, data: Mapping[str, Any], left_out: Counter[str]) -> Picture:
+def _picture(
+    file: Path, root: Path, data: Mapping[str, Any], left_out: Counter[str]
+) -> Picture:
     height, width = int(data['size']['height']), int(data['size']['width'])
     dataset = file.parent.parent
-    return Picture(f'{dataset.name}/img/{file.stem}', height, width,
-                   _drawn(data['objects'], height, width, left_out), split_of(dataset.name),
-                   dataset.parent)
+    # Data sets may hold others, and so one name comes in two of them.
+    return Picture((dataset.relative_to(root) / 'img' / file.stem).as_posix(), height, width,
+                   _drawn(data['objects'], height, width, left_out), split_of(dataset.name), root)
 
 
 def _drawn(

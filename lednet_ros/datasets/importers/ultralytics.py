@@ -54,7 +54,11 @@ def open_ultralytics(files: list[Path]) -> Export:
         raise DataError(f'{file} and {files[1].name}: both name classes: give the one that is '
                         'meant as SOURCE, or take the other away')
     with format_named(file, TOOL):
-        names = _names(load_yaml(file.read_text(encoding='utf-8-sig'))['names'])
+        data = load_yaml(file.read_text(encoding='utf-8-sig'))
+        names = _names(data['names'])
+    if 'kpt_shape' in data:
+        raise DataError(f'{file}: has kpt_shape, so its labels are boxes with points of poses, '
+                        'which have no area: export polygons')
     root = file.parent
     found = sorted(files_below(root))
     labels = [path for path in found if path.suffix == '.txt' and path.name != 'classes.txt'
