@@ -242,6 +242,9 @@ def _train_on(
     def read_all() -> tuple[DataReport, list[str]]:
         report, val_report = _read_all(train), _read_all(val)
         warnings = [*_judge(report, val_report), *_padding(recipe, report)]
+        if output:
+            output.note_content(' '.join(
+                f'{r.sha256} {r.data.to_id.tobytes().hex()}' for r in (report, val_report)))
         write_data_sheet(report, val_report, directory / DATA_SHEET)
         return report, [*report.lines(), *([what_is_kept(train.labels, init)] if init else []),
                         *(f'warning: {w}' for w in warnings)]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 import yaml
 
 from lednet_ros.common.errors import ConfigError
+from lednet_ros.common.paths import expanded
 from lednet_ros.common.yaml_file import load_yaml
 from lednet_ros.model.checkpoint import Metadata
 from lednet_ros.model.networks import find_entry
@@ -105,6 +107,7 @@ class Recipe:
             ('copy_paste', 0 <= self.copy_paste <= 1, 'give 0 to 1'),
             ('optimizer', self.optimizer in OPTIMIZERS, f'choose {", ".join(OPTIMIZERS)}'),
             ('learning_rate', self.learning_rate > 0, 'give more than 0'),
+            ('poly_power', self.poly_power >= 0, 'give 0 or more'),
             ('warm_up', self.warm_up >= 0, 'give 0 or more'),
             ('weight_decay', self.weight_decay >= 0, 'give 0 or more'),
             ('class_weights', self.class_weights in CLASS_WEIGHTS,
@@ -118,7 +121,11 @@ class Recipe:
             ('seed', 0 <= self.seed < 2 ** 32, 'give 0 to 4294967295'),
             ('precision', self.precision in PRECISIONS, f'choose {", ".join(PRECISIONS)}'),
         )
-        for name, good, remedy in checks:
+        for name, good, remedy in (*checks, *(
+                (name, math.isfinite(value), 'give a finite number')
+                for name, values in asdict(self).items()
+                for value in (values if isinstance(values, tuple) else (values,))
+                if isinstance(value, float))):
             if not good:
                 raise ConfigError(f'{name} is {getattr(self, name)!r}: {remedy}')
 
@@ -199,6 +206,8 @@ def _knobs(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     if not isinstance(base, str):
         raise ConfigError(f'recipe {name}: base is {base!r}: give one of {", ".join(names)}, '
                           'a YAML file, or none')
+    if base not in names:  # a file, named from this one's folder
+        base = str(Path(name).parent / expanded(base))
     below = _knobs(base, (*seen, name))
     height, width = (knobs.get(side, below.get(side)) for side in ('input_height', 'input_width'))
     if type(height) is int and type(width) is int and min(height, width) > 0:

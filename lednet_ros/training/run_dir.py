@@ -33,6 +33,7 @@ STATE, RECIPE, HISTORY, CURVES = 'state.pt', 'recipe.yaml', 'history.csv', 'curv
 VIEWS = 'views.png'
 EARLY = (RECIPE, VIEWS, DATA_SHEET)  # are there before the first epoch is saved
 ANY_TIME = ('workers',)  # knobs that change no result
+CONTENT = 'content of the data'
 
 
 class Output:
@@ -55,6 +56,10 @@ class Output:
             raise ConfigError(f'{directory}: cannot be used: {error.strerror}: choose another '
                               '--output') from error
 
+    def note_content(self, content: str) -> None:
+        """Take what images and labels hold into what must not change, once they are read."""
+        self._identity[CONTENT] = content
+
     def load(self) -> dict[str, Any] | None:
         """Return the state to go on from; None: begin. Raise ConfigError."""
         path = self.directory / STATE
@@ -66,7 +71,8 @@ class Output:
         except Exception as error:  # a damaged file makes torch.load raise nearly anything
             raise ConfigError(f'{path}: damaged ({type(error).__name__}): begin anew in another '
                               f'--output, by --init {self.directory}/last.safetensors') from error
-        theirs = {'network': 'lednet', **theirs}  # what older trainings do not say
+        theirs = {'network': 'lednet', CONTENT: self._identity.get(CONTENT),
+                  **theirs}  # what older trainings do not say
         other = [key for key in sorted(self._identity | theirs) if key not in ANY_TIME
                  and self._identity.get(key) != theirs.get(key)]
         if other:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import locale
+import math
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,10 @@ def test_few_images_are_shown_in_other_light_and_from_other_heights(name) -> Non
     ({'scale': [1.0]}, 'scale is [1.0]: give a value of type tuple[float, float]'),
     ({'crops': [[0.5, 32, 32]]}, 'the first from 0'),
     ({'crops': [[0.0, 16, 32]]}, 'sizes from 32'),
+    ({'poly_power': -1.0}, 'poly_power is -1.0: give 0 or more'),
+    ({'learning_rate': math.inf}, 'learning_rate is inf: give a finite number'),
+    ({'scale': [1.0, math.inf]}, 'scale is (1.0, inf): give a finite number'),
+    ({'weight_decay': math.inf}, 'weight_decay is inf: give a finite number'),
     ({'ohem': 0.0}, 'ohem is 0.0: give above 0 to 1'),
     ({'input_height': 8}, 'input_height is 8: give at least 32 pixels'),
 ], ids=lambda value: next(iter(value)) if isinstance(value, dict) else '')
@@ -91,6 +96,8 @@ def test_a_base_can_be_another_file_a_shipped_one_or_none(tmp_path) -> None:
     second = load_recipe(write(tmp_path / 'second.yaml', base=first, epochs=7))
     assert (second.batch, second.epochs, second.input_width) == (3, 7, 96)
     assert second.scale == load_recipe('fine_tune').scale
+    beside = load_recipe(write(tmp_path / 'second.yaml', base='first.yaml', epochs=7))
+    assert beside == second, 'a file is named from the folder of that which names it'
     bare = load_recipe(write(tmp_path / 'bare.yaml', **LEAST, base='none'))
     assert bare == Recipe.from_dict(LEAST)
 
@@ -101,7 +108,7 @@ def test_a_base_that_is_none_or_goes_round_in_a_circle_is_named(tmp_path) -> Non
         load_recipe(write(path, **LEAST, base=str(path)))
     with pytest.raises(ConfigError, match='base is 3: give one of camvid, fine_tune, paper'):
         load_recipe(write(path, **LEAST, base=3))
-    with pytest.raises(ConfigError, match='recipe camvit: cannot be read'):
+    with pytest.raises(ConfigError, match='camvit: cannot be read: .* or one of camvid'):
         load_recipe(write(path, **LEAST, base='camvit'))
 
 

@@ -484,6 +484,13 @@ def test_another_training_is_not_overwritten(
     assert main(words(recipe_file(), orchard, output)) == 1
     assert 'was begun with another labels' in capsys.readouterr().err
     (orchard / 'labels.yaml').write_text(labels)
+    for split in ('train', 'val'):
+        label = orchard / 'labels' / split / '0.png'
+        before = label.read_bytes()
+        cv2.imwrite(str(label), cv2.imread(str(label), cv2.IMREAD_UNCHANGED)[::-1])
+        assert main(words(recipe_file(), orchard, output)) == 1
+        assert 'was begun with another content of the data: ' in capsys.readouterr().err
+        label.write_bytes(before)
     (output / 'state.pt').write_bytes(b'rubbish')
     assert main(words(recipe_file(), orchard, output)) == 1
     assert 'state.pt: damaged' in capsys.readouterr().err
