@@ -108,7 +108,7 @@ def test_a_base_that_is_none_or_goes_round_in_a_circle_is_named(tmp_path) -> Non
         load_recipe(write(path, **LEAST, base=str(path)))
     with pytest.raises(ConfigError, match='base is 3: give one of camvid, fine_tune, paper'):
         load_recipe(write(path, **LEAST, base=3))
-    with pytest.raises(ConfigError, match='camvit: cannot be read: .* or one of camvid'):
+    with pytest.raises(ConfigError, match=r'camvit: cannot be read: .* or one of camvid'):
         load_recipe(write(path, **LEAST, base='camvit'))
 
 
