@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lednet_ros.offline.jobs import Job
     from lednet_ros.offline.output_dir import Output
     from lednet_ros.offline.work import Work
+    from lednet_ros.segmentation import Segmenter, SegmenterConfig
 
 MAX_BATCH, MAX_WORKERS = 32, 1024  # a typing error must not become an allocation
 
@@ -87,7 +88,6 @@ def _run(args: argparse.Namespace) -> int:
     from lednet_ros.common.progress_bar import progress_bar
     from lednet_ros.images.sources import quieten_opencv
     from lednet_ros.offline.jobs import do_job, find_jobs
-    from lednet_ros.offline.output_dir import Output
     from lednet_ros.offline.sources import fault_of
     from lednet_ros.offline.work import Extras, Work
     from lednet_ros.segmentation import Segmenter
@@ -106,15 +106,8 @@ def _run(args: argparse.Namespace) -> int:
     for source in args.sources:
         if fault := fault_of(source):
             raise ConfigError(f'{source}: {fault}')
-    with Segmenter(args.checkpoint or None, config) as segmenter:
-        height, width = segmenter.input_size
-        output = Output(args.output, {
-            'checkpoint': segmenter.checkpoint.sha256, 'input': f'{width}x{height}',
-            'fit': config.fit, 'min_confidence': config.min_confidence,
-            'output_size': config.output_size,
-            'temperature': segmenter.checkpoint.metadata.temperature,
-            'unfamiliar_share': config.unfamiliar_share}, args.sources,
-            args.overwrite, segmenter.labels.palette if args.palette else None)
+    with Segmenter(args.checkpoint or None, config) as segmenter, \
+            _open_output(args, config, segmenter) as output:
         output.write_classes(segmenter.labels)
         require_place(args.json)  # which may be in the output
         extras = Extras(args.overlay, args.confidence, args.frames)
@@ -140,6 +133,21 @@ def _run(args: argparse.Namespace) -> int:
     print(f'{printable(str(args.output))}: {work.segmented} segmented by {segmenter.backend}, '
           f'{work.kept} kept from before, {work.left_out} left out, {work.skipped} skipped')
     return 1 if work.left_out.counts else 0
+
+
+def _open_output(
+    args: argparse.Namespace, config: SegmenterConfig, segmenter: Segmenter
+) -> Output:
+    from lednet_ros.offline.output_dir import Output
+    height, width = segmenter.input_size
+    return Output(
+        args.output, {
+            'checkpoint': segmenter.checkpoint.sha256, 'input': f'{width}x{height}',
+            'fit': config.fit, 'min_confidence': config.min_confidence,
+            'output_size': config.output_size,
+            'temperature': segmenter.checkpoint.metadata.temperature,
+            'unfamiliar_share': config.unfamiliar_share},
+        args.sources, args.overwrite, segmenter.labels.palette if args.palette else None)
 
 
 def _run_on_cluster(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lednet_ros.offline.recordings import Recording, Shot
     from lednet_ros.offline.select import Scores
     from lednet_ros.offline.work import Work
+    from lednet_ros.segmentation import Segmenter, SegmenterConfig
 
 MAX_BATCH = 32  # a typing error must not become an allocation
 
@@ -78,20 +79,14 @@ def _run(args: argparse.Namespace) -> int:
     from lednet_ros.common.atomic_file import require_place, write_json
     from lednet_ros.common.progress_bar import progress_bar
     from lednet_ros.images.sources import quieten_opencv
-    from lednet_ros.offline.output_dir import Output
     from lednet_ros.offline.select import choose_frames, write_package
     from lednet_ros.offline.work import Extras, Work
     from lednet_ros.segmentation import Segmenter
     quieten_opencv()
     config = segmenter_config(args)
     _check(args)
-    with Segmenter(args.checkpoint or None, config) as segmenter:
-        height, width = segmenter.input_size
-        output = Output(args.output, {
-            'checkpoint': segmenter.checkpoint.sha256, 'input': f'{width}x{height}',
-            'fit': config.fit, 'every': args.every,
-            'temperature': segmenter.checkpoint.metadata.temperature}, args.sources,
-            args.overwrite, command='lednet_select')
+    with Segmenter(args.checkpoint or None, config) as segmenter, \
+            _open_output(args, config, segmenter) as output:
         output.write_classes(segmenter.labels)
         require_place(args.json)  # which may be in the output
         with progress_bar() as progress:
@@ -117,6 +112,19 @@ def _run(args: argparse.Namespace) -> int:
           f'{work.segmented} scored by {segmenter.backend}, {work.kept} kept from before, '
           f'{work.left_out} left out, {work.skipped} skipped')
     return 1 if work.left_out.counts else 0
+
+
+def _open_output(
+    args: argparse.Namespace, config: SegmenterConfig, segmenter: Segmenter
+) -> Output:
+    from lednet_ros.offline.output_dir import Output
+    height, width = segmenter.input_size
+    return Output(
+        args.output, {
+            'checkpoint': segmenter.checkpoint.sha256, 'input': f'{width}x{height}',
+            'fit': config.fit, 'every': args.every,
+            'temperature': segmenter.checkpoint.metadata.temperature},
+        args.sources, args.overwrite, command='lednet_select')
 
 
 def _score(

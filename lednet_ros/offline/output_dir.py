@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import yaml
 
 from lednet_ros.common.atomic_file import palette_png, png_of, whole_file
+from lednet_ros.common.directory_lock import alone_in
 from lednet_ros.common.errors import ConfigError
 from lednet_ros.images.encodings import BadImage, read_label_image
 from lednet_ros.model.labels import LabelSet
@@ -101,9 +102,10 @@ class Output(Results):
     """
     A directory begun by this command with these settings, so that a second run goes on.
 
-    Raise ConfigError where it holds something else, or results of other settings, unless
-    `overwrite` is set; even then only files of results' names are replaced. Those are told by
-    their age, from a date in the record: so a run that was stopped goes on without `overwrite`.
+    No other run may write to it until the block ends: a context manager. Raise ConfigError where
+    one does, where it holds something else, or results of other settings, unless `overwrite` is
+    set; even then only files of results' names are replaced. Those are told by their age, from a
+    date in the record: so a run that was stopped goes on without `overwrite`.
     """
 
     def __init__(
@@ -117,28 +119,43 @@ class Output(Results):
         settings = {**settings, 'palette': palette is not None}
         self._now_ns = 0    # --overwrite's beginning
         self._command, self._own = command, OWN[command]
-        record = directory / self._own[0]
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            found = json.loads(record.read_text(encoding='utf-8')) if record.exists() else None
-            if overwrite:
-                os.utime(directory)
-                self._now_ns = directory.stat().st_mtime_ns  # by the clock that dates the results
-                if _others(found, settings):
-                    found = {'since_ns': self._now_ns}
-            else:
-                self._check(found, settings)
-            self._record: dict[str, Any] = {  # earlier records lack what has a default here
-                'since_ns': 0, 'overwritten_ns': {}, 'origins': {}, **(found or {}), **settings}
-            self._taken: dict[str, str] = {} if overwrite else dict(self._record['origins'])
-            if overwrite:
-                self._record['overwritten_ns'] |= {
-                    str(source.resolve()): self._now_ns for source in sources}
-            self._save()
+            with ExitStack() as lock:
+                lock.enter_context(alone_in(directory))
+                self._go_on(settings, sources, overwrite)
+                self._lock = lock.pop_all()
         except (OSError, json.JSONDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else 'its record is damaged'
             raise ConfigError(f'{directory}: cannot be used: {reason}: choose another '
                               '--output') from error
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
+
+    def _go_on(
+        self, settings: Mapping[str, Any], sources: Sequence[Path], overwrite: bool
+    ) -> None:
+        """Read the record of a run before this one, if there is one, and write this one's."""
+        record = self.directory / self._own[0]
+        found = json.loads(record.read_text(encoding='utf-8')) if record.exists() else None
+        if overwrite:
+            os.utime(self.directory)
+            self._now_ns = self.directory.stat().st_mtime_ns  # by the clock that dates the results
+            if _others(found, settings):
+                found = {'since_ns': self._now_ns}
+        else:
+            self._check(found, settings)
+        self._record: dict[str, Any] = {  # earlier records lack what has a default here
+            'since_ns': 0, 'overwritten_ns': {}, 'origins': {}, **(found or {}), **settings}
+        self._taken: dict[str, str] = {} if overwrite else dict(self._record['origins'])
+        if overwrite:
+            self._record['overwritten_ns'] |= {
+                str(source.resolve()): self._now_ns for source in sources}
+        self._save()
 
     def _check(self, found: Any, settings: Mapping[str, Any]) -> None:
         if found is None and any(self.directory.iterdir()):

@@ -25,6 +25,7 @@ import torch
 import yaml
 
 from lednet_ros.common.atomic_file import whole_file
+from lednet_ros.common.directory_lock import alone_in
 from lednet_ros.common.errors import ConfigError, DataError, first_line
 from lednet_ros.datasets.data_sheet import DATA_SHEET
 from lednet_ros.training.curves import draw_history
@@ -37,21 +38,28 @@ CONTENT = 'content of the data'
 
 
 class Output:
-    """The output directory. Raise ConfigError where it holds another training."""
+    """
+    The output directory, which no other process may write to until `close`.
+
+    Raise ConfigError where it holds another training, or another process trains into it.
+    """
 
     def __init__(self, directory: Path, identity: Mapping[str, Any]) -> None:
         self.directory = directory
         self._identity = dict(identity)  # recipe and what else must not change between two runs
         self._tensorboard: Any = None
-        self._opened = ExitStack()
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            if not (directory / STATE).exists():
-                strange = [p.name for p in directory.iterdir()
-                           if p.name not in EARLY and not p.name.startswith('.')]
-                if strange:
-                    raise ConfigError(f'{directory}: holds {strange[0]} but no {STATE}, so it is '
-                                      'no training: choose another --output')
+            with ExitStack() as opened:
+                opened.enter_context(alone_in(directory))
+                if not (directory / STATE).exists():
+                    strange = [p.name for p in directory.iterdir()
+                               if p.name not in EARLY and not p.name.startswith('.')]
+                    if strange:
+                        raise ConfigError(
+                            f'{directory}: holds {strange[0]} but no {STATE}, so it is no '
+                            'training: choose another --output')
+                self._opened = opened.pop_all()
         except OSError as error:
             raise ConfigError(f'{directory}: cannot be used: {error.strerror}: choose another '
                               '--output') from error
@@ -132,7 +140,7 @@ class Output:
         return True
 
     def close(self) -> None:
-        """Finish TensorBoard's file."""
+        """Finish TensorBoard's file, and let others write here."""
         with self._opened:
             if self._tensorboard:
                 with suppress(OSError):  # all that could be written is, since the last `plot`
