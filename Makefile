@@ -28,7 +28,7 @@ test-full: lint
 
 # Every pair of Python and ROS that this machine can have, each with a venv of its own: some GB and 10 minutes a pair.
 test-matrix:
-	$(PYTHON) tools/test_matrix.py
+	$(PYTHON) tools/test_matrix.py $(BESIDE)
 
 # On a machine with a CUDA GPU, in a venv of its own with TensorRT: some GB more.
 test-gpu: venv-gpu
