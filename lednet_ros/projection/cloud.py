@@ -12,7 +12,7 @@ from lednet_ros.common.cpu import limit_opencv
 from lednet_ros.common.errors import ConfigError, DataError
 from lednet_ros.projection.camera import Camera
 from lednet_ros.projection.cell_scan import CellScan
-from lednet_ros.projection.depth import DepthCamera, leave_out_edges, metres
+from lednet_ros.projection.depth import DepthCamera, metres
 from lednet_ros.projection.grid import Belief, Grid
 from lednet_ros.projection.heights import Heights, HeightsConfig, Place
 from lednet_ros.projection.labelled_points import LabelledPoints
@@ -99,14 +99,22 @@ class LabelCloud:
         `depth` is uint16 in mm or float32 in m, labels uint8 (H, W), `pose` the camera's.
         `between`: with what cells need besides. Raise BadDepth.
         """
+        depth_camera = self._camera_of(camera)
+        height, width = labels.shape
+        found = metres(depth, height, width, self.config.min_range, self.config.max_range,
+                       self.config.edge_jump)
+        apart = self.config.grid_resolution if between else 0.0
+        return depth_camera.look(found, labels, confidence, pose, min_confidence, apart,
+                                 min(self.config.max_range, self.config.grid_size * 0.71))
+
+    def is_registered(self, camera: Camera, points: np.ndarray) -> bool:
+        """Return whether points (3, H, W) of the camera's frame each lie on their pixel's ray."""
+        return self._camera_of(camera).is_registered(points)
+
+    def _camera_of(self, camera: Camera) -> DepthCamera:
         if self._depth_camera is None or self._depth_camera.camera != camera:
             self._depth_camera = DepthCamera(camera, self.traversability)
-        height, width = labels.shape
-        found = metres(depth, height, width, self.config.min_range, self.config.max_range)
-        leave_out_edges(found, self.config.edge_jump)
-        apart = self.config.grid_resolution if between else 0.0
-        return self._depth_camera.look(found, labels, confidence, pose, min_confidence, apart,
-                                       min(self.config.max_range, self.config.grid_size * 0.71))
+        return self._depth_camera
 
     def look_at_points(
         self, camera: Camera, pose: Pose, points: np.ndarray, origin: np.ndarray,

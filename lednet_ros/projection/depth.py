@@ -21,6 +21,7 @@ _MOST_BETWEEN = 16       # points put between two rows of free ground
 _MOST_APART = 2.5        # two rows of free ground, to what a pixel is of level ground there
 _FAR_M = 100.0           # a median beyond is in millimetres: no depth camera sees so far
 _NEAR_MM = 30            # and one below it in metres: none sees so near
+_ASTRAY = 0.02           # of an image's width: points off their pixels are of another image
 _CONTINUES = 1.5         # a surface's slope over five pixels against that over three
 
 
@@ -29,20 +30,32 @@ class BadDepth(DataError):
 
 
 def metres(depth: np.ndarray, height: int, width: int, nearest: float, farthest: float,
-           ) -> np.ndarray:
+           edge_jump: float = 0.0) -> np.ndarray:
     """
     Return depth as float32 (height, width) in m, NaN where there is none.
 
     `depth` is uint16 in mm or float32 in m, of any size of the same shape: pixels to the nearest,
     never mixed. Zero, negative, NaN, infinite and what is not from `nearest` to `farthest` is no
-    depth. Raise BadDepth.
+    depth, nor are edges: see leave_out_edges. Raise BadDepth.
     """
     _judge_size(depth, height, width)
-    if depth.shape != (height, width):
-        rows, columns = (((np.arange(n) + 0.5) * m / n).astype(np.intp)
-                         for n, m in zip((height, width), depth.shape, strict=True))
-        depth = depth[rows[:, None], columns]
     _judge_units(depth)
+    # Of the smaller size: a pixel of depth is alone in the air where it is not repeated.
+    if depth.size > height * width:
+        depth = _resized(depth, height, width)
+    found = _in_range(depth, nearest, farthest)
+    leave_out_edges(found, edge_jump)
+    return found if found.shape == (height, width) else _resized(found, height, width)
+
+
+def _resized(depth: np.ndarray, height: int, width: int) -> np.ndarray:
+    rows, columns = (((np.arange(n) + 0.5) * m / n).astype(np.intp)
+                     for n, m in zip((height, width), depth.shape, strict=True))
+    return depth[rows[:, None], columns]
+
+
+def _in_range(depth: np.ndarray, nearest: float, farthest: float) -> np.ndarray:
+    """Return depth in m, float32, NaN for what is not from `nearest` to `farthest`."""
     if depth.dtype == np.uint16:
         found = np.multiply(depth, np.float32(1e-3), dtype=np.float32)
     else:
@@ -112,7 +125,8 @@ class DepthCamera:
     def __init__(self, camera: Camera, traversability: Traversability) -> None:
         self.camera = camera
         self.rays = camera.rays()
-        self._codes = PixelCodes(traversability, camera.height, camera.width)
+        # Depth tells what stands in rows without a label too.
+        self._codes = PixelCodes(traversability, camera.height, camera.width, has_bars=False)
         with np.errstate(divide='ignore', invalid='ignore'):
             # Of length 1 along the optical axis, as depth counts; beside and behind it, none.
             self._ratios = np.where(self.rays[..., 2:] > 1e-3, self.rays / self.rays[..., 2:],
@@ -120,6 +134,23 @@ class DepthCamera:
         self._pose: Pose | None = None
         self._directions: Sequence[np.ndarray] = ()
         self._planes = np.empty((3, camera.height, camera.width), np.float32)
+
+    def is_registered(self, points: np.ndarray) -> bool:
+        """
+        Return whether points, float32 (3, h, w) in this camera's frame, lie on their pixels' rays.
+
+        So do not those of a cloud that another camera's image has organised.
+        """
+        sides = self.camera.height, self.camera.width
+        at = [np.arange(0, n, max(1, n // 64)) for n in points.shape[1:]]
+        x, y, z = points[:, at[0][:, None], at[1]]
+        rows, columns = (((places + 0.5) * side / n).astype(np.intp) for places, side, n in zip(
+            at, sides, points.shape[1:], strict=True))
+        to_x, to_y, _ = np.moveaxis(self._ratios[rows[:, None], columns], 2, 0)
+        with np.errstate(divide='ignore', invalid='ignore', over='ignore'):
+            astray = np.hypot((x / z - to_x) * self.camera.fx, (y / z - to_y) * self.camera.fy)
+        astray = astray[np.isfinite(astray) & (z > 0)]
+        return not astray.size or bool(np.median(astray) <= _ASTRAY * self.camera.width)
 
     def look(
         self, depth: np.ndarray, labels: np.ndarray, confidence: np.ndarray | None, pose: Pose,

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from lednet_ros.model.labels import LabelSet
 from lednet_ros.projection.points import packed_colors
+from lednet_ros.projection.pose import Pose
 
 POINT_FLOATS = 5  # x, y, z, rgb, and one of bytes: label, confidence and two of padding
 
@@ -47,6 +48,14 @@ class LabelledPoints:
         confidence = None if self.confidence is None else np.ascontiguousarray(
             self.confidence[some])
         return LabelledPoints(x, y, z, labels, codes, self.origin, confidence)
+
+    def moved(self, pose: Pose) -> LabelledPoints:
+        """Return them in another frame, in which `pose` is theirs."""
+        x, y, z = pose.points(np.stack([plane.ravel() for plane in (self.x, self.y, self.z)]))
+        return replace(
+            self, x=x.reshape(self.shape), y=y.reshape(self.shape), z=z.reshape(self.shape),
+            origin=pose.rotation @ self.origin + pose.origin,
+            between=None if self.between is None else pose.points(self.between))
 
     def fill(self, labels: LabelSet, out: np.ndarray) -> None:
         """

@@ -13,10 +13,17 @@ from lednet_ros.projection.traversability import OUT, UNKNOWN, Traversability
 
 
 class PixelCodes:
-    """Makes codes of label images of one size. What it gives it uses again."""
+    """
+    Makes codes of label images of one size. What it gives it uses again.
 
-    def __init__(self, traversability: Traversability, height: int, width: int) -> None:
+    `has_bars`: what is unlabelled throughout on two sides is beside the picture, not in it.
+    """
+
+    def __init__(
+        self, traversability: Traversability, height: int, width: int, has_bars: bool = True,
+    ) -> None:
         self._table = traversability.codes
+        self._has_bars = has_bars
         self._unsure, self._sure_labels, self._codes = np.empty((3, height, width), np.uint8)
 
     def make(
@@ -34,7 +41,8 @@ class PixelCodes:
             np.multiply(self._unsure, UNLABELLED, out=self._unsure)
             sure = np.maximum(labels, self._unsure, out=self._sure_labels)
         cv2.LUT(sure, self._table, self._codes)
-        _leave_out_bars(labels, self._codes)
+        if self._has_bars:
+            _leave_out_bars(labels, self._codes)
         return self._codes
 
     def say_something(self) -> bool:

@@ -36,6 +36,11 @@ class Pose:
         """The heading of its x axis, in rad, seen from above."""
         return float(np.arctan2(self.rotation[1, 0], self.rotation[0, 0]))
 
+    def of(self, other: Pose) -> Pose:
+        """Return the pose of `other` in this frame, where both are in the same one."""
+        return Pose(self.rotation.T @ other.rotation,
+                    self.rotation.T @ (other.origin - self.origin))
+
     def points(self, points: np.ndarray) -> np.ndarray:
         """Return where points are in the other frame, float32 (3, N), of float32 (3, N)."""
         return _turned(self.rotation, points, self.origin)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import array
 import copy
 import time
 from collections.abc import Callable, Iterator
@@ -17,12 +18,16 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 import rclpy
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo
-from test_cloud_node import FOCAL, HEIGHT, WIDTH, depth_image, header, street
+from test_cloud_node import CAR, FOCAL, HEIGHT, WIDTH, depth_image, header, organised, street
 
 from lednet_ros.nodes.cloud import cloud_node
 from lednet_ros.nodes.cloud.cloud_node import CloudNode
+from lednet_ros.nodes.cloud.poses import Poses
+from lednet_ros.nodes.cloud.projector import Frame, Projector
 from lednet_ros.nodes.shared.image_messages import encode_image
 from lednet_ros.nodes.shared.ros_start import init
+from lednet_ros.projection import Pose, Traversability
+from lednet_ros.projection.cloud import CloudConfig
 
 PARAMETERS = {'cameras': '[front,left]', 'pose_source': 'parameters', 'camera.front.height': '1.0',
               'camera.left.height': '1.0', 'camera.left.yaw': '1.5708', 'max_range': '8.0',
@@ -226,3 +231,81 @@ def test_labels_without_a_stamp_are_warned_of(start) -> None:
     assert rig.node._remark.startswith("the label images' stamps are zero: ")
     rig.send('', 1.0)
     assert rig.node._remark == ''
+
+
+def test_what_was_seen_by_another_pose_is_forgotten_as_that_is_given(start) -> None:
+    rig = start(cameras="['']", **{'camera.height': '1.0', 'grid.frame': 'base_link'})
+    for i in range(4):
+        rig.send('', 1.0 + i * 0.1)
+    assert (rig.grid()[AHEAD] == 0).mean() > 0.9
+    rig.node.set_parameters([Parameter('camera.yaw', value=1.5708)])
+    rig.send('', 1.4)
+    assert not (rig.grid()[AHEAD] == 0).any()
+
+
+def test_labels_that_came_before_confidence_was_asked_for_are_not_taken_for_certain(start) -> None:
+    """As those that wait for TF while min_confidence is set."""
+    rig = start(cameras="['']", **{'camera.height': '1.0'})
+    rig.node.set_parameters([Parameter('min_confidence', value=0.8)])
+    rig.node._of_camera = lambda: ['label', 'camera_info']  # as it was when they came
+    rig.send('', 1.0)
+    assert not rig.out['grid']
+    assert rig.node._cameras[0].problem == (
+        'confidence: none came with this label image, and min_confidence is 0.8')
+
+
+MIDDLE = Pose.of_camera(1.0)
+
+
+def seen_by(projector: Projector, robot: Pose | None, other: Any = None, **sensor: Any) -> Frame:
+    """Return the street as it is seen when the robot is there, by depth or another source."""
+    labels, depth = street()
+    at = header(1.0)
+    k = [FOCAL, 0.0, 80.0, 0.0, FOCAL, 60.0, 0.0, 0.0, 1.0]
+    source = {'depth': depth_image(depth, at)} if other is None else {'points': other}
+    return projector.look(
+        {'label': encode_image(labels, 'mono8', at), **source, 'camera_info': CameraInfo(
+            header=at, width=WIDTH, height=HEIGHT, k=k, distortion_model='plumb_bob',
+            d=[0.0] * 5)},
+        Poses(**{'camera': MIDDLE, 'sensor': MIDDLE, 'robot': robot, **sensor}), False, 0.0, True)
+
+
+def test_a_camera_s_older_frame_lies_where_the_robot_was_then() -> None:
+    """Two cameras look one way, one of them half a second and two metres ago, and turned."""
+    traversability = Traversability.load('camvid')
+    then = Pose.from_quaternion((0.0, 0.0, np.sin(0.1), np.cos(0.1)), (-2.0, 0.0, 0.0))
+    now = Pose.from_quaternion((0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0))
+
+    def occupied(*robots: Pose) -> set[tuple[int, int]]:
+        projectors = [Projector(traversability, CloudConfig(), 'base_link', 'odom')
+                      for _ in robots]
+        frames = [seen_by(projector, robot) for projector, robot in zip(
+            projectors, robots, strict=True)]
+        grid = projectors[0].make_grid(frames, frames[-1].stamp)
+        cells = np.array(grid.data).reshape(grid.info.height, grid.info.width)
+        rows, columns = np.nonzero(cells == 100)
+        left, bottom = grid.info.origin.position.x, grid.info.origin.position.y
+        return {(round(10 * left) + c, round(10 * bottom) + r)
+                for r, c in zip(rows.tolist(), columns.tolist(), strict=True)}
+
+    alone = occupied(then)
+    both = occupied(then, now)
+    near = {(x + i, y + j) for x, y in both for i in (-1, 0, 1) for j in (-1, 0, 1)}
+    assert len(alone & near) > 0.9 * len(alone)
+
+
+def test_an_organised_cloud_of_another_image_is_painted_and_not_read_as_depth() -> None:
+    """As one of a depth camera beside, brought into the camera's frame by TF."""
+    projector = Projector(Traversability.load('camvid'), CloudConfig(), 'base_link', '')
+    frame = seen_by(projector, None, organised())
+    assert frame.points.shape == (HEIGHT, WIDTH)
+    other = organised()
+    points = np.frombuffer(other.data, np.float32).reshape(HEIGHT, WIDTH, -1).copy()
+    points[..., :3] = points[:, ::-1, :3]  # its columns go the other way
+    other.data = array.array('B', points.tobytes())
+    frame = seen_by(projector, None, other)
+    assert frame.points.shape == (1, HEIGHT * WIDTH), 'as a LiDAR'
+    car = frame.points.labels == CAR
+    assert car.sum() > 100
+    assert np.allclose(frame.points.x[car], 5.0, atol=0.1)
+    assert np.abs(frame.points.y[car]).max() < 1.1

@@ -217,11 +217,20 @@ def test_a_cloud_without_tf_in_another_frame_is_refused(graph) -> None:
                 other=cloud_message(np.ones((4, 3))), frame='lidar')
 
 
+def organised() -> PointCloud2:
+    """Return the street's cloud as its camera sees it."""
+    message = CloudMessage(HEIGHT, WIDTH)
+    message.message.header.frame_id = 'eye'
+    rows, columns = np.indices((HEIGHT, WIDTH))
+    depth = np.where(street()[1] > 0, street()[1], np.nan)
+    message.points[..., :3] = np.stack([(columns - 80) / FOCAL * depth,
+                                        (rows - 60) / FOCAL * depth, depth], -1)
+    return message.message
+
+
 def test_an_organised_cloud_of_the_camera_is_taken_pixel_by_pixel(graph) -> None:
     rig = Rig(graph, {'source': 'points'}, outputs=('points',))
-    message = CloudMessage(HEIGHT, WIDTH)
-    message.points[..., 2] = np.where(street()[1] > 0, street()[1], np.nan)
-    cloud = rig.exchange('points', other=message.message)
+    cloud = rig.exchange('points', other=organised())
     assert (cloud.height, cloud.width) == (HEIGHT, WIDTH)
     assert points_of(cloud)[0][60, 80] == pytest.approx([5.0, 0.0, 1.0], abs=0.01)
 

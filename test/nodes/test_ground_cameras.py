@@ -244,3 +244,14 @@ def test_labels_without_a_stamp_are_warned_of(start) -> None:
     assert rig.node._remark.startswith("the label images' stamps are zero: ")
     rig.send('', 1.0)
     assert rig.node._remark == ''
+
+
+def test_labels_that_came_before_confidence_was_asked_for_are_not_taken_for_certain(start) -> None:
+    """As those that wait for TF while min_confidence is set."""
+    rig = start(cameras="['']", **{'camera.height': '1.0'})
+    rig.node.set_parameters([Parameter('min_confidence', value=0.8)])
+    rig.node._inputs = lambda: ['label', 'camera_info']  # as it was when they came
+    rig.send('', 1.0)
+    assert not rig.out['grid']
+    assert rig.node._cameras[0].problem == (
+        'confidence: none came with this label image, and min_confidence is 0.8')

@@ -108,15 +108,19 @@ def test_ground_seen_at_a_grazing_angle_is_no_edge() -> None:
     assert np.isfinite(depth).sum() > 0.95 * before  # all but the last two rows
 
 
-def test_edges_of_a_scene_leave_no_point_far_from_its_surfaces() -> None:
-    scene = Relief(CAMERA, Pose.of_camera(1.3, pitch=0.2), THINGS)
+@pytest.mark.parametrize('times', [1, 2, 4], ids=['equal', 'half', 'a quarter'])
+def test_edges_of_a_scene_leave_no_point_far_from_its_surfaces(times) -> None:
+    """Also where depth is smaller than the labels, and each of its pixels several of theirs."""
+    pose = Pose.of_camera(1.3, pitch=0.2)
+    scene = Relief(make_camera(height=256 // times, width=512 // times), pose, THINGS)
     blurred = scene.depth.copy()  # as an interpolating driver does it: halfway at each edge
     edge = np.abs(np.diff(scene.depth, axis=1)) > 0.5
     edge &= (scene.depth[:, 1:] > 0) & (scene.depth[:, :-1] > 0)
     blurred[:, 1:][edge] = (scene.depth[:, 1:][edge] + scene.depth[:, :-1][edge]) / 2
-    points = look(scene, blurred)
+    points = look(Relief(CAMERA, pose, THINGS), blurred)
     is_wrong = np.abs(blurred - scene.depth) > 0.06 * scene.depth
     is_wrong &= (scene.depth > 0) & (scene.depth < 20)
+    is_wrong = np.kron(is_wrong, np.ones((times, times), bool))
     assert is_wrong.sum() > 100
     assert not np.isfinite(points.z[is_wrong]).any()
 

@@ -161,6 +161,18 @@ def test_unlabelled_ground_is_unknown_and_ends_a_beam() -> None:
     assert ahead(judged.ranges()) == pytest.approx(4.5, abs=1.5 * CELL)
 
 
+def test_what_stands_is_an_obstacle_where_no_pixel_has_a_label() -> None:
+    """As of a lens that is covered with dirt: depth does without."""
+    judged = Judged(Box(5, 0))
+    labels = np.full_like(judged.scene.labels, 255)
+    points = judged.cloud.look_at_depth(CAMERA, judged.scene.pose, judged.scene.depth, labels)
+    judged.cells = judged.cloud.cells([points], judged.place)
+    assert judged.at(4.5, 0.0) == BLOCKED
+    assert judged.at(3.5, 0.0) == UNKNOWN
+    assert not (judged.cells == FREE).any()
+    assert not np.isinf(judged.ranges()).any()
+
+
 def test_ground_far_from_where_the_robot_stands_is_not_free() -> None:
     """As when millimetres are taken for something else, or the camera's pose is wrong."""
     judged = Judged()

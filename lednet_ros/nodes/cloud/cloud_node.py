@@ -256,7 +256,12 @@ class CloudNode(LifecycleNode):
         label, other = parts['label'].header, parts[camera.source].header
         if camera.source == 'depth':
             check_frame(label, other)
-        return camera.poses.find(label, other, list(wanted), may_wait)
+        poses = camera.poses.find(label, other, list(wanted), may_wait)
+        if self._transforms is None and poses is not None:
+            if camera.given_pose not in (None, poses.camera) and self._projector is not None:
+                self._projector.cloud.forget()  # what it saw by another pose is not there
+            camera.given_pose = poses.camera
+        return poses
 
     def _look(
         self, camera: CloudInput, parts: dict[str, Any], poses: Poses, wanted: Sequence[str],

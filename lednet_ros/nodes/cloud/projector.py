@@ -18,7 +18,7 @@ from lednet_ros.nodes.cloud.poses import Poses
 from lednet_ros.nodes.ground.messages import GridMessage, make_scan
 from lednet_ros.nodes.shared.camera_info import BadCameraInfo, camera_of
 from lednet_ros.nodes.shared.image_messages import BadImage, decode_mono8
-from lednet_ros.projection import Camera, NoGround
+from lednet_ros.projection import Camera, NoGround, Pose
 from lednet_ros.projection.cloud import CloudConfig, LabelCloud
 from lednet_ros.projection.heights import Place
 from lednet_ros.projection.labelled_points import LabelledPoints
@@ -73,10 +73,12 @@ class Projector:
         """Return a frame; raise what names the part that does not hold."""
         labels, confidence = _labels(parts)
         camera = _lens(parts['camera_info'], labels, rectified)
-        depth = _depth(parts, camera)
+        if min_confidence and confidence is None:  # which was 0 when they came
+            raise BadImage('confidence: none came with this label image, and min_confidence is '
+                           f'{min_confidence:g}')
+        depth, seen = self._depth(parts, camera)
         if depth is None:
-            points = self._paint(parts['points'], camera, poses, labels, confidence,
-                                 min_confidence)
+            points = self._paint(seen, camera, poses, labels, confidence, min_confidence)
             view, no_view = None, ''
         else:
             points = self.cloud.look_at_depth(camera, poses.sensor, depth, labels, confidence,
@@ -85,12 +87,29 @@ class Projector:
         self.cloud.check_ground(points)
         return Frame(points, poses, parts['label'].header.stamp, view, no_view)
 
+    def _depth(
+        self, parts: Mapping[str, Any], camera: Camera,
+    ) -> tuple[np.ndarray | None, np.ndarray]:
+        """
+        Return the depth of each pixel, None where points tell none, and the points.
+
+        Those of a cloud that is organised as the image, in its camera's own frame, do: their z.
+        """
+        if 'depth' in parts:
+            return decode_depth(parts['depth']), np.empty((3, 0))
+        message, frame = parts['points'], parts['label'].header.frame_id
+        points = decode_points(message)
+        is_registered = (message.header.frame_id == frame and message.height > 1
+                         and message.width * camera.height == message.height * camera.width
+                         and self.cloud.is_registered(camera, points))
+        return points[2] if is_registered else None, points
+
     def _paint(
-        self, message: PointCloud2, camera: Camera, poses: Poses, labels: np.ndarray,
+        self, seen: np.ndarray, camera: Camera, poses: Poses, labels: np.ndarray,
         confidence: np.ndarray | None, min_confidence: float,
     ) -> LabelledPoints:
         sensor = poses.sensor
-        points = sensor.points(decode_points(message).reshape(3, -1))
+        points = sensor.points(seen.reshape(3, -1))
         return self.cloud.look_at_points(camera, poses.camera, points, sensor.origin, labels,
                                          confidence, min_confidence)
 
@@ -154,7 +173,7 @@ class Projector:
             robot = frames[-1].poses.robot
             place = (self.cloud.place() if robot is None else
                      self.cloud.place(float(robot.origin[0]), float(robot.origin[1]), robot.yaw))
-            cells = self.cloud.cells([frame.points for frame in frames], place)
+            cells = self.cloud.cells([_where_now(frame, robot) for frame in frames], place)
             self._cells = frames, cells, place
         return self._cells[1:]
 
@@ -189,19 +208,11 @@ def _lens(info: Any, labels: np.ndarray, rectified: bool) -> Camera:
         raise BadCameraInfo(f'camera_info: {error}') from error
 
 
-def _depth(parts: Mapping[str, Any], camera: Camera) -> np.ndarray | None:
-    """
-    Return the depth of each pixel, of an image or of a cloud that is organised as one; None.
-
-    Such a cloud is in the camera's own frame, and its z is depth.
-    """
-    frame = parts['label'].header.frame_id
-    if 'depth' in parts:
-        return decode_depth(parts['depth'])
-    message = parts['points']
-    is_registered = (message.header.frame_id == frame and message.height > 1
-                     and message.width * camera.height == message.height * camera.width)
-    return decode_points(message)[2] if is_registered else None
+def _where_now(frame: Frame, robot: Pose | None) -> LabelledPoints:
+    """Return a frame's points in the frame of the robot as it is now: it may have moved since."""
+    then = frame.poses.robot
+    return frame.points if robot is None or then is None or then == robot else frame.points.moved(
+        robot.of(then))
 
 
 def _size(pixels: np.ndarray) -> str:

@@ -213,13 +213,17 @@ class GroundNode(Node):
         if confidence is not None and confidence.shape != labels.shape:
             raise BadImage(f'confidence is {_size(confidence)} and label {_size(labels)}: '
                            'publish both of one size')
+        min_confidence = self._parameter('min_confidence')
+        if min_confidence and confidence is None:  # which was 0 when they came
+            raise BadImage('confidence: none came with this label image, and min_confidence is '
+                           f'{min_confidence:g}')
         try:
             lens = camera_of(parts['camera_info'], height, width, self._parameter('rectified'))
         except BadCameraInfo as error:
             raise BadCameraInfo(f'camera_info: {error}') from error
         view = self._ground.set_camera(lens, poses.camera, camera.name)
         says_something = self._ground.look(
-            labels, confidence, self._parameter('min_confidence'), camera.name)
+            labels, confidence, min_confidence, camera.name)
         robot = poses.robot
         return Seen(
             stamp=message.header.stamp, stamp_ns=stamp_ns, shape=(height, width),
