@@ -107,6 +107,7 @@ class Seen:
     index: list[np.ndarray] = field(default_factory=list)
     z: list[np.ndarray] = field(default_factory=list)
     codes: list[np.ndarray] = field(default_factory=list)
+    sensors: list[int] = field(default_factory=list)  # whose each of them is, in order
 
 
 class Heights:
@@ -147,6 +148,7 @@ class Heights:
         self._seen.index.append(row.astype(np.intp) * n + column.astype(np.intp))
         self._seen.z.append(z.take(kept))
         self._seen.codes.append(codes.take(kept))
+        self._seen.sensors.append(len(self._origins) - 1)
 
     def judge(self) -> np.ndarray:
         """
@@ -166,14 +168,37 @@ class Heights:
         of_class = ((codes >= OBSTACLE) | (codes == BLOCKED)) & in_the_way
         blocked |= self._count_where(index, of_class) > 0
         blocked |= has_ground & self._is_rough(ground, has_ground)
-        unsure = ((codes == UNKNOWN) & in_the_way) | (height < -self.config.max_step)
-        free = has_ground & ~blocked & (stands == 0) & (self._count_where(index, unsure) == 0)
+        deep = self._count_where(index, height < -self.config.max_step) > 0
+        free = has_ground & ~blocked & (stands == 0) & ~deep
+        free &= self._is_sure(index, rest, (codes == UNKNOWN) & in_the_way)
         free &= self._is_reached(ground, blocked) & ~self._behind(stands > 0)
         cells = np.full(free.shape, OUT, np.uint8)
         cells[has_ground | (self._count_where(index, in_the_way) > 0)] = UNKNOWN
         cells[free] = FREE
         cells[blocked] = BLOCKED
         return cells
+
+    def _is_sure(self, index: np.ndarray, rest: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+        """
+        Return in which cells a sensor sees nothing that is not known, bool (cells, cells).
+
+        Of several sensors one that sees ground besides: what another of them does not know does
+        not count then. `rest` are the places of the points with these indices among all.
+        """
+        if len(self._origins) == 1:
+            return self._count_where(index, unknown) == 0
+        sure = np.zeros((self.place.cells,) * 2, bool)
+        ends = np.cumsum([some.size for some in self._seen.index])
+        first = 0
+        for sensor in range(len(self._origins)):
+            own = np.flatnonzero(np.equal(self._seen.sensors, sensor))
+            last = ends[own[-1]]
+            part = slice(*np.searchsorted(rest, (first, last)))
+            ground = np.concatenate([self._seen.index[i][self._seen.codes[i] < OUT] for i in own])
+            sure |= (self._count(ground) > 0) & (
+                self._count_where(index[part], unknown[part]) == 0)
+            first = last
+        return sure
 
     def _all(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         seen = self._seen

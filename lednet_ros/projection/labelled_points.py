@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from lednet_ros.model.labels import LabelSet
+from lednet_ros.model.labels import UNLABELLED, LabelSet
 from lednet_ros.projection.points import packed_colors
 from lednet_ros.projection.pose import Pose
+from lednet_ros.projection.traversability import BLOCKED, OBSTACLE, RANK
 
 POINT_FLOATS = 5  # x, y, z, rgb, and one of bytes: label, confidence and two of padding
 
@@ -68,3 +70,28 @@ class LabelledPoints:
         confidence = none if self.confidence is None else self.confidence
         tail = cv2.merge((self.labels, confidence, none, none))
         cv2.merge((self.x, self.y, self.z, colors, tail.view(np.float32)), out)
+
+
+def fused(seen: Sequence[LabelledPoints]) -> LabelledPoints:
+    """
+    Return the same points, labelled by several cameras, as the last one has them.
+
+    Each has the label that says most: what blocks the way before free ground, and that before
+    what is not known.
+    """
+    best = seen[-1]
+    for one in seen[:-1]:
+        is_better = _says(one) > _says(best)
+        labels, codes = (np.where(is_better, ours, theirs) for ours, theirs in (
+            (one.labels, best.labels), (one.codes, best.codes)))
+        confidence = best.confidence
+        if confidence is not None and one.confidence is not None:
+            confidence = np.where(is_better, one.confidence, confidence)
+        best = replace(best, labels=labels, codes=codes, confidence=confidence)
+    return best
+
+
+def _says(points: LabelledPoints) -> np.ndarray:
+    """Return how much each point's label says of the way."""
+    rank = 2 * np.where(points.codes >= OBSTACLE, RANK[BLOCKED], RANK[points.codes])
+    return rank + (points.labels != UNLABELLED)

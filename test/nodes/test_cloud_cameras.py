@@ -22,6 +22,7 @@ from test_cloud_node import CAR, FOCAL, HEIGHT, WIDTH, depth_image, header, orga
 
 from lednet_ros.nodes.cloud import cloud_node
 from lednet_ros.nodes.cloud.cloud_node import CloudNode
+from lednet_ros.nodes.cloud.messages import CloudMessage
 from lednet_ros.nodes.cloud.poses import Poses
 from lednet_ros.nodes.cloud.projector import Frame, Projector
 from lednet_ros.nodes.shared.image_messages import encode_image
@@ -309,3 +310,34 @@ def test_an_organised_cloud_of_another_image_is_painted_and_not_read_as_depth() 
     assert car.sum() > 100
     assert np.allclose(frame.points.x[car], 5.0, atol=0.1)
     assert np.abs(frame.points.y[car]).max() < 1.1
+
+
+def test_two_cameras_label_one_lidars_scan() -> None:
+    """Each point goes out once, and what one camera does not see is no doubt of the other's."""
+    rings = np.concatenate([radius * np.stack([np.cos(a), np.sin(a), np.zeros_like(a)], -1)
+                            for radius in np.arange(1.5, 8, 0.1)
+                            for a in [np.linspace(0, 2 * np.pi, int(radius * 125))]])
+    thing = np.tile([[3.0, 3.0, 0.5]], (1, 1))  # a whim, that two cameras see
+    scan = CloudMessage(1, len(rings) + 1)
+    scan.points[0, :, :3] = np.concatenate([rings, thing])
+    scan.message.header = header(1.0, 'base_link')
+    still = Pose.from_quaternion((0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0))
+    projectors = [Projector(Traversability.load('camvid'), CloudConfig(), 'base_link', '')
+                  for _ in range(2)]
+    frames = [seen_by(projector, still, scan.message, sensor=still,
+                      camera=Pose.of_camera(1.0, yaw=yaw)) for projector, yaw in zip(
+                          projectors, (0.3, 1.27), strict=True)]
+
+    def cells(*some: Frame) -> np.ndarray:
+        grid = projectors[0].make_grid(some, some[-1].stamp)
+        return np.array(grid.data).reshape(grid.info.height, grid.info.width)
+
+    alone, both = [cells(frame) for frame in frames], cells(*frames)
+    assert ((alone[0] == 0) & (alone[1] != 0)).sum() > 500
+    assert (((alone[0] == 0) | (alone[1] == 0)) <= (both == 0)).mean() > 0.999
+    assert both[130, 130] != 100, 'a point that is one is not two'
+    cloud = projectors[0].make_points(frames)
+    assert cloud.width == len(rings) + 1
+    labels = np.frombuffer(cloud.data, np.uint8).reshape(cloud.width, -1)[:, 16]
+    seen = [frame.points.labels[0] != 255 for frame in frames]
+    assert np.array_equal(labels != 255, seen[0] | seen[1])

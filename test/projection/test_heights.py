@@ -198,6 +198,20 @@ def test_points_of_several_sensors_are_judged_together() -> None:
     assert cells[100, 118] == FREE
 
 
+def test_ground_that_one_sensor_knows_is_free_though_another_does_not_know_it() -> None:
+    """But what stands, or lies deep, is seen by any, and one sensor's doubt is a doubt."""
+    cloud = LabelCloud(TRAVERSABILITY)
+    ground = [(x / 20, 0.05, 0.0, FREE) for x in range(80)]
+    for other, code in (((2.05, 0.05, 0.0, UNKNOWN), FREE), ((2.05, 0.05, -0.3, UNKNOWN), UNKNOWN),
+                        ((2.05, 0.05, 0.0, OBSTACLE), BLOCKED)):
+        for seen in ([points_at(*ground), points_at(other)], [points_at(other),
+                                                              points_at(*ground)]):
+            assert cloud.cells(seen, cloud.place())[100, 120] == code
+    doubt = points_at(*ground, (2.05, 0.05, 0.0, UNKNOWN))
+    for seen in ([doubt], [doubt, points_at((3.0, 0.05, 0.0, FREE))]):
+        assert cloud.cells(seen, cloud.place())[100, 120] == UNKNOWN
+
+
 def test_one_point_in_the_air_makes_a_cell_unknown_and_two_block_it() -> None:
     cloud = LabelCloud(TRAVERSABILITY)
     ground = [(x / 20, 0.05, 0.0, FREE) for x in range(80)]

@@ -21,7 +21,7 @@ from lednet_ros.nodes.shared.image_messages import BadImage, decode_mono8
 from lednet_ros.projection import Camera, NoGround, Pose
 from lednet_ros.projection.cloud import CloudConfig, LabelCloud
 from lednet_ros.projection.heights import Place
-from lednet_ros.projection.labelled_points import LabelledPoints
+from lednet_ros.projection.labelled_points import LabelledPoints, fused
 from lednet_ros.projection.traversability import Traversability
 from lednet_ros.projection.view import View
 
@@ -39,6 +39,7 @@ class Frame:
     stamp: Any
     view: View | None = None  # of flat ground, of a depth camera
     no_view: str = ''         # why there is none
+    scan: tuple[str, int, int] | None = None  # a LiDAR's, that several cameras may label
 
     @property
     def stamp_ns(self) -> int:
@@ -85,7 +86,8 @@ class Projector:
                                               min_confidence, needs_cells)
             view, no_view = self._view(camera, poses) if needs_cells else (None, '')
         self.cloud.check_ground(points)
-        return Frame(points, poses, parts['label'].header.stamp, view, no_view)
+        return Frame(points, poses, parts['label'].header.stamp, view, no_view,
+                     _scan_of(parts['points']) if depth is None else None)
 
     def _depth(
         self, parts: Mapping[str, Any], camera: Camera,
@@ -125,7 +127,7 @@ class Projector:
 
         Of each, every `stride`-th row and column.
         """
-        some = [frame.points.every(stride) for frame in frames]
+        some = [points.every(stride) for points in _points_of(frames)]
         shapes = [points.shape for points in some]
         shape = shapes[0] if len(some) == 1 else (1, sum(h * w for h, w in shapes))
         if self._message.points.shape[:2] != shape:
@@ -173,7 +175,7 @@ class Projector:
             robot = frames[-1].poses.robot
             place = (self.cloud.place() if robot is None else
                      self.cloud.place(float(robot.origin[0]), float(robot.origin[1]), robot.yaw))
-            cells = self.cloud.cells([_where_now(frame, robot) for frame in frames], place)
+            cells = self.cloud.cells(_points_of(frames, robot), place)
             self._cells = frames, cells, place
         return self._cells[1:]
 
@@ -206,6 +208,21 @@ def _lens(info: Any, labels: np.ndarray, rectified: bool) -> Camera:
         return camera_of(info, labels.shape[0], labels.shape[1], rectified)
     except BadCameraInfo as error:
         raise BadCameraInfo(f'camera_info: {error}') from error
+
+
+def _scan_of(message: PointCloud2) -> tuple[str, int, int]:
+    """Return what tells a LiDAR's scan from others."""
+    stamp = message.header.stamp
+    return (message.header.frame_id, stamp.sec * 1_000_000_000 + stamp.nanosec,
+            message.height * message.width)
+
+
+def _points_of(frames: Sequence[Frame], robot: Pose | None = None) -> list[LabelledPoints]:
+    """Return the frames' points, where the robot is now; those of one scan are the same ones."""
+    by_scan: dict[object, list[LabelledPoints]] = {}
+    for frame in frames:
+        by_scan.setdefault(frame.scan or id(frame), []).append(_where_now(frame, robot))
+    return [fused(points) for points in by_scan.values()]
 
 
 def _where_now(frame: Frame, robot: Pose | None) -> LabelledPoints:
