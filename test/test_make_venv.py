@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which venv a make target gets, and what is in it. None is made here."""
 
+import fcntl
 import importlib.util
 import re
 from pathlib import Path
@@ -53,6 +54,39 @@ def test_the_venv_for_a_gpu_is_its_own_and_says_what_it_downloads(
     said = capsys.readouterr().out
     assert "about 3 GB, torch's CUDA build, and some GB more of TensorRT's libraries" in said
     assert "NVIDIA's own package index" in said
+
+
+def test_ctrl_c_says_in_a_line_that_it_goes_on(
+    make_venv: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(venv: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(make_venv.Venv, 'is_ready', lambda venv: False)
+    monkeypatch.setattr(make_venv.Venv, 'is_made', lambda venv: True)
+    monkeypatch.setattr(make_venv.Venv, 'fill', interrupt)
+    with pytest.raises(SystemExit) as end:
+        make_venv.main(['demo'])
+    assert end.value.code == 130
+    assert capsys.readouterr().err.strip() == (
+        'lednet_ros: interrupted: run make again, it goes on where it stopped')
+
+
+def test_two_at_once_wait_for_each_other(
+    make_venv: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else the second empties the venv that the first fills."""
+    asked = []
+
+    def flock(file: Any, how: int) -> None:
+        asked.append(how)
+        if how & fcntl.LOCK_NB:
+            raise BlockingIOError
+
+    monkeypatch.setattr(fcntl, 'flock', flock)
+    monkeypatch.setattr(make_venv.Venv, 'is_ready', lambda venv: asked[-1] == fcntl.LOCK_EX)
+    make_venv.main(['demo'])
+    assert 'waiting for another make' in capsys.readouterr().out
 
 
 def test_make_test_gpu_runs_in_it() -> None:

@@ -6,6 +6,7 @@ Runs with any Python 3, so that an unsupported one gets a clear line instead of 
 """
 
 import argparse
+import contextlib
 import glob
 import hashlib
 import os
@@ -57,6 +58,7 @@ def find_python(version=None):
 
 
 CLIPS = ['clip.txt', 'clip_fallback.txt']  # the first that can be had
+
 
 class Venv:
     """One venv and what is to be in it."""
@@ -154,14 +156,29 @@ def check_machine():
     if machine != 'Linux x86_64':
         sys.exit(
             'lednet_ros: {} is not supported here: ROS 2 comes as wheels for Linux x86_64 only; '
-            "build with colcon beside apt's ROS 2 (README, 'On a robot')".format(machine))
+            "build with colcon beside apt's ROS 2 (README, 'Install it on a robot')".format(
+                machine))
+
+
+@contextlib.contextmanager
+def only_one():
+    """Wait while another make sets up a venv of this checkout; keep others out meanwhile."""
+    import fcntl
+
+    with open(__file__) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print('lednet_ros: waiting for another make, which sets up a venv here', flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 # Of each target: its venv, and what is said before it is made. That for a GPU is apart: TensorRT
 # and TensorRT-RTX bring the same folder, torch_tensorrt.
 PLACES = {'demo': '.venv', 'test': '.venv', 'docs': '.venv', 'gpu': '.venv-gpu'}
 DOWNLOADS = {
-    '.venv': 'about 0.4 GB with a CPU build of torch, about 3 GB with the CUDA build\nthat pip '
+    '.venv': 'about 0.5 GB with a CPU build of torch, about 3 GB with the CUDA build\nthat pip '
              "takes by default (to choose, set PIP_EXTRA_INDEX_URL to PyTorch's CPU wheel index). "
              'Takes 2 to 10 minutes.',
     '.venv-gpu': "about 3 GB, torch's CUDA build, and some GB more of TensorRT's libraries, "
@@ -178,6 +195,17 @@ def main(argv=None):
     check_machine()
     place = PLACES[arguments.target]
     venv = Venv(os.path.join(ROOT, place), arguments.target, arguments.ros)
+    try:
+        with only_one():
+            set_up(venv, place)
+    except KeyboardInterrupt:
+        print('\nlednet_ros: interrupted: run make again, it goes on where it stopped',
+              file=sys.stderr)
+        sys.exit(130)
+
+
+def set_up(venv, place):
+    """Make and fill what is not ready."""
     if venv.is_ready():
         return
     if not venv.is_made():

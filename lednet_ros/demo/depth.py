@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from lednet_ros.images.video_writer import Album
 from lednet_ros.model.labels import builtin_label_set
 from lednet_ros.nodes.shared.ros_start import init, make_node, spin_in_thread
 from lednet_ros.projection import Camera, Pose
-from lednet_ros.projection.birds_eye import birds_eye
+from lednet_ros.projection.birds_eye import CAPTION, birds_eye
 
 HEIGHT, WIDTH, FOCAL = 240, 424, 230.0  # as depth cameras have them
 CAMERA_HEIGHT, CAMERA_PITCH = 1.3, 0.2
@@ -37,10 +36,9 @@ OUTPUTS = ('points', 'grid', 'free_space')
 
 
 def run(
-    output: Path, check: Callable[[], None], frames: int = FRAMES, verbose: bool = False,
-) -> list[Path]:
-    """Run the demo; return the files that it wrote. `check` raises what ends it sooner."""
-    album = Album(output, 'lednet_depth')
+    album: Album, check: Callable[[], None], frames: int = FRAMES, verbose: bool = False,
+) -> None:
+    """Run the demo and give its pictures to the album. `check` raises what ends it sooner."""
     with ExitStack() as stack:
         init([])
         yard = Yard(stack)
@@ -51,7 +49,6 @@ def run(
         for i in range(frames):
             check()
             album.add(yard.frame(i, child), i / frames, i / 10)
-        return album.close()
 
 
 class Yard:
@@ -136,7 +133,7 @@ class Yard:
             (_scatter(x * WIDTH / REACH_M, HEIGHT * (0.8 - z / TOP_M * 0.7), -y, colors),
              'the cloud from the right'),
             (birds_eye(cells, (corner.x, corner.y), grid.info.resolution, REACH_M, HEIGHT, WIDTH,
-                       beams), 'free, occupied, unknown; the scan')])
+                       beams), CAPTION)])
 
 
 def _scatter(u: np.ndarray, v: np.ndarray, nearness: np.ndarray, colors: np.ndarray) -> np.ndarray:

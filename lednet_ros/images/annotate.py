@@ -58,20 +58,20 @@ def side_by_side(
     rows: Sequence[Share],
     title: str = 'lednet_ros',
     figures: Sequence[tuple[str, str]] = (),
-    ground: np.ndarray | None = None,
+    ground: tuple[np.ndarray, str] | None = None,
 ) -> np.ndarray:
     """
     Arrange camera and colours above overlay and legend, of even height and width.
 
     `colors` is of the camera's size. `figures` are pairs of bright and dim text for the legend.
-    `ground`, a picture of `panel_size`, takes the place of the colours beside the camera.
+    `ground`, a picture of `panel_size` and its caption, takes the place of the colours.
     """
     height, width = panel_size(camera.shape[0], camera.shape[1])
     camera = _fitted(camera, height, width, cv2.INTER_AREA)
     colors = _fitted(colors, height, width, cv2.INTER_NEAREST)
     return _grid([
         _captioned(camera, 'camera'),
-        _captioned(colors, 'labels') if ground is None else _captioned(ground, 'ground'),
+        _captioned(*(ground or (colors, 'labels'))),
         _captioned(overlay(camera, colors), 'overlay'),
         legend(height, width, rows, title, figures)])
 
@@ -228,10 +228,10 @@ def _fitted(image: np.ndarray, height: int, width: int, shrink: int) -> np.ndarr
 def _captioned(panel: np.ndarray, caption: str) -> np.ndarray:
     """Write a caption on a darkened strip in the upper left corner."""
     panel = panel.copy()
-    width = _text_width(caption, 14) + 22
+    width = min(_text_width(caption, 14) + 22, panel.shape[1] - 16)
     corner = panel[8:34, 8:8 + width]
     corner[:] = cv2.addWeighted(corner, 0.35, np.full_like(corner, _BACKGROUND), 0.65, 0.0)
-    _text(panel, caption, 19, 26, 14, _BRIGHT)
+    _text(panel, caption, 19, 26, 14, _BRIGHT, room=width - 22)
     return panel
 
 

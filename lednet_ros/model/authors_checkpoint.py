@@ -51,8 +51,8 @@ def read_authors_file(path: Path) -> tuple[dict[str, Tensor], int]:
                 'its state_dict') from error
         sentence = first_line(error).partition('. ')[0]  # the rest is advice about trust
         raise CheckpointError(
-            f'{path}: not a PyTorch file, or damaged ({type(error).__name__}: '
-            f'{sentence}): copy it again') from error
+            f'{path}: no checkpoint, or damaged ({type(error).__name__}: {sentence}): give a '
+            '.safetensors file of lednet_train, or copy it again') from error
     if isinstance(content, Mapping) and isinstance(content.get('state_dict'), Mapping):
         content = content['state_dict']
     if not isinstance(content, Mapping) or not content or not all(

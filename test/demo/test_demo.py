@@ -7,6 +7,7 @@ import importlib.util
 import itertools
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -58,9 +59,11 @@ class Run:
         environment = {name: value for name, value in os.environ.items()
                        if not name.startswith(('ROS_DOMAIN', 'ROS_AUTO', 'FASTDDS', 'FASTRTPS'))}
         self.output = output
+        if '--depth' not in arguments:
+            arguments = ('--source', str(inputs / 'images'), '--checkpoint',
+                         str(inputs / 'small.safetensors'), *arguments)
         self._process = subprocess.Popen(
-            [sys.executable, '-m', 'lednet_ros.demo.demo', '--source', str(inputs / 'images'),
-             '--checkpoint', str(inputs / 'small.safetensors'), '--output', str(output),
+            [sys.executable, '-m', 'lednet_ros.demo.demo', '--output', str(output),
              *arguments], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True, start_new_session=True,
             # A test run in the background of a script inherits an ignored SIGINT.
@@ -119,7 +122,10 @@ def test_the_demo_of_depth_writes_the_cloud_and_the_grid_of_a_drawn_yard(run: ty
     demo = run('--frames', '2', '--depth')
     code, stdout, stderr = demo.end()
     assert (code, stderr) == (0, '')
-    assert f'{demo.output}/lednet_depth_1.png' in stdout.splitlines()
+    lines = stdout.splitlines()
+    assert lines[0].startswith('lednet_demo: a drawn yard')
+    assert f'lednet_demo: wrote {demo.output}/lednet_depth_1.png to lednet_depth_2.png' in lines
+    assert f'lednet_demo: wrote {demo.output}/lednet_depth.mp4 (2 frames)' in lines
     picture = cv2.imread(str(demo.output / 'lednet_depth_1.png'))
     assert picture is not None
     height, width = picture.shape[0] // 3, picture.shape[1] // 2
@@ -247,6 +253,30 @@ def test_wrong_arguments_are_refused(
         demo.main(arguments)
     assert exit_.value.code == 2
     assert 'lednet_demo: error: argument' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('arguments', 'unused'), [
+    (['--source', 'street.mp4'], '--source'),
+    (['--planning', '--rate', '3'], '--rate, --planning'),
+    (['--camera-height', '2'], '--camera-height')], ids=lambda v: v if isinstance(v, str) else '')
+def test_depth_refuses_what_it_would_not_heed(
+    arguments: list[str], unused: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        demo.main(['--depth', *arguments])
+    assert f'argument --depth: not with {unused}: it draws' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('given', 'options'), [
+    (['PLANNING=1'], ['--planning']), (['DEPTH=1'], ['--depth']), (['PLANNING=0', 'DEPTH=0'], []),
+    (['SOURCE=a street.mp4', 'CHECKPOINT=my.safetensors'],
+     ['--source', 'a street.mp4', '--checkpoint', 'my.safetensors'])],
+    ids=lambda v: ' '.join(v))
+def test_make_demo_hands_its_arguments_on(given: list[str], options: list[str]) -> None:
+    root = Path(__file__).parents[2]
+    shown = subprocess.run(['make', '-n', 'demo', *given], cwd=root, check=True,
+                           stdout=subprocess.PIPE, text=True).stdout
+    assert shlex.split(shown.splitlines()[-1]) == ['.venv/bin/lednet_demo', *options]
 
 
 def test_without_the_clip_one_line_says_what_to_do(

@@ -48,8 +48,9 @@ def test_side_by_side_puts_each_panel_in_its_place() -> None:
 def test_the_ground_takes_the_place_of_the_colours_beside_the_camera() -> None:
     camera = np.full((272, 640, 3), (10, 20, 30), np.uint8)
     ground = np.full((272, 640, 3), (1, 2, 3), np.uint8)
-    picture = side_by_side(camera, camera, [], ground=ground)
+    picture = side_by_side(camera, camera, [], ground=(ground, 'a caption ' * 20))
     assert picture[GAP + 136, 2 * GAP + 640 + 320].tolist() == [1, 2, 3]
+    assert (picture[GAP:GAP + 40, -GAP - 8:-GAP] == [1, 2, 3]).all()  # a long caption is cut
 
 
 @pytest.mark.parametrize('size', [(360, 480), (1080, 1920), (1281, 721), (32, 32), (60, 1200),

@@ -233,7 +233,7 @@ def raw_safetensors(dtype: str = 'F32', record: str = '{}') -> bytes:
     ('empty.safetensors', lambda p: p.write_bytes(b''), 'the file is empty'),
     ('text.safetensors', lambda p: p.write_text('hello, this is no checkpoint'), 'damaged or not'),
     ('text.pth', lambda p: p.write_text('hello, this is no checkpoint'),
-     'not a PyTorch file, or damaged'),
+     'no checkpoint, or damaged .*: give a .safetensors file of lednet_train'),
     ('list.pth', lambda p: torch.save([1, 2], p), 'holds no state_dict'),
     ('resnet.pth', lambda p: torch.save({'conv1.weight': torch.zeros(2)}, p),
      "not the authors' LEDNet: 'decoder.apn.mid.0.conv.0.weight' is missing"),
