@@ -140,7 +140,8 @@ class LabelCloud:
                         & (distance2 <= self.config.max_range ** 2))
         codes[~in_range] = OUT
         return LabelledPoints(x, y, z, painted[None], codes[None], origin,
-                              None if sure is None else sure[None])
+                              None if sure is None else sure[None],
+                              beside=self._painter.beside[None])
 
     def check_ground(self, points: LabelledPoints) -> None:
         """

@@ -17,7 +17,14 @@ from lednet_ros.projection.evidence import (
     Belief,
     Evidence,
 )
-from lednet_ros.projection.traversability import BLOCKED, CODE_OF_RANK, FREE, OUT, RANK
+from lednet_ros.projection.traversability import (
+    BLOCKED,
+    CODE_OF_RANK,
+    FREE,
+    OUT,
+    RANK,
+    UNKNOWN,
+)
 from lednet_ros.projection.view import View, resample
 
 __all__ = ['FREE_CELL', 'OCCUPIED_CELL', 'UNKNOWN_CELL', 'Belief', 'Grid', 'Sampled', 'Sighting']
@@ -162,11 +169,12 @@ class Grid:
         Take a frame that is judged by cells already, in the grid's frame; give `values`.
 
         `cells` are codes, uint8 (cells, cells), with OUT for what nobody sees: hidden, where it is
-        `in_view`, bool of that shape. The robot is at x and y. The stamp is as for `add_all`.
+        `in_view`, bool of that shape. Codes that it does not know change nothing. The robot is at
+        x and y. The stamp is as for `add_all`.
         """
         self._move(x, y)
         self._evidence.age(stamp_s, may_repeat)
-        hidden = cells > OUT
+        hidden = cells == UNKNOWN
         if in_view is not None:
             hidden |= in_view & (cells == OUT)
         return self._evidence.take(cells == FREE, cells == BLOCKED, hidden)

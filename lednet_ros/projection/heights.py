@@ -25,6 +25,7 @@ _SLOPE_OVER_M = 0.5    # nearly: the length over which a slope is measured
 _BEHIND_M = 0.5        # what stands: ground seen there may have something above it
 _SURE = 2              # points that stand in a cell: one may be a sensor's whim, and is unknown
 _IN_THE_WAY = 2        # of cv2.floodFill's mask: any but 0 and 1
+BESIDE = OBSTACLE     # a cell's code, of which no obstacle's class has a use: see Heights.judge
 _DEEPEST_M = 50.0      # below the robot: farther down is no place
 
 
@@ -108,6 +109,7 @@ class Seen:
     z: list[np.ndarray] = field(default_factory=list)
     codes: list[np.ndarray] = field(default_factory=list)
     sensors: list[int] = field(default_factory=list)  # whose each of them is, in order
+    beside: list[bool] = field(default_factory=list)  # whether no pixel looks there, likewise
 
 
 class Heights:
@@ -123,13 +125,17 @@ class Heights:
     def add(self, points: LabelledPoints) -> None:
         """Take points in the robot's frame. NaN and what lies beside the cells is left out."""
         self._origins.append(points.origin)
-        self._put(points.x, points.y, points.z, points.codes, points.enough)
+        if points.beside is None:
+            self._put(points.x, points.y, points.z, points.codes, points.enough)
+        else:
+            self._put(points.x, points.y, points.z, points.codes, ~points.beside)
+            self._put(points.x, points.y, points.z, points.codes, points.beside, True)
         if points.between is not None:
             x, y, z = points.between
             self._put(x, y, z, np.full(x.shape, FREE, np.uint8))
 
     def _put(self, x: np.ndarray, y: np.ndarray, z: np.ndarray, codes: np.ndarray,
-             enough: np.ndarray | None = None) -> None:
+             enough: np.ndarray | None = None, is_beside: bool = False) -> None:
         n = self.place.cells
         x_min, x_max, y_min, y_max = self.place.bounds()
         near = codes != OUT
@@ -149,13 +155,15 @@ class Heights:
         self._seen.z.append(z.take(kept))
         self._seen.codes.append(codes.take(kept))
         self._seen.sensors.append(len(self._origins) - 1)
+        self._seen.beside.append(is_beside)
 
     def judge(self) -> np.ndarray:
         """
         Return a code for each cell, uint8 (cells, cells): rows along y.
 
         FREE, BLOCKED for all that is no way, UNKNOWN for what was seen and says too little, OUT
-        for what nobody has seen.
+        for what nobody has seen. BESIDE is as UNKNOWN, but nothing contradicts what was known of
+        it: no pixel looks there, and a LiDAR sees nothing that stands.
         """
         index, z, codes = self._all()
         ground, has_ground, rest = self._ground(index, z, codes)
@@ -173,7 +181,12 @@ class Heights:
         free &= self._is_sure(index, rest, (codes == UNKNOWN) & in_the_way)
         free &= self._is_reached(ground, blocked) & ~self._behind(stands > 0)
         cells = np.full(free.shape, OUT, np.uint8)
-        cells[has_ground | (self._count_where(index, in_the_way) > 0)] = UNKNOWN
+        looked_at = in_the_way
+        if any(self._seen.beside):
+            looked_at = in_the_way & ~self._beside().take(rest)
+        cells[self._count_where(index, in_the_way) > 0] = BESIDE
+        cells[has_ground | deep | (stands > 0) | (self._count_where(index, looked_at) > 0)
+              ] = UNKNOWN
         cells[free] = FREE
         cells[blocked] = BLOCKED
         return cells
@@ -207,6 +220,10 @@ class Heights:
         return (np.concatenate([np.empty(0, np.intp), *seen.index]),
                 np.concatenate([np.empty(0, np.float32), *seen.z]),
                 np.concatenate([np.empty(0, np.uint8), *seen.codes]))
+
+    def _beside(self) -> np.ndarray:
+        """Return which points no pixel looks at, bool, as `_all` has them."""
+        return np.repeat(self._seen.beside, [some.size for some in self._seen.index])
 
     def _count(self, index: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
         n = self.place.cells

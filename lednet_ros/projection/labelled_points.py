@@ -34,6 +34,7 @@ class LabelledPoints:
     confidence: np.ndarray | None = None  # uint8
     between: np.ndarray | None = None     # float32 (3, M): free ground between two points
     enough: np.ndarray | None = None      # bool: the points that cells need; None: all
+    beside: np.ndarray | None = None      # bool: the points that no pixel looks at; None: none
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -87,7 +88,10 @@ def fused(seen: Sequence[LabelledPoints]) -> LabelledPoints:
         confidence = best.confidence
         if confidence is not None and one.confidence is not None:
             confidence = np.where(is_better, one.confidence, confidence)
-        best = replace(best, labels=labels, codes=codes, confidence=confidence)
+        beside = best.beside
+        if beside is not None and one.beside is not None:
+            beside = beside & one.beside
+        best = replace(best, labels=labels, codes=codes, confidence=confidence, beside=beside)
     return best
 
 

@@ -24,6 +24,8 @@ class Painter:
 
     def __init__(self, camera: Camera) -> None:
         self.camera = camera
+        self.beside = np.empty(0, bool)
+        """Which of the points painted last no pixel looks at: (N,)."""
         rays = camera.rays()
         self._reach = reach_of(rays.reshape(-1, 3), camera.model)
 
@@ -41,6 +43,8 @@ class Painter:
         painted = np.full(points.shape[1], UNLABELLED, np.uint8)
         sure = None if confidence is None else np.zeros_like(painted)
         which, u, v, depth = self._in_view(points, pose)
+        self.beside = np.ones(points.shape[1], bool)
+        self.beside[which] = False
         if not which.size:
             return painted, sure
         columns, rows = (np.rint(part).astype(np.intp) for part in (u, v))

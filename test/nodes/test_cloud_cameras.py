@@ -17,7 +17,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 import rclpy
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, PointCloud2
 from test_cloud_node import CAR, FOCAL, HEIGHT, WIDTH, depth_image, header, organised, street
 
 from lednet_ros.nodes.cloud import cloud_node
@@ -256,6 +256,7 @@ def test_labels_that_came_before_confidence_was_asked_for_are_not_taken_for_cert
 
 
 MIDDLE = Pose.of_camera(1.0)
+STILL = Pose.from_quaternion((0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0))
 
 
 def seen_by(projector: Projector, robot: Pose | None, other: Any = None, **sensor: Any) -> Frame:
@@ -275,7 +276,7 @@ def test_a_camera_s_older_frame_lies_where_the_robot_was_then() -> None:
     """Two cameras look one way, one of them half a second and two metres ago, and turned."""
     traversability = Traversability.load('camvid')
     then = Pose.from_quaternion((0.0, 0.0, np.sin(0.1), np.cos(0.1)), (-2.0, 0.0, 0.0))
-    now = Pose.from_quaternion((0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0))
+    now = STILL
 
     def occupied(*robots: Pose) -> set[tuple[int, int]]:
         projectors = [Projector(traversability, CloudConfig(), 'base_link', 'odom')
@@ -312,21 +313,24 @@ def test_an_organised_cloud_of_another_image_is_painted_and_not_read_as_depth() 
     assert np.abs(frame.points.y[car]).max() < 1.1
 
 
-def test_two_cameras_label_one_lidars_scan() -> None:
-    """Each point goes out once, and what one camera does not see is no doubt of the other's."""
+def lidar_scan(things: Any = ()) -> PointCloud2:
+    """Return flat ground all around the robot as a LiDAR sees it, and single points besides."""
     rings = np.concatenate([radius * np.stack([np.cos(a), np.sin(a), np.zeros_like(a)], -1)
                             for radius in np.arange(1.5, 8, 0.1)
                             for a in [np.linspace(0, 2 * np.pi, int(radius * 125))]])
-    thing = np.tile([[3.0, 3.0, 0.5]], (1, 1))  # a whim, that two cameras see
-    scan = CloudMessage(1, len(rings) + 1)
-    scan.points[0, :, :3] = np.concatenate([rings, thing])
+    scan = CloudMessage(1, len(rings) + len(things))
+    scan.points[0, :, :3] = np.concatenate([rings, np.reshape(things, (-1, 3))])
     scan.message.header = header(1.0, 'base_link')
-    still = Pose.from_quaternion((0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0))
+    return scan.message
+
+
+def test_two_cameras_label_one_lidars_scan() -> None:
+    """Each point goes out once, and what one camera does not see is no doubt of the other's."""
+    scan = lidar_scan([[3.0, 3.0, 0.5]])  # a whim, that two cameras see
     projectors = [Projector(Traversability.load('camvid'), CloudConfig(), 'base_link', '')
                   for _ in range(2)]
-    frames = [seen_by(projector, still, scan.message, sensor=still,
-                      camera=Pose.of_camera(1.0, yaw=yaw)) for projector, yaw in zip(
-                          projectors, (0.3, 1.27), strict=True)]
+    frames = [seen_by(projector, STILL, scan, sensor=STILL, camera=Pose.of_camera(1.0, yaw=yaw))
+              for projector, yaw in zip(projectors, (0.3, 1.27), strict=True)]
 
     def cells(*some: Frame) -> np.ndarray:
         grid = projectors[0].make_grid(some, some[-1].stamp)
@@ -337,7 +341,21 @@ def test_two_cameras_label_one_lidars_scan() -> None:
     assert (((alone[0] == 0) | (alone[1] == 0)) <= (both == 0)).mean() > 0.999
     assert both[130, 130] != 100, 'a point that is one is not two'
     cloud = projectors[0].make_points(frames)
-    assert cloud.width == len(rings) + 1
+    assert cloud.width == scan.width
     labels = np.frombuffer(cloud.data, np.uint8).reshape(cloud.width, -1)[:, 16]
     seen = [frame.points.labels[0] != 255 for frame in frames]
     assert np.array_equal(labels != 255, seen[0] | seen[1])
+
+
+def test_a_grid_of_a_lidar_remembers_what_its_cameras_see_in_turn() -> None:
+    """Each sees a part of the scan, which says nothing against what the other has seen."""
+    traversability, config = Traversability.load('camvid'), CloudConfig(grid_decay_s=2.0)
+    projectors = [Projector(traversability, config, 'base_link', 'odom') for _ in range(2)]
+    for i in range(6):
+        frame = seen_by(projectors[i % 2], STILL, lidar_scan(), sensor=STILL,
+                        camera=Pose.of_camera(1.0, yaw=(0.0, np.pi / 2)[i % 2]))
+        stamp = header(1.0 + i / 10).stamp
+        grid = projectors[0].make_grid([frame], stamp, may_repeat=True)
+    cells = np.array(grid.data).reshape(grid.info.height, grid.info.width)
+    for place in (np.s_[97:103, 130:145], np.s_[130:145, 97:103]):
+        assert (cells[place] == 0).mean() > 0.9

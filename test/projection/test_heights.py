@@ -13,7 +13,7 @@ from scene import TRAVERSABILITY, make_camera
 from lednet_ros.common.errors import ConfigError
 from lednet_ros.projection import Pose
 from lednet_ros.projection.cloud import CloudConfig, LabelCloud
-from lednet_ros.projection.heights import HeightsConfig
+from lednet_ros.projection.heights import BESIDE, HeightsConfig
 from lednet_ros.projection.labelled_points import LabelledPoints
 from lednet_ros.projection.traversability import BLOCKED, FREE, OBSTACLE, OUT, UNKNOWN
 
@@ -218,6 +218,25 @@ def test_one_point_in_the_air_makes_a_cell_unknown_and_two_block_it() -> None:
     for count, code in ((1, UNKNOWN), (2, BLOCKED)):
         whim = [(2.05, 0.05, 0.5, FREE)] * count
         assert cloud.cells([points_at(*ground, *whim)], cloud.place())[100, 120] == code
+
+
+def test_what_no_pixel_looks_at_contradicts_nothing_but_by_what_stands() -> None:
+    """As behind a LiDAR's camera: what was free there is so until it is too old."""
+    ground = [(x / 20, 0.05, 0.0, FREE) for x in range(80)]
+    for heights, code, value in (
+            ((0.0, 0.02), BESIDE, 0), ((0.0, 0.5), UNKNOWN, -1), ((0.0, -0.3), UNKNOWN, -1),
+            ((0.5, 0.6), BLOCKED, 100)):
+        cloud = LabelCloud(TRAVERSABILITY, CloudConfig(grid_decay_s=2.0))
+        place = cloud.place()
+        for i in range(4):
+            grid = cloud.grid(cloud.cells([points_at(*ground)], place), place, 1 + i / 10)
+        assert grid.values[100, 120] == 0
+        seen = points_at(*ground[:30], *((2.05, 0.05, z, UNKNOWN) for z in heights))
+        beside = np.arange(seen.x.size)[None] >= 30
+        cells = cloud.cells([replace(seen, beside=beside)], place)
+        assert cells[100, 120] == code
+        assert cloud.grid(cells, place, 1.5).values[100, 120] == value
+        assert cloud.cells([seen], place)[100, 120] == (UNKNOWN if code == BESIDE else code)
 
 
 def test_an_obstacle_of_a_class_needs_no_height() -> None:

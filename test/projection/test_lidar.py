@@ -10,8 +10,9 @@ from scene import LENSES, TRAVERSABILITY, make_camera
 
 from lednet_ros.projection import Pose
 from lednet_ros.projection.cloud import CloudConfig, LabelCloud
+from lednet_ros.projection.heights import BESIDE
 from lednet_ros.projection.lidar import Painter
-from lednet_ros.projection.traversability import BLOCKED, FREE, OUT, UNKNOWN
+from lednet_ros.projection.traversability import BLOCKED, FREE, OUT
 
 CAMERA = make_camera(height=256, width=512)
 POSE = Pose.of_camera(1.3, pitch=0.1)
@@ -98,7 +99,7 @@ def test_all_points_stay_and_the_seen_ones_make_cells() -> None:
     front = (BOXES[0].distance(x, y) < 0.3) & (x < 4.7) & (x > 4.4)
     assert (cells[front] == BLOCKED).sum() > 0.7 * front.sum()  # its corners are borders
     assert not (cells[x < 0] == FREE).any()  # nothing has a label there
-    assert (cells[x < 0] == UNKNOWN).any()
+    assert (cells[x < 0] == BESIDE).any()
     assert (cells == OUT).any()  # between rings
     geometry, ranges = cloud.free_space(cells, place)
     assert ranges[geometry.beams // 2] <= 4.6
