@@ -18,7 +18,17 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 import rclpy
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, PointCloud2
-from test_cloud_node import CAR, FOCAL, HEIGHT, WIDTH, depth_image, header, organised, street
+from test_cloud_node import (
+    CAR,
+    FOCAL,
+    HEIGHT,
+    SKY,
+    WIDTH,
+    depth_image,
+    header,
+    organised,
+    street,
+)
 
 from lednet_ros.nodes.cloud import cloud_node
 from lednet_ros.nodes.cloud.cloud_node import CloudNode
@@ -50,16 +60,17 @@ class Rig:
             get_subscription_count=lambda: 1) for name in self.out}
         self.node._watch()
 
-    def send(self, name: str, stamp_s: float, depth: np.ndarray | None = None) -> None:
+    def send(self, name: str, stamp_s: float, depth: np.ndarray | None = None,
+             labels: np.ndarray | None = None) -> None:
         camera = next(c for c in self.node._cameras if c.name == name)
         at = header(stamp_s, f'{name}_eye')
-        labels, as_it_is = street()
+        seen, as_it_is = street()
         k = [FOCAL, 0.0, 80.0, 0.0, FOCAL, 60.0, 0.0, 0.0, 1.0]
         for input_, message in (
                 ('camera_info', CameraInfo(header=at, width=WIDTH, height=HEIGHT, k=k,
                                            distortion_model='plumb_bob', d=[0.0] * 5)),
                 ('depth', depth_image(as_it_is if depth is None else depth, at)),
-                ('label', encode_image(labels, 'mono8', at))):
+                ('label', encode_image(seen if labels is None else labels, 'mono8', at))):
             message.header = at
             self.node._on_input(camera, input_, message)
 
@@ -359,3 +370,21 @@ def test_a_grid_of_a_lidar_remembers_what_its_cameras_see_in_turn() -> None:
     cells = np.array(grid.data).reshape(grid.info.height, grid.info.width)
     for place in (np.s_[97:103, 130:145], np.s_[130:145, 97:103]):
         assert (cells[place] == 0).mean() > 0.9
+
+
+@pytest.mark.parametrize('label', [SKY, 200], ids=['sky', 'no class'])
+def test_labels_that_say_nothing_of_the_way_are_warned_of(start, label) -> None:
+    rig = start(cameras="['']", **{'camera.height': '1.0'})
+    rig.send('', 1.0, labels=np.full((HEIGHT, WIDTH), label, np.uint8))
+    assert rig.node._remark.startswith('the labels say nothing of what depth sees')
+    assert not (rig.grid() == 0).any()
+
+
+@pytest.mark.parametrize(('times', 'side'), [(2.0, '1.00 m below'), (0.5, '0.50 m above')])
+def test_depth_in_units_that_might_be_is_warned_of_as_none_is_free(start, times, side) -> None:
+    rig = start(cameras="['']", **{'camera.height': '1.0'})
+    rig.send('', 1.0, street()[1] * np.float32(times))
+    assert not (rig.grid() == 0).any()
+    assert f'the nearest that is seen lies {side} where the robot stands' in rig.node._remark
+    rig.send('', 1.1)
+    assert rig.node._remark == ''

@@ -312,7 +312,8 @@ class CloudNode(LifecycleNode):
         self._remark = self._rounds.absent() or stampless(
             frames[-1].stamp_ns) or no_grid or next(
             (frame.remark for frame in frames if frame.remark), '') or next((
-            f'no scan goes out: {frame.no_view}' for frame in frames if frame.no_view), '')
+            f'no scan goes out: {frame.no_view}' for frame in frames if frame.no_view), '') or (
+                self._projector.no_way if {'grid', 'free_space'} & set(wanted) else '')
         self._figures = {'ground_height_m': self._projector.cloud.ground_z, **{
             f'{camera.name}/{key}' if camera.name else key: value for camera in cameras
             for key, value in (('camera_height_m', float(camera.seen.poses.camera.origin[2])),

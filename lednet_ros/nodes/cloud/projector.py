@@ -22,7 +22,7 @@ from lednet_ros.projection import Camera, NoGround, Pose
 from lednet_ros.projection.cloud import CloudConfig, LabelCloud
 from lednet_ros.projection.heights import Place
 from lednet_ros.projection.labelled_points import LabelledPoints, fused
-from lednet_ros.projection.traversability import Traversability
+from lednet_ros.projection.traversability import FREE, OUT, UNKNOWN, Traversability
 from lednet_ros.projection.view import View
 
 NO_DEPTH = 'there is no depth within min_range and max_range: look at the sensor'
@@ -51,7 +51,9 @@ class Frame:
         """Return what is odd about it; '' if nothing is."""
         if not np.isfinite(self.points.z).any():
             return NO_DEPTH
-        return '' if (self.points.labels != 255).any() else SAYS_NOTHING
+        # Ground wraps around to the largest numbers, and obstacles are above what is not known.
+        return '' if int((self.points.codes - np.uint8(OUT)).max()) > UNKNOWN - OUT else (
+            SAYS_NOTHING)
 
 
 class Projector:
@@ -63,6 +65,7 @@ class Projector:
         self.cloud = LabelCloud(traversability, config)
         self._frame, self._grid_frame = frame, grid_frame or frame
         self.apart_s = 0.0  # of two frames that a grid cannot remember: see Grid
+        self.no_way = ''    # why no ground is free, where that may be a wrong input
         self._message = CloudMessage(1, 1)
         self._grid = GridMessage(config.grid_cells, config.grid_resolution)
         self._cells: tuple[Sequence[Frame], np.ndarray, Place] | None = None  # judged last
@@ -177,7 +180,17 @@ class Projector:
                      self.cloud.place(float(robot.origin[0]), float(robot.origin[1]), robot.yaw))
             cells = self.cloud.cells(_points_of(frames, robot), place)
             self._cells = frames, cells, place
+            self.no_way = self._no_way(cells)
         return self._cells[1:]
+
+
+    def _no_way(self, cells: np.ndarray) -> str:
+        height = self.cloud.ground_z
+        if (cells == FREE).any() or not abs(height) > self.cloud.config.heights.max_step:
+            return ''
+        return (f'no ground is free: the nearest that is seen lies {abs(height):.2f} m '
+                f'{"above" if height > 0 else "below"} where the robot stands: if it does not, '
+                "look at the depth's units, the camera's pose and the output frame")
 
 
 def check_frame(label: Header, depth: Header) -> None:
