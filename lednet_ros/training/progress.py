@@ -26,19 +26,21 @@ def show_progress(is_first: bool) -> Iterator[Listener]:
             progress.update(
                 task, total=step.epochs * step.steps,
                 completed=step.epoch * step.steps + step.step + 1,
-                description=f'{step.stage} {step.epoch + 1}/{step.epochs}  loss {step.loss:.3f}  '
-                f'{step.images_per_s:.1f} images/s')
+                description=f'{_epoch(step.stage)} {step.epoch + 1}/{step.epochs}  '
+                f'loss {step.loss:.3f}  {step.images_per_s:.1f} images/s')
 
         def on_epoch(row: Mapping[str, Any]) -> None:
             if row['epoch'] == 0:
-                print(f'{row["stage"]} 0, what it begins with: val mIoU {row["val_miou"]:.4f}, '
+                print(f'{_epoch(row["stage"])} 0, what it begins with: '
+                      f'val mIoU {row["val_miou"]:.4f}, '
                       f'pixels {row["val_pixel_accuracy"]:.4f}', flush=True)
                 return
-            print(f'{row["stage"]} {row["epoch"]}: loss {row["loss"]:.4f}, '
+            threads = f'{row["threads"]:.3g}'
+            print(f'{_epoch(row["stage"])} {row["epoch"]}: loss {row["loss"]:.4f}, '
                   f'val mIoU {row["val_miou"]:.4f}, pixels {row["val_pixel_accuracy"]:.4f}, '
                   f'{row["images_per_s"]:.1f} images/s, '
                   f'{100 * row["waiting_for_data"]:.1f} % waiting for data, '
-                  f'{row["threads"]:.3g} threads', flush=True)
+                  f'{threads} thread{"" if threads == "1" else "s"}', flush=True)
 
         def on_note(text: str) -> None:
             if text not in notes:
@@ -46,3 +48,7 @@ def show_progress(is_first: bool) -> Iterator[Listener]:
                 print(text, file=sys.stderr, flush=True)
 
         yield Listener(on_step, on_epoch, on_note)
+
+
+def _epoch(stage: str) -> str:
+    return 'epoch' if stage == 'network' else f'{stage} epoch'

@@ -128,4 +128,4 @@ def test_a_name_that_no_parameter_has_is_told() -> None:
             warning=said.append, info=said.append)
         tell_unread(node)
     assert said == ['max_rnage is no parameter of this node: did you mean max_range?',
-                    'backend: no parameters of this node: left alone']
+                    'backend: no parameter of this node: left alone']

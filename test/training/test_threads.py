@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 
 import numpy as np
 import pytest
@@ -75,4 +76,5 @@ def test_training_beside_others_takes_one_thread_and_says_so(
     with (tmp_path / 'out' / 'history.csv').open() as file:
         [row] = csv.DictReader(file)
     assert float(row['threads']) == 1.0
-    assert ' waiting for data, 1 threads' in capsys.readouterr().out
+    assert re.search(r'^epoch 1: loss .* waiting for data, 1 thread$', capsys.readouterr().out,
+                     re.M)

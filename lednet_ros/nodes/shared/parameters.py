@@ -118,7 +118,7 @@ def tell_unread(node: Node) -> None:
     for name, meant in near.items():
         logger.warning(f'{name} is no parameter of this node: did you mean {meant}?')
     if others := [name for name in names if name not in near]:  # a file may be of several nodes
-        logger.info(f'{", ".join(others)}: no parameters of this node: left alone')
+        logger.info(f'{", ".join(others)}: no parameter of this node: left alone')
     if unread := unread_overrides(node):
         logger.info(unread)
 
