@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ from lednet_ros.datasets.classes import read_classes, voc_color
 from lednet_ros.datasets.descriptor import NAME
 from lednet_ros.datasets.importers.export import Drawn, Export, ImportedClass, Picture
 from lednet_ros.datasets.importers.finding import ImageFinder
+from lednet_ros.images.sources import IMAGE_SUFFIXES
 from lednet_ros.model.labels import UNLABELLED
 
 
@@ -61,8 +62,10 @@ def import_export(
     """
     classes = _with_background(export.classes, config.background)
     if not classes:
-        raise DataError(f'{source}: nothing with an area was drawn, so there is no class: draw '
-                        'polygons, or choose another export')
+        for picture in export.pictures():  # which counts what there is instead
+            deque(picture.drawn, 0)
+        raise DataError(f'{source}: nothing with an area was drawn{_besides(export.left_out)}, so '
+                        'there is no class: draw polygons, or choose another export')
     if not all(c.name for c in classes):
         raise DataError(f'{source}: has a class without a name: name it in the tool, and export '
                         'it anew')
@@ -78,6 +81,9 @@ def import_export(
         for picture in export.pictures():
             on_picture()
             image = finder.find(picture)
+            if image is not None and image.suffix.lower() not in IMAGE_SUFFIXES:
+                raise DataError(f'{image}: is no image that training reads: make it one of '
+                                f'{", ".join(IMAGE_SUFFIXES)}')
             if image is None:
                 missing.append(picture.image)
             else:
@@ -191,7 +197,13 @@ def _refuse_missing(missing: Sequence[str], source: Path, result: Imported) -> N
         raise DataError(f'{source}: {len(missing)} of its images are not there, or twice '
                         f'({names}): export it with images, or give their folder by --images')
     if not result.splits:
-        raise DataError(f'{source}: no image has anything drawn on it: label some')
+        raise DataError(f'{source}: no image has anything drawn on it'
+                        f'{_besides(result.left_out)}: label some')
+
+
+def _besides(left_out: Counter[str]) -> str:
+    found = ', '.join(f'{count} {kind}' for kind, count in left_out.items() if count)
+    return f' (left out: {found})' if found else ''
 
 
 def _write_descriptor(

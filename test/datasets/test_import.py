@@ -25,6 +25,7 @@ from lednet_ros.datasets.layouts import open_data_set
 
 HEIGHT, WIDTH = 6, 8
 UNDRAWN = 255
+ALL = (0, 0, WIDTH, HEIGHT)
 
 
 @pytest.fixture(autouse=True)
@@ -548,6 +549,45 @@ def test_an_image_of_another_folder_is_found_by_its_name(tmp_path) -> None:
     assert labels['b.jpg'].tolist() == ids(undrawn=0)
 
 
+def test_where_nothing_can_be_drawn_what_there_is_is_named(tmp_path, capsys) -> None:
+    source = supervisely(tmp_path, [{'classTitle': 'soil', 'geometryType': 'alpha_mask'}])
+    assert main([str(source), str(tmp_path / 'out')]) == 1
+    assert ('no image has anything drawn on it (left out: 1 objects of type alpha_mask, 1 images '
+            'with nothing drawn): label some') in capsys.readouterr().err
+    (tmp_path / 'photos').mkdir()
+    labelme(tmp_path / 'photos' / 'b.json', [
+        {'label': 'row', 'shape_type': 'points', 'points': [[0, 0], [5, 5]]}])
+    assert main([str(tmp_path / 'photos'), str(tmp_path / 'out')]) == 1
+    assert 'nothing with an area was drawn (left out: 1 points, which have no area), so' in (
+        capsys.readouterr().err)
+    source = ultralytics(tmp_path, '0 0 0 1 0 1 1 0 1 0.93\n')  # with a confidence
+    assert main([str(source), str(tmp_path / 'out')]) == 1
+    assert '1 lines that are no polygon of 3 points or more' in capsys.readouterr().err
+
+
+def test_an_image_that_training_would_leave_out_is_refused(tmp_path, capsys) -> None:
+    source = tmp_path / 'photos'
+    source.mkdir()
+    labelme(source / 'b.json', [
+        {'label': 'weed', 'shape_type': 'rectangle', 'points': [[0, 0], [7, 5]]}])
+    (source / 'b.jpg').rename(source / 'b.gif')
+    (source / 'b.json').write_text((source / 'b.json').read_text().replace('b.jpg', 'b.gif'))
+    assert main([str(source), str(tmp_path / 'out')]) == 1
+    assert 'b.gif: is no image that training reads: make it one of .png' in capsys.readouterr().err
+
+
+def test_an_image_is_where_its_absolute_path_says(coco_file, tmp_path) -> None:
+    source = coco_file([{'category_id': 7, 'segmentation': [box(*ALL)]}])
+    file = source / 'annotations' / 'instances_default.json'
+    for place in (tmp_path / 'far' / 'away', source / 'other'):
+        picture(place / '0.jpg')
+    far = tmp_path / 'far' / 'away' / '0.jpg'
+    file.write_text(file.read_text().replace('0.jpg', str(far)))
+    assert main([str(source), str(tmp_path / 'out')]) == 0
+    [image] = (tmp_path / 'out' / 'images').rglob('*.jpg')
+    assert image.resolve() == far
+
+
 @pytest.mark.parametrize(('spoil', 'said'), [
     (lambda s, o: (s / 'b.jpg').unlink(), r'1 of its images are not there, or twice \(b.jpg\)'),
     (lambda s, o: (s / 'b.json').unlink(), 'holds nothing that COCO, CVAT'),
@@ -713,7 +753,7 @@ def test_images_of_one_name_in_two_folders_are_two(tmp_path) -> None:
         assert (cv2.imread(str(tmp_path / 'out' / 'labels' / name / 'b.png'), 0) == id_).all()
 
 
-ALL = (0, 0, WIDTH, HEIGHT)
+
 
 
 def exported(tool: str, folder: Path, label: str) -> None:

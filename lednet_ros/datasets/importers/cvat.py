@@ -131,7 +131,8 @@ def _drawn(
         if shape.tag in _SHAPES:
             yield from _shape(shape, name, height, width, left_out)
         elif shape.tag != 'attribute':
-            left_out[f'{shape.tag}s, which have no area' if shape.tag in _NO_AREA else
+            left_out[f'{shape.tag.removesuffix("s")}s, which have no area'
+                     if shape.tag in _NO_AREA else
                      f'<{shape.tag}>, which is not known here'] += 1
 
 

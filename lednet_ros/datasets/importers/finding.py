@@ -30,6 +30,8 @@ class ImageFinder:
 
     def find(self, picture: Picture) -> Path | None:
         """Return an image's path; None where it is not there, or there are several."""
+        if Path(picture.image).is_absolute() and Path(picture.image).is_file():
+            return Path(picture.image)
         name = picture.image.replace('\\', '/').lstrip('/')
         folders = [*([picture.where] if picture.where else []), *self._roots]
         for path in (folder / inner / name for folder in folders for inner in ('', 'images')):

@@ -73,7 +73,7 @@ def _drawn(
         kind = shape.get('shape_type') or 'polygon'
         name = '' if shape['label'] == IGNORED else text_of(shape['label'])
         if kind in _LINES:
-            left_out[f'{kind}s, which have no area'] += 1
+            left_out[f'{kind.removesuffix("s")}s, which have no area'] += 1
         elif kind == 'mask':
             left, top = map(int, placed(shape['points'][0]))
             yield Drawn(name, _decoded(shape['mask']), left, top)

@@ -123,7 +123,7 @@ def _drawn(
     for line in filter(None, map(str.split, path.read_text(encoding='utf-8-sig').splitlines())):
         if len(line) < 7 or len(line) % 2 == 0:
             left_out['boxes without a mask' if len(line) == 5 else
-                     'polygons of fewer than 3 points'] += 1
+                     'lines that are no polygon of 3 points or more'] += 1
             continue
         if int(line[0]) not in names:
             raise ValueError(f'class {line[0]} of {len(names)}')
