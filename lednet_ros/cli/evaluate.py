@@ -6,9 +6,9 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,12 @@ from lednet_ros.common.paths import expanded
 
 if TYPE_CHECKING:
     from lednet_ros.datasets.layouts import DataSet
+    from lednet_ros.projection.traversability import Traversability
     from lednet_ros.segmentation import Segmenter
+    from lednet_ros.training.comparison import Comparison
     from lednet_ros.training.evaluate import Evaluation
     from lednet_ros.training.flicker import Flicker
+    from lednet_ros.training.reliability import GroundRow, Reliability
     from lednet_ros.training.robustness import Robustness
 
 
@@ -77,17 +80,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _run(args: argparse.Namespace) -> int:
     from lednet_ros.cli.segmenter_options import segmenter_config
-    from lednet_ros.common.progress_bar import progress_bar
     from lednet_ros.datasets.layouts import open_data_set
     from lednet_ros.segmentation import Segmenter
-    from lednet_ros.training.comparison import compare
-    from lednet_ros.training.evaluate import evaluate, left_out, table
-    from lednet_ros.training.reliability import (
-        Reliability,
-        find_traversability,
-        ground_rows,
-        ground_table,
-    )
+    from lednet_ros.training.reliability import find_traversability
     if args.every < 1:
         raise ConfigError(f'--every {args.every}: give 1 or more')
     require_place(args.json, args.calibrate)
@@ -104,56 +99,88 @@ def _run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         segmenter = stack.enter_context(
             Segmenter(args.checkpoint or None, segmenter_config(args)))
-        with progress_bar() as progress:
-            task = progress.add_task(f'{args.split} of {args.data.name}', total=len(data))
-            result = evaluate(segmenter, data, lambda: progress.advance(task))
-        robustness = _robustness(segmenter, data) if args.robustness else None
-        other = _other(args, data, stack)
-        comparison = compare(result, other[1], data.labels, (
-            segmenter.checkpoint.name, other[0].checkpoint.name)) if other else None
-        flicker = _flicker(segmenter, args.flicker) if args.flicker else None
-        reliability = Reliability.of(result.confidence)
-        rows = ground_rows(result.confidence, ground) if ground else []
+        found = _measure(args, segmenter, data, ground, stack)
         if args.json:  # first: whoever reads the table may close the pipe
-            _write_json(args.json, result, robustness, segmenter, data, {
-                'reliability': reliability.to_dict(),
-                'min_confidence': [row.to_dict() for row in rows],
-                **({'against': comparison.to_dict()} if comparison else {}),
-                **({'flicker': flicker.to_dict()} if flicker else {})})
-        print(f'{segmenter.checkpoint.name}, {args.split} of {args.data.name} ({len(data)} '
-              f'images; label set {data.labels.name!r}: {data.labels_from}), by '
-              f'{result.backend}\n')
-        print('\n'.join([*table(result.scores), *left_out(result, data.labels)]))
-        print(f'expected calibration error {100 * reliability.error:.2f} % '
-              f'(temperature {segmenter.checkpoint.metadata.temperature:g})')
-        print('\n' + '\n'.join(ground_table(rows) if rows else [
-            'no table of min_confidence: give --traversability, a YAML file that says which '
-            'classes are free ground']))
-        for found in (comparison, flicker, robustness):
-            if found:
-                print('\n' + '\n'.join(found.table()))
+            _write_json(args.json, found, segmenter, data)
+        _print(args, found, segmenter, data)
         if args.output:
-            from lednet_ros.training.evaluation_pictures import (
-                write_pictures,
-                write_reliability,
-                write_robustness,
-                write_side_by_side,
-            )
-            for path in write_pictures(
-                    result, segmenter, data, args.output, args.pictures, ground):
+            for path in _draw(args, found, segmenter, data, ground):
                 print(path)
-            if comparison and other:
-                for path in write_side_by_side(
-                        comparison, (segmenter, other[0]), data, args.output, args.pictures,
-                        ground):
-                    print(path)
-            for path in write_reliability(
-                    reliability, rows, segmenter.checkpoint.name, args.output):
-                print(path)
-            if robustness:
-                for path in write_robustness(robustness, segmenter, data, args.output):
-                    print(path)
     return 0
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was measured of a checkpoint, for the table, JSON and pictures."""
+
+    result: Evaluation
+    reliability: Reliability
+    ground: list[GroundRow]  # of each min_confidence
+    other: tuple[Segmenter, Evaluation] | None
+    comparison: Comparison | None  # with the other
+    flicker: Flicker | None
+    robustness: Robustness | None
+
+
+def _measure(
+    args: argparse.Namespace, segmenter: Segmenter, data: DataSet, ground: Traversability | None,
+    stack: ExitStack,
+) -> Found:
+    from lednet_ros.common.progress_bar import progress_bar
+    from lednet_ros.training.comparison import compare
+    from lednet_ros.training.evaluate import evaluate
+    from lednet_ros.training.reliability import Reliability, ground_rows
+    with progress_bar() as progress:
+        task = progress.add_task(f'{args.split} of {args.data.name}', total=len(data))
+        result = evaluate(segmenter, data, lambda: progress.advance(task))
+    robustness = _robustness(segmenter, data) if args.robustness else None
+    other = _other(args, data, stack)
+    return Found(
+        result, Reliability.of(result.confidence),
+        ground_rows(result.confidence, ground) if ground else [], other,
+        compare(result, other[1], data.labels, (
+            segmenter.checkpoint.name, other[0].checkpoint.name)) if other else None,
+        _flicker(segmenter, args.flicker) if args.flicker else None, robustness)
+
+
+def _print(args: argparse.Namespace, found: Found, segmenter: Segmenter, data: DataSet) -> None:
+    from lednet_ros.training.evaluate import left_out, table
+    from lednet_ros.training.reliability import ground_table
+    result = found.result
+    print(f'{segmenter.checkpoint.name}, {args.split} of {args.data.name} ({len(data)} '
+          f'images; label set {data.labels.name!r}: {data.labels_from}), by '
+          f'{result.backend}\n')
+    print('\n'.join([*table(result.scores), *left_out(result, data.labels)]))
+    print(f'expected calibration error {100 * found.reliability.error:.2f} % '
+          f'(temperature {segmenter.checkpoint.metadata.temperature:g})')
+    print('\n' + '\n'.join(ground_table(found.ground) if found.ground else [
+        'no table of min_confidence: give --traversability, a YAML file that says which '
+        'classes are free ground']))
+    for more in (found.comparison, found.flicker, found.robustness):
+        if more:
+            print('\n' + '\n'.join(more.table()))
+
+
+def _draw(
+    args: argparse.Namespace, found: Found, segmenter: Segmenter, data: DataSet,
+    ground: Traversability | None,
+) -> Iterator[Path]:
+    """Draw into --output; yield each picture's path."""
+    from lednet_ros.training.evaluation_pictures import (
+        write_pictures,
+        write_reliability,
+        write_robustness,
+        write_side_by_side,
+    )
+    yield from write_pictures(found.result, segmenter, data, args.output, args.pictures, ground)
+    if found.comparison and found.other:
+        yield from write_side_by_side(
+            found.comparison, (segmenter, found.other[0]), data, args.output, args.pictures,
+            ground)
+    yield from write_reliability(
+        found.reliability, found.ground, segmenter.checkpoint.name, args.output)
+    if found.robustness:
+        yield from write_robustness(found.robustness, segmenter, data, args.output)
 
 
 def _table3(args: argparse.Namespace, data: DataSet) -> int:
@@ -237,11 +264,9 @@ def _robustness(segmenter: Segmenter, data: DataSet) -> Robustness:
         return measure_robustness(segmenter, data, lambda: progress.advance(task))
 
 
-def _write_json(
-    path: Path, result: Evaluation, robustness: Robustness | None, segmenter: Segmenter,
-    data: DataSet, more: dict[str, Any],
-) -> None:
+def _write_json(path: Path, found: Found, segmenter: Segmenter, data: DataSet) -> None:
     from lednet_ros.datasets.checks import classes_without_pixels
+    result = found.result
     height, width = segmenter.input_size
     absent = classes_without_pixels(data.labels, result.confusion.sum(1))
     record: dict[str, Any] = {
@@ -252,8 +277,11 @@ def _write_json(
         'classes_without_pixels': absent, 'left_out': data.left_out,
         'frames': {frame.name: None if math.isnan(frame.miou) else round(frame.miou, 6)
                    for frame in result.frames},
-        **more,
-        **({'robustness': robustness.to_dict()} if robustness else {})}
+        'reliability': found.reliability.to_dict(),
+        'min_confidence': [row.to_dict() for row in found.ground],
+        **{name: part.to_dict() for name, part in (
+            ('against', found.comparison), ('flicker', found.flicker),
+            ('robustness', found.robustness)) if part}}
     write_json(path, record)
 
 

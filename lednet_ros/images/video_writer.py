@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from lednet_ros.common.atomic_file import write_png
+from lednet_ros.common.directory_lock import alone_in
 from lednet_ros.common.errors import ConfigError, first_line
 from lednet_ros.images.film import Film, open_film
 
@@ -20,8 +22,8 @@ class Album:
     """
     Takes uint8 (H, W, 3) RGB pictures in order and writes NAME_1.png .. and NAME.mp4.
 
-    Only files of these names are replaced or removed. Raise ConfigError where the directory
-    cannot be made or written to.
+    Only files of these names are replaced or removed, and nobody else may write to the directory
+    until it is closed. Raise ConfigError where somebody does, or it cannot be made or written to.
     """
 
     def __init__(self, directory: Path, name: str, pictures: int = 6) -> None:
@@ -34,8 +36,10 @@ class Album:
         self._film_size = (0, 0)
         self.film_frames = 0
         self.problem = ''  # why there is no film
+        self._lock = ExitStack()
         try:
             directory.mkdir(parents=True, exist_ok=True)
+            self._lock.enter_context(alone_in(directory))
             probe = directory / f'.{name}.probe'
             probe.touch()
             probe.unlink()
@@ -79,6 +83,7 @@ class Album:
             except OSError as error:
                 self._give_up(error)
             self._film = None
+        self._lock.close()
         return [*self._written, *([self.film_path] if self.film_frames else [])]
 
     def _open_film(self) -> None:

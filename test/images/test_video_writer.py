@@ -84,3 +84,11 @@ def test_a_place_that_is_no_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / 'file').touch()
     with pytest.raises(ConfigError, match=r'file/out: cannot be written to: .*choose another'):
         Album(tmp_path / 'file' / 'out', 'demo')
+
+
+def test_two_at_once_do_not_mix_their_pictures(tmp_path: Path) -> None:
+    first = Album(tmp_path, 'demo')
+    with pytest.raises(ConfigError, match='another command is writing to it: wait until'):
+        Album(tmp_path, 'demo')
+    first.close()
+    Album(tmp_path, 'demo')
