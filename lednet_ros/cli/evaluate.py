@@ -91,6 +91,12 @@ def _run(args: argparse.Namespace) -> int:
     if bool(args.table) != bool(args.checkpoints):
         raise ConfigError('--table 3 and --checkpoints go together: give both, or a '
                           '--checkpoint')
+    for alone, others in (('calibrate', ('table', 'against', 'flicker', 'robustness', 'output')),
+                          ('table', ('against', 'flicker', 'robustness'))):
+        passed_by = [f'--{name}' for name in others if getattr(args, alone) and getattr(
+            args, name)]
+        if passed_by:
+            raise ConfigError(f'--{alone} leaves out {", ".join(passed_by)}: call it by itself')
     if args.table:
         return _table3(args, data)
     ground = find_traversability(args.traversability, data.labels)

@@ -111,6 +111,19 @@ def test_table_3_goes_with_checkpoints_and_they_with_it(trained, capsys) -> None
     assert 'go together' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(('alone', 'more', 'said'), [
+    (('--calibrate', 'C'), ('--output', 'O', '--flicker', 'F'),
+     '--calibrate leaves out --flicker, --output: call it by itself'),
+    (('--table', '3', '--checkpoints', 'C'), ('--against', 'A', '--robustness'),
+     '--table leaves out --against, --robustness: call it by itself')])
+def test_what_would_be_left_out_is_refused(trained, tmp_path, monkeypatch, capsys, alone, more,
+                                           said) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(trained, *alone, *more) == 1
+    assert said in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
 def test_what_min_confidence_does_to_the_ground_is_told(trained, tmp_path, capsys) -> None:
     file = tmp_path / 'ground.yaml'
     file.write_text(f'labels: {trained[0]}/labels.yaml\n'
