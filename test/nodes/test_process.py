@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import threading
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -21,6 +22,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
+from lednet_ros.common.errors import ConfigError
 from lednet_ros.nodes.shared import process as run
 
 
@@ -105,22 +107,47 @@ def signals(monkeypatch) -> Iterator[None]:
         signal.signal(number, handler)
 
 
+class Brief(Node):
+    """Ends at once, or cannot be made; says in `gone` how it left the graph."""
+
+    def __init__(self, gone: list[str], problem: str = '') -> None:
+        super().__init__('brief')
+        self.done, self.gone = Future(), gone
+        self.create_timer(3600.0, self.start)  # which is to know the node that has it
+        if problem:
+            weakref.finalize(self, gone.append, 'half made')
+            raise ConfigError(problem)
+
+    def start(self) -> None:
+        self.done.set_result(None)
+
+    def stop(self) -> bool:
+        return True
+
+    def destroy_node(self) -> None:
+        super().destroy_node()
+        self.gone.append('destroyed')
+
+
 @pytest.mark.usefixtures('graph', 'signals')
 def test_a_node_that_has_stopped_leaves_python_no_garbage_to_look_for(monkeypatch) -> None:
     """It would walk through all of torch, longer than launch waits where the cores are busy."""
     at_exit = []
     monkeypatch.setattr(atexit, 'register', at_exit.append)
-
-    class Brief(Node):
-        def __init__(self) -> None:
-            super().__init__('brief')
-            self.done = Future()
-
-        def start(self) -> None:
-            self.done.set_result(None)
-
-        def stop(self) -> bool:
-            return True
-
-    assert run.run('brief', lambda stop: Brief(), []) == 0
+    assert run.run('brief', lambda stop: Brief([]), []) == 0
     assert at_exit == [gc.freeze]
+
+
+@pytest.mark.parametrize(('problem', 'code', 'gone'), [
+    ('', 0, 'destroyed'), ('the road is closed', 1, 'half made')], ids=['done', 'half made'])
+@pytest.mark.usefixtures('graph', 'signals')
+def test_a_node_leaves_the_graph_before_its_process_ends(monkeypatch, problem, code, gone) -> None:
+    """Else the middleware's threads are at work while C++ takes down what they use."""
+    monkeypatch.setattr(atexit, 'register', lambda _: None)
+    found: list[str] = []
+    gc.disable()  # it comes when it likes
+    try:
+        assert run.run('brief', lambda stop: Brief(found, problem), []) == code
+        assert found == [gone]
+    finally:
+        gc.enable()

@@ -98,6 +98,13 @@ def run(name: str, make: Callable[[threading.Event], Runnable], args: Sequence[s
     finally:
         has_stopped = node is None or node.stop()
         rclpy.try_shutdown()
+        # Else its shared memory may outlive it, and the middleware's threads be at work while
+        # C++ takes down what they use: at times that is SIGSEGV.
+        if node is None:
+            gc.collect()  # one that could not be made is in a circle of references
+        else:
+            with suppress(Exception):
+                node.destroy_node()
         for number in SIGNALS:
             # Python, as it ends, puts the deadly defaults back, but leaves an ignored signal
             # ignored.
@@ -105,8 +112,6 @@ def run(name: str, make: Callable[[threading.Event], Runnable], args: Sequence[s
     if node is not None and not has_stopped:
         # Python cannot end while a thread is inside a driver or the network without risking a
         # crash.
-        with suppress(Exception):
-            node.destroy_node()  # else its shared memory outlives it
         sys.stdout.flush()
         os._exit(code)
     # Python's last search for garbage walks through all of torch: 0.4 s of a core, on a busy
