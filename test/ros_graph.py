@@ -27,28 +27,37 @@ import yaml
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
+from warm_start import Forked, WarmStart
 
 from lednet_ros.nodes.shared.ros_start import spin
 
 WITHIN_S = 300.0  # tells what hangs from what is slow: a busy machine takes ten times as long
 ASK_AGAIN_S = 20.0  # a service that has not answered
 
+_warm_start = WarmStart()
+
+
 class Process:
     """A child process; stdout and stderr are read together, line by line, as they come."""
 
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str], log: Path,
-        changed: threading.Condition,
+        changed: threading.Condition, is_warm: bool = False,
     ) -> None:
         self.command = list(command)
         self.log = log  # holds `output`, and stays after the test
         self._changed = changed
         self._lines: list[str] = []
-        self._popen = subprocess.Popen(
-            self.command, env=dict(environment), stdin=subprocess.DEVNULL, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors='replace',
-            start_new_session=True)  # a Ctrl-C meant for pytest is not the child's
-        self._reader = threading.Thread(target=self._read, daemon=True)
+        here, there = os.pipe()
+        self._popen: subprocess.Popen[bytes] | Forked
+        if is_warm:
+            self._popen = _warm_start.start(self.command[1:], environment, there)
+        else:
+            self._popen = subprocess.Popen(
+                self.command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=there,
+                stderr=there, start_new_session=True)  # a Ctrl-C meant for pytest is not its own
+        os.close(there)
+        self._reader = threading.Thread(target=self._read, args=(here,), daemon=True)
         self._reader.start()
 
     @property
@@ -103,9 +112,8 @@ class Process:
             self.wait()
             return False
 
-    def _read(self) -> None:
-        assert self._popen.stdout is not None
-        with self._popen.stdout as lines, self.log.open('w', encoding='utf-8') as log:
+    def _read(self, output: int) -> None:
+        with open(output, errors='replace') as lines, self.log.open('w', encoding='utf-8') as log:
             for line in lines:
                 log.write(line)
                 log.flush()
@@ -208,7 +216,8 @@ class Graph:
         """Start a node: a module's name, or a command and its words. It may not be up yet.
 
         Parameters go by file, so that their types arrive as they are. `arguments` follow
-        `--ros-args`; `environment` is added to the test's.
+        `--ros-args`; `environment` is added to the test's. Python is forked (warm_start.py) but
+        where it is given an environment, for that may be read as libraries are loaded.
         """
         words = [sys.executable, '-m', command] if isinstance(command, str) else list(command)
         name = f'{len(self.processes)}_{(command if isinstance(command, str) else words[0])}'
@@ -220,9 +229,10 @@ class Graph:
             words += ['--params-file', str(file)]
         for here, there in (remaps or {}).items():
             words += ['-r', f'{here}:={there}']
+        is_warm = words[0] == sys.executable and environment is None
         environment = {**os.environ, 'ROS_LOG_DIR': str(self.directory), **(environment or {})}
         process = Process([*words, *arguments], environment,
-                          stem.with_name(f'{stem.name}.log'), self.changed)
+                          stem.with_name(f'{stem.name}.log'), self.changed, is_warm)
         self.processes.append(process)
         return process
 
