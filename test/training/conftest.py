@@ -22,7 +22,9 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(count)
 
 
-@pytest.fixture(autouse=True)
-def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope='session')
+def _no_curves() -> Iterator[None]:
     """Leave out curves.png, as without matplotlib: it takes longer than such an epoch."""
-    monkeypatch.setattr(run_dir, 'draw_history', lambda rows: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_dir, 'draw_history', lambda rows: None)
+        yield

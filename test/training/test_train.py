@@ -109,6 +109,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     (place / 'my_tracker.py').write_text(MY_TRACKER)
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as said:
         patch.chdir(place)
+        patch.setattr(run_dir, 'draw_history', curves.draw_history)
         assert main(words(recipe, data, place / 'out', '--name', 'apples', '--listener',
                           'my_tracker:make')) == 0
         import my_tracker
