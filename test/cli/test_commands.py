@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bare_environment import bare_environment
 
 from lednet_ros.cli import console_scripts as commands
 from lednet_ros.common.command import command
@@ -53,7 +54,8 @@ def work(
     ran = subprocess.run(
         ['bash', '-c', f'{sys.executable} {python} {tmp_path}/work.py {what} {done} '
          f'{redirection}; exit ${{PIPESTATUS[0]}}'],
-        cwd=ROOT, env={'PYTHONPATH': str(ROOT)}, capture_output=True, text=True, timeout=120)
+        cwd=ROOT, env=bare_environment(PYTHONPATH=str(ROOT)), capture_output=True, text=True,
+        timeout=120)
     return ran.returncode, ran.stderr, done.exists()
 
 
