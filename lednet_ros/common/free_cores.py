@@ -20,11 +20,6 @@ WINDOW_S = 1.0  # over which free cores are counted; the system's clocks tick ev
 Clocks = tuple[float, float, float]  # s: the time, of idleness of all our CPUs, of our own work
 
 
-def threads_for(cores: float, most: int) -> int:
-    """Return how many threads find a core of their own, at least for half of the time."""
-    return max(1, min(most, int(cores + 0.5)))
-
-
 class FreeCores:
     """Counts the cores that this process and its workers have, or could have."""
 
@@ -51,6 +46,30 @@ class FreeCores:
         self._before = now
         wall_s, idle_s, own_s = (b - a for a, b in zip(before, now, strict=True))
         return (idle_s + max(own_s, 0.0)) / wall_s  # less than none: a worker has ended
+
+
+class FreeThreads:
+    """
+    Says how many threads find a core of their own, at least for half of the time; at first `most`.
+
+    `looks` in a row have to say the same before it changes.
+    """
+
+    def __init__(self, most: int, looks: int = 1, cores: FreeCores | None = None) -> None:
+        self.count, self._most, self._looks = most, most, looks
+        self._cores = cores or FreeCores()
+        self._found, self._times = most, 0
+
+    def look(self, window_s: float = WINDOW_S) -> int:
+        """Look how many cores are free, if the last look is `window_s` ago; return `count`."""
+        cores = self._cores.count(window_s)
+        if cores is not None:
+            found = max(1, min(self._most, int(cores + 0.5)))
+            self._times = self._times + 1 if found == self._found else 1
+            self._found = found
+            if self._times >= self._looks:
+                self.count = found
+        return self.count
 
 
 def _clocks() -> Clocks | None:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import torch
 
 from lednet_ros.common.cpu import usable_cores
-from lednet_ros.common.free_cores import WINDOW_S, FreeCores, threads_for
+from lednet_ros.common.free_cores import WINDOW_S, FreeThreads
 
 
 class Threads:
@@ -30,7 +30,7 @@ class Threads:
         self.most = torch.get_num_threads()
         self._is_fixed = device.type != 'cpu' or self.most == 1 or are_given()
         if not self._is_fixed:
-            self._cores, self._now = FreeCores(), self.most
+            self._free = FreeThreads(self.most)
             if first_window_s:
                 time.sleep(first_window_s)
                 self.follow(first_window_s)
@@ -39,12 +39,10 @@ class Threads:
         """Look, if not for so long, how many cores are free; return how many threads there are."""
         if self._is_fixed:
             return torch.get_num_threads()
-        cores = self._cores.count(window_s)
-        if cores is not None:
-            self._now = threads_for(cores, self.most)
-        if torch.get_num_threads() != self._now:
-            torch.set_num_threads(self._now)
-        return self._now
+        count = self._free.look(window_s)
+        if torch.get_num_threads() != count:
+            torch.set_num_threads(count)
+        return count
 
     def restore(self) -> None:
         """Use as many threads as in the beginning, until `follow` is called again."""

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from lednet_ros.common import free_cores
-from lednet_ros.common.free_cores import FreeCores, threads_for
+from lednet_ros.common.free_cores import FreeCores, FreeThreads
 
 
 def cores(*clocks: tuple[float, float, float] | None, window_s: float = 1.0) -> list[float | None]:
@@ -36,9 +36,24 @@ def test_free_cores_are_those_idle_and_our_own(clocks, found) -> None:
     assert cores(*clocks) == found
 
 
-def test_each_thread_has_a_core_at_least_half_of_the_time() -> None:
-    assert [threads_for(free, 4) for free in (0.0, 0.3, 1.0, 1.4, 1.6, 3.4, 3.6, 4.0, 9.0)] == [
-        1, 1, 1, 1, 2, 3, 4, 4, 4]
+class Told(FreeCores):
+    """Free cores as a test says."""
+
+    def __init__(self, *answers: float | None) -> None:
+        self._answers = iter(answers)
+
+    def count(self, window_s: float) -> float | None:
+        return next(self._answers)
+
+
+@pytest.mark.parametrize(('looks', 'answers', 'threads'), [
+    (1, [0.0, 0.3, 1.0, 1.4, None, 1.6, 3.4, 3.6, 4.0, 9.0], [1, 1, 1, 1, 1, 2, 3, 4, 4, 4]),
+    (2, [1.0, None, 1.2, 3.0, 1.0, 3.0, None, 3.0], [4, 4, 1, 1, 1, 1, 1, 3]),
+], ids=['at once', 'twice the same'])
+def test_each_thread_has_a_core_at_least_half_of_the_time(looks, answers, threads) -> None:
+    free = FreeThreads(4, looks, Told(*answers))
+    assert free.count == 4
+    assert [free.look() for _ in answers] == threads
 
 
 def burn() -> None:

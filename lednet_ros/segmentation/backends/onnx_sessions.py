@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from lednet_ros.common.errors import first_line
-from lednet_ros.common.free_cores import WINDOW_S, FreeCores, threads_for
+from lednet_ros.common.free_cores import FreeCores, FreeThreads
 
 Session = TypeVar('Session')
 
@@ -34,25 +34,21 @@ class OnnxSessions(Generic[Session]):
     ) -> None:
         self._make, self._most = make, most
         self._made = {most: make(most)}
-        self._threads = self._wanted = self._before = most
-        self._free = None if most == 1 else free or FreeCores()
+        self._threads = most
+        # Two looks: a moment's work of another process is no reason to make a session.
+        self._free = None if most == 1 else FreeThreads(most, 2, free)
         self._maker = ThreadPoolExecutor(1, 'onnx session')
         self._coming: tuple[int, Future[Session]] | None = None
 
     def choose(self) -> Session:
         """Return the session for the cores that are free now; the one before until it is made."""
-        cores = self._free.count(WINDOW_S) if self._free else None
-        if cores is not None:
-            found = threads_for(cores, self._most)
-            if found == self._before:  # twice: a moment's work of another process is no reason
-                self._wanted = found
-            self._before = found
+        wanted = self._free.look() if self._free else self._threads
         if self._coming:
             self._receive(*self._coming)
-        if self._wanted in self._made:
-            self._threads = self._wanted
+        if wanted in self._made:
+            self._threads = wanted
         elif not self._coming and self._free:
-            self._coming = self._wanted, self._maker.submit(self._make, self._wanted)
+            self._coming = wanted, self._maker.submit(self._make, wanted)
         return self._made[self._threads]
 
     def close(self) -> None:
@@ -75,4 +71,4 @@ class OnnxSessions(Generic[Session]):
             return
         # Two at most: each holds the layers' memory once it has run.
         self._made = {self._most: self._made[self._most], threads: made}
-        self._threads = self._wanted if self._wanted in self._made else threads
+        self._threads = threads
