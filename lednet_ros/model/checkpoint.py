@@ -97,6 +97,12 @@ class Checkpoint:
         is_one_of_many = self.path.stem in ('best', 'last')
         return f'{run}/{self.path.name}' if run and is_one_of_many else self.path.name
 
+    def diverged(self, image: Path | None = None) -> CheckpointError:
+        """Return the error over scores that are not finite: finite weights may lead to such."""
+        seen = f'{image}: ' if image else ''
+        return CheckpointError(f'{seen}the scores of {self.name} are not finite, as of a training '
+                               'that diverged: choose another checkpoint')
+
     @cached_property
     def sha256(self) -> str:
         """Hash of the weights alone: equal weights in any file have it in common."""

@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import torch
 
-from lednet_ros.common.errors import CheckpointError
 from lednet_ros.model.checkpoint import Checkpoint
 from lednet_ros.model.networks import upsample
 from lednet_ros.segmentation.backends.graph import ScoreGraph
@@ -116,8 +115,7 @@ def _reference(
     scores = upsample(
         graph.network, graph(torch.from_numpy(frame)[None]), frame.shape[:2])[0]
     if not scores.isfinite().all():
-        raise CheckpointError(f'the scores of {checkpoint.name} are not finite, as of a training '
-                              'that diverged: choose another checkpoint')
+        raise checkpoint.diverged()
     if len(scores) == 1:
         everywhere = torch.ones(scores.shape[1:], dtype=torch.bool)
         return scores.argmax(0).numpy(), everywhere.numpy()

@@ -127,8 +127,7 @@ def sample(
             full = upsample(graph.network, graph(frame).float(), size)[0]
             scores = full.flatten(1).cpu().numpy()
         if not np.isfinite(scores).all():
-            raise DataError(f'{data.pairs[index].image}: the scores of {checkpoint.name} are not '
-                            'finite, as of a training that diverged: choose another checkpoint')
+            raise checkpoint.diverged(data.pairs[index].image)
         found.append((scores[:, places.ravel()[chosen]].T, truth.ravel()[chosen], index))
         on_image()
     if not sum(len(truth) for _, truth, _ in found):
