@@ -91,8 +91,8 @@ class Camera:
                 a, b = x / z, y / z
                 outside = (z <= 0) | (a * a + b * b > np.float32(np.tan(reach) ** 2))
                 a, b = self._distorted(a, b)
-        u = a * np.float32(self.fx) + np.float32(self.cx)
-        v = b * np.float32(self.fy) + np.float32(self.cy)
+            u = a * np.float32(self.fx) + np.float32(self.cx)
+            v = b * np.float32(self.fy) + np.float32(self.cy)
         u[outside] = np.nan
         return u, v
 

@@ -229,3 +229,15 @@ def test_depth_in_units_that_might_be_is_warned_of_as_none_is_free(start, times,
     assert f'the nearest that is seen lies {side} where the robot stands' in rig.node._remark
     rig.send('', 1.1)
     assert rig.node._remark == ''
+
+
+def test_a_scan_in_millimetres_is_one_without_depth() -> None:
+    projector = Projector(Traversability.load('camvid'), CloudConfig(), 'base_link', '')
+    scan = lidar_scan()
+    frame = seen_by(projector, STILL, scan, sensor=STILL)
+    assert not frame.remark
+    points = np.frombuffer(scan.data, np.float32).reshape(scan.width, -1).copy()
+    points[:, :3] *= 1000
+    scan.data = array.array('B', points.tobytes())
+    frame = seen_by(projector, STILL, scan, sensor=STILL)
+    assert frame.remark.startswith('there is no depth within min_range and max_range')

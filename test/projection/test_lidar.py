@@ -109,15 +109,19 @@ def test_all_points_stay_and_the_seen_ones_make_cells() -> None:
 
 
 @pytest.mark.filterwarnings('error')
-@pytest.mark.parametrize('nowhere', [np.nan, np.inf, -np.inf, 3e38])
-def test_points_that_are_none_are_left_out_in_silence(nowhere) -> None:
+@pytest.mark.parametrize('nowhere', [np.nan, np.inf, -np.inf, 3e38, -3e38])
+@pytest.mark.parametrize('axes', [[0, 1, 2], [0], [1], [2]], ids=['all', 'x', 'y', 'z'])
+def test_points_that_are_none_are_left_out_in_silence(nowhere, axes) -> None:
     """So drivers mark directions from which no light came back; some by the largest number."""
-    points = np.full((3, 4), nowhere, np.float32)
-    points[:, 0] = 3.0, 0.0, 0.0
+    points = np.zeros((3, 4), np.float32)
+    points[0] = 3.0
+    points[axes, 1:] = nowhere
     labels = np.full((256, 512), ROAD, np.uint8)
     seen = LabelCloud(TRAVERSABILITY).look_at_points(CAMERA, POSE, points, POSE.origin, labels)
-    assert seen.labels.tolist() == [[ROAD, 255, 255, 255]]
+    assert seen.labels[0, 0] == ROAD
     assert (seen.codes[0, 1:] == OUT).all()
+    if len(axes) == 3 or not np.isfinite(nowhere):
+        assert (seen.labels[0, 1:] == 255).all()
 
 
 def test_a_wall_behind_the_robot_is_an_obstacle_without_a_label() -> None:

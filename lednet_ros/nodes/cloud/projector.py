@@ -49,7 +49,7 @@ class Frame:
     @property
     def remark(self) -> str:
         """Return what is odd about it; '' if nothing is."""
-        if not np.isfinite(self.points.z).any():
+        if not (np.isfinite(self.points.z) & (self.points.codes != OUT)).any():
             return NO_DEPTH
         # Ground wraps around to the largest numbers, and obstacles are above what is not known.
         return '' if int((self.points.codes - np.uint8(OUT)).max()) > UNKNOWN - OUT else (
