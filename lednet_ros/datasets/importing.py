@@ -103,7 +103,7 @@ def _roots(source: Path) -> list[Path]:
 def _with_background(classes: Sequence[ImportedClass], background: str) -> list[ImportedClass]:
     if not background or any(c.name == background for c in classes):
         return list(classes)
-    return [ImportedClass(background, (0, 0, 0)), *classes]
+    return [ImportedClass(background), *classes]
 
 
 def _alike(classes: Sequence[ImportedClass]) -> list[tuple[str, str]]:

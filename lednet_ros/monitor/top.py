@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from lednet_ros.monitor.graph_listener import Arrival
 
 SILENT_S = 5.0  # after which a node's last report is shown as old
+WAITING = ('waiting for a segmentation node on /diagnostics: is one running, and '
+           'ROS_DOMAIN_ID the same?')
 _STYLES = {'OK': 'green', 'WARN': 'yellow', 'ERROR': 'bold red', 'STALE': 'magenta'}
 _CAMERA_COLUMNS = (  # of 80 characters together
     ('state', 'state'), ('received_hz', 'in Hz'), ('segmented_hz', 'out Hz'),
@@ -103,8 +105,7 @@ class Board:
     def draw(self, now_s: float) -> ConsoleRenderable:
         """Draw all nodes; times are monotonic."""
         if not self._reports:
-            return Text('waiting for a segmentation node on /diagnostics: is one running, and '
-                        'ROS_DOMAIN_ID the same?', style='yellow')
+            return Text(WAITING, style='yellow')
         return Group(*(show(report, now_s - at_s) for report, at_s in self._reports.values()))
 
 
@@ -148,7 +149,8 @@ def _watch(options: argparse.Namespace) -> int:
 
 def _write(board: Board, arrivals: queue.Queue[Arrival], options: argparse.Namespace) -> int:
     """Write reports as they come, or the first and no more."""
-    until_s = time.monotonic() + options.within
+    began_s = time.monotonic()
+    waits = not options.once  # and has not said so yet
     while True:
         new: list[NodeReport] = []
         with suppress(queue.Empty):
@@ -160,7 +162,11 @@ def _write(board: Board, arrivals: queue.Queue[Arrival], options: argparse.Names
             Console().print(board.draw(time.monotonic()))
         if options.once and new:
             return 0
-        if options.once and time.monotonic() > until_s:
+        waits = waits and not new
+        if waits and time.monotonic() > began_s + SILENT_S:
+            waits = False
+            print(f'lednet_top: {WAITING}', file=sys.stderr, flush=True)
+        if options.once and time.monotonic() > began_s + options.within:
             print('lednet_top: no segmentation node reported on /diagnostics: start one, or set '
                   'ROS_DOMAIN_ID as it has it', file=sys.stderr)
             return 1

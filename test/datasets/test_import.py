@@ -133,6 +133,9 @@ def test_coco_crowds_and_ignored_regions_lie_below_and_are_not_labelled(
     _, labels = run(source, tmp_path / 'out', '--background', 'soil')
     assert labels['0.jpg'].tolist() == ids(
         (255, 0, 0, 5, 4), (255, 0, 5, 2, 6), (1, 3, 0, 8, 4), undrawn=0)
+    soil = yaml.safe_load((tmp_path / 'out' / 'data.yaml').read_text())['classes'][0]
+    assert soil['name'] == 'soil'
+    assert max(soil['color']) > 0, 'black hides the picture under an overlay'
 
 
 def test_coco_run_lengths_have_holes(coco_file, tmp_path) -> None:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """lednet_top and lednet_latency_report beside a node, as over ssh."""
+import itertools
 import json
+import queue
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from sensor_msgs.msg import Image
 
-from lednet_ros.monitor import latency_report
+from lednet_ros.monitor import latency_report, top
 from lednet_ros.monitor.top import Board, main
 
 SMALL = {'input_height': 64, 'input_width': 96, 'diagnostics.period_s': 0.2}
@@ -107,7 +109,27 @@ def test_in_a_pipe_each_report_is_written_as_it_comes(monkeypatch, capsys) -> No
 
     monkeypatch.setattr('lednet_ros.monitor.graph_listener.listening', listening)
     assert main(['--node', '/segment']) == 0  # as ROS writes it
-    assert capsys.readouterr().out.count('compiled') == 2
+    said = capsys.readouterr()
+    assert said.out.count('compiled') == 2
+    assert said.err == ''
+
+
+def test_in_a_pipe_it_says_once_that_nobody_reports(monkeypatch, capsys) -> None:
+    now_s = itertools.count()
+
+    def get(timeout: float) -> SimpleNamespace:
+        if next(now_s) > 40:
+            raise KeyboardInterrupt
+        raise queue.Empty
+
+    @contextmanager
+    def listening(name: str):
+        yield SimpleNamespace(arrivals=SimpleNamespace(get=get), listen_to=lambda *_: None)
+
+    monkeypatch.setattr('lednet_ros.monitor.graph_listener.listening', listening)
+    monkeypatch.setattr(top, 'time', SimpleNamespace(monotonic=lambda: float(next(now_s))))
+    assert main(['--json']) == 0
+    assert capsys.readouterr().err.count('waiting for a segmentation node on /diagnostics') == 1
 
 
 @pytest.mark.parametrize('command', [main, latency_report.main], ids=['top', 'report'])
