@@ -17,6 +17,8 @@ from camera_rigs import ALONE, CloudRig, GroundRig, starting
 from rclpy.parameter import Parameter
 from test_cloud_node import HEIGHT, WIDTH
 
+from lednet_ros.projection import Pose
+
 
 @pytest.fixture(params=[GroundRig, CloudRig], ids=lambda kind: kind.name)
 def start(request, monkeypatch) -> Iterator[Callable[..., Any]]:
@@ -116,6 +118,24 @@ def test_a_grid_that_remembers_in_the_robots_own_frame_is_warned_of(start, capfd
         assert ('which moves with the robot' in capfd.readouterr().err) == is_odd
         rig.node.destroy_node()
         rclpy.try_shutdown()
+
+
+@pytest.mark.parametrize('is_rigid', [False, True])
+def test_a_grid_in_a_frame_that_is_fixed_to_the_robot_is_warned_of(start, capfd, is_rigid) -> None:
+    """By static transforms, as base_footprint is."""
+    rig = start(**ALONE, **{'grid.frame': 'base_link'})
+    still = Pose.from_quaternion((0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0))
+    rig.node._transforms = SimpleNamespace(
+        pose=lambda frame, in_frame, stamp, remedy: (
+            still if in_frame == 'foot' else Pose.of_camera(1.0)),
+        is_rigid=lambda frame, in_frame: is_rigid and (frame, in_frame) == ('base_link', 'foot'))
+    given = rig.node._parameter
+    rig.node._parameter = lambda name: 'foot' if name == 'grid.frame' else given(name)
+    capfd.readouterr()
+    for stamp_s in (1.0, 1.1):
+        rig.send('', stamp_s)
+    assert len(rig.out['grid']) == 2
+    assert capfd.readouterr().err.count('grid.frame is foot, which moves with') == is_rigid
 
 
 def test_a_listener_that_hears_nothing_is_in_the_report(start) -> None:

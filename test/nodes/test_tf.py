@@ -66,6 +66,17 @@ def test_what_is_not_there_yet_may_come_and_what_is_past_may_not(rig) -> None:
     assert not may_come(rig, '', 'odom', 11)
 
 
+def test_a_frame_that_static_transforms_lead_to_is_fixed_to_the_other(rig) -> None:
+    foot = TransformStamped(child_frame_id='base_footprint')
+    foot.header.frame_id, foot.transform.rotation.w = 'base_link', 1.0
+    assert not rig.transforms.is_rigid('base_link', 'base_footprint')  # is not known yet
+    rig.transforms._listener.static_callback(TFMessage(transforms=[foot]))
+    tell(rig, 10, 1.0)
+    assert rig.transforms.is_rigid('base_link', 'base_footprint')
+    assert not rig.transforms.is_rigid('base_link', 'odom')
+    assert not rig.transforms.is_rigid('base_footprint', 'odom')
+
+
 def test_what_comes_after_time_has_jumped_back_is_heard(rig) -> None:
     set_time(rig, 1000)
     tell(rig, 1000, 1.0)

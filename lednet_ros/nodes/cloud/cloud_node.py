@@ -301,6 +301,10 @@ class CloudNode(LifecycleNode):
                 self._outputs['grid'].publish(self._projector.make_grid(
                     seen, frames[-1].stamp, blind, len(self._cameras) > 1))
                 no_grid = no_grid or forgets(self._projector.apart_s)
+                if self._transforms and (odd := moves_along(
+                        self._parameter('grid.frame'), self._parameter('output_frame'),
+                        self._parameter('grid.decay_s'), self._transforms)):
+                    self.get_logger().warning(odd, once=True)
         if 'free_space' in wanted:
             scan = self._projector.make_scan(frames)
             if scan is not None:

@@ -279,6 +279,9 @@ class GroundNode(Node):
              if camera.seen is not None and camera.name not in names])
         self._outputs['grid'].publish(self._grid.fill(
             Header(stamp=header.stamp, frame_id=frame or header.frame_id), grid))
+        if self._transforms and (odd := moves_along(
+                frame, header.frame_id, self._parameter('grid.decay_s'), self._transforms)):
+            self.get_logger().warning(odd, once=True)
         return forgets(grid.apart_s)
 
     def _make_points(

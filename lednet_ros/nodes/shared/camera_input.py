@@ -18,6 +18,7 @@ from lednet_ros.nodes.shared.endpoints import type_name, unmatched_publisher, wr
 from lednet_ros.nodes.shared.qos import subscription_qos
 from lednet_ros.nodes.shared.stamp_join import StampJoin
 from lednet_ros.nodes.shared.status import InputView
+from lednet_ros.nodes.shared.tf import Transforms
 from lednet_ros.nodes.shared.waiting import WaitingLine
 from lednet_ros.projection import Pose
 
@@ -153,9 +154,17 @@ def stampless(stamp_ns: int) -> str:
         "remembers what they show: look at the header of the camera's driver")
 
 
-def moves_along(grid_frame: str, robot_frame: str, decay_s: float) -> str:
-    """Say so where a grid that remembers lies in the robot's own frame; '' if it does not."""
-    return '' if grid_frame != robot_frame or not decay_s else (
+def moves_along(
+    grid_frame: str, robot_frame: str, decay_s: float, transforms: Transforms | None = None,
+) -> str:
+    """
+    Say so where a grid that remembers moves with the robot; '' if it does not.
+
+    It does in the robot's own frame, or, as `transforms` tell, in one that is fixed to it.
+    """
+    moves = grid_frame == robot_frame if transforms is None else (
+        grid_frame not in ('', robot_frame) and transforms.is_rigid(robot_frame, grid_frame))
+    return '' if not moves or not decay_s else (
         f'grid.frame is {grid_frame}, which moves with the robot: what the grid remembers moves '
         'along, so give a frame that stays, as odom, unless the robot stays where it is')
 

@@ -108,6 +108,14 @@ class Transforms:
                          'publishes it')
         return pose
 
+    def is_rigid(self, frame: str, in_frame: str) -> bool:
+        """Return whether only static transforms lead from a frame to another, so far."""
+        try:
+            newest = self._buffer.get_latest_common_time(in_frame, frame)
+        except TransformException:
+            return False
+        return bool(newest.nanoseconds == 0)
+
     def _is_past(self, in_frame: str, frame: str, time_: Time) -> bool:
         """Whether TF has gone on since that moment, and so will not tell it any more."""
         try:
