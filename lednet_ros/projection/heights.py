@@ -183,7 +183,8 @@ class Heights:
         cells = np.full(free.shape, OUT, np.uint8)
         looked_at = in_the_way
         if any(self._seen.beside):
-            looked_at = in_the_way & ~self._beside().take(rest)
+            beside = self._beside().take(rest) & ~self._is_off(index, z, has_ground)
+            looked_at = in_the_way & ~beside
         cells[self._count_where(index, in_the_way) > 0] = BESIDE
         cells[has_ground | deep | (stands > 0) | (self._count_where(index, looked_at) > 0)
               ] = UNKNOWN
@@ -220,6 +221,15 @@ class Heights:
         return (np.concatenate([np.empty(0, np.intp), *seen.index]),
                 np.concatenate([np.empty(0, np.float32), *seen.z]),
                 np.concatenate([np.empty(0, np.uint8), *seen.codes]))
+
+    def _is_off(self, index: np.ndarray, z: np.ndarray, has_ground: np.ndarray) -> np.ndarray:
+        """
+        Return which points are off the level that the robot stands on, where no ground is near.
+
+        What they are on is not known there: a wall that one ring meets has no height.
+        """
+        level = (z <= self.config.obstacle_height) & (z >= -self.config.max_step)
+        return ~level & self._is_far(has_ground).take(index)
 
     def _beside(self) -> np.ndarray:
         """Return which points no pixel looks at, bool, as `_all` has them."""
@@ -287,11 +297,15 @@ class Heights:
 
         No ground is near behind a LiDAR's camera, where nothing has a label.
         """
-        far = (_distance(has_ground) * self.place.resolution > _NEAR_GROUND_M).ravel()
+        far = self._is_far(has_ground)
         lowest = np.full(ground.size, np.inf, np.float32)
         out_there = np.flatnonzero(far.take(index))
         np.minimum.at(lowest, index.take(out_there), z.take(out_there))
         return np.where(np.isfinite(lowest), lowest, ground.ravel())
+
+    def _is_far(self, has_ground: np.ndarray) -> np.ndarray:
+        """Return which cells have no ground near by, bool (cells^2,)."""
+        return (_distance(has_ground) * self.place.resolution > _NEAR_GROUND_M).ravel()
 
     def _is_rough(self, ground: np.ndarray, has_ground: np.ndarray) -> np.ndarray:
         """Return where ground has a step to a neighbour that has ground, or is too steep."""

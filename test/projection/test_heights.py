@@ -239,6 +239,17 @@ def test_what_no_pixel_looks_at_contradicts_nothing_but_by_what_stands() -> None
         assert cloud.cells([seen], place)[100, 120] == (UNKNOWN if code == BESIDE else code)
 
 
+@pytest.mark.parametrize(('z', 'code'), [(0.0, BESIDE), (0.1, BESIDE), (0.6, UNKNOWN),
+                                         (-0.4, UNKNOWN)])
+def test_what_one_ring_meets_far_from_ground_is_level_with_the_robot_or_not_known(z, code) -> None:
+    """A person who comes to where no pixel looks is met at one height, by several points."""
+    cloud = LabelCloud(TRAVERSABILITY)
+    ground = [(x / 20, 0.05, 0.0, FREE) for x in range(80)]
+    seen = points_at(*ground, *((-5.05, 0.05, z, UNKNOWN) for _ in range(3)))
+    beside = np.arange(seen.x.size)[None] >= len(ground)
+    assert cloud.cells([replace(seen, beside=beside)], cloud.place())[100, 49] == code
+
+
 def test_an_obstacle_of_a_class_needs_no_height() -> None:
     cloud = LabelCloud(TRAVERSABILITY)
     ground = [(x / 20, 0.05, 0.0, FREE) for x in range(80)]
