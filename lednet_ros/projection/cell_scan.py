@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from lednet_ros.projection.free_space import enters_from_below, map_of_beams
 from lednet_ros.projection.heights import Place
-from lednet_ros.projection.traversability import FREE, OUT
+from lednet_ros.projection.traversability import BLOCKED, FREE, OUT
 from lednet_ros.projection.view import NOWHERE, View
 
 _STEPS = 2            # of a beam, to a cell
@@ -50,21 +52,24 @@ class CellScan:
         return np.where(enters, self._ranges[in_view.argmax(1)], np.nan)
 
     def make(self, cells: np.ndarray, place: Place, begins: np.ndarray | None = None,
-             ) -> np.ndarray:
+             origins: Sequence[np.ndarray] = (np.zeros(3),)) -> np.ndarray:
         """
         Return the beams' ranges in m, float32 (beams,), counter-clockwise from angle_min.
 
-        `begins` as `begins_in` gives it, of all cameras the least; None: of what looks around, as
-        a LiDAR does, whose nearest ground is as far away on all sides.
+        `begins` as `begins_in` gives it, of all cameras the least; None: of what looks around from
+        `origins`, as a LiDAR does, whose nearest ground is nearly as far away on all sides.
         """
         codes = np.append(cells.ravel(), np.uint8(OUT))[self._indices(place)]
         is_seen = codes != OUT
         first, some = is_seen.argmax(1), is_seen.any(1)
         ranges = np.full(self.beams, np.nan, np.float32)
         if begins is None:
-            begins = np.full(self.beams, self._ranges[first[some]].min() if some.any() else np.nan)
-        known = np.isfinite(begins)
-        self.range_min = float(begins[known].min()) if known.any() else 0.0
+            begins = self._begins_around(origins, codes, first, some)
+            self.range_min = float(self._ranges[first[some]].min()) if some.any() else 0.0
+            known = some
+        else:
+            known = np.isfinite(begins)
+            self.range_min = float(begins[known].min()) if known.any() else 0.0
         begun = some & known
         begun[begun] = self._ranges[first[begun]] <= begins[begun] + _MARGIN_M
         stops = (codes != FREE) & (np.arange(codes.shape[1]) >= first[:, None])
@@ -74,6 +79,26 @@ class CellScan:
         claims = begun & is_stopped & (stop <= last)
         ranges[claims] = self._ranges[stop[claims]]
         return ranges
+
+    def _begins_around(
+        self, origins: Sequence[np.ndarray], codes: np.ndarray, first: np.ndarray,
+        some: np.ndarray,
+    ) -> np.ndarray:
+        """
+        Return where each beam leaves the circles that sensors are blind in, in m, (beams,).
+
+        Their radius is how far from a sensor the nearest ground is seen by most beams: not what
+        stands nearer in some directions, the robot itself for one, nor strays.
+        """
+        every = np.arange(self.beams)
+        lies = some & (codes[every, first] != BLOCKED)
+        which = lies if lies.any() else some
+        x, y = self._x[every, first], self._y[every, first]
+        away = np.min([np.hypot(x - o[0], y - o[1]) for o in origins], axis=0)
+        radius = np.median(away[which]) if which.any() else np.nan
+        along = [np.cos(self._bearings) * o[0] + np.sin(self._bearings) * o[1] for o in origins]
+        return np.min([a + np.sqrt(np.maximum(radius ** 2 - o[0] ** 2 - o[1] ** 2 + a ** 2, 0))
+                       for a, o in zip(along, origins, strict=True)], axis=0)
 
     def _indices(self, place: Place) -> np.ndarray:
         """Return each sample's flat cell; the one after the last beside all cells."""

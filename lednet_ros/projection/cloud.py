@@ -84,6 +84,7 @@ class LabelCloud:
         self._painter: Painter | None = None
         self._view: View | None = None
         self._begins = np.empty(0)
+        self._origins: list[np.ndarray] = []  # of the sensors of the last `cells`
         self._scanned: list[View] = []
         self._scan: CellScan | None = None
         self._grid = Grid(self.config.grid_resolution, self.config.grid_cells,
@@ -174,6 +175,7 @@ class LabelCloud:
         for points in seen:
             heights.add(points)
         cells = heights.judge()
+        self._origins = [points.origin for points in seen]
         self.ground_z = heights.ground_z
         return cells
 
@@ -199,7 +201,7 @@ class LabelCloud:
             if self._scanned != list(views):
                 self._begins = np.fmin.reduce([self._scan.begins_in(view) for view in views])
             self._scanned, begins = list(views), self._begins
-        return self._scan, self._scan.make(cells, place, begins)
+        return self._scan, self._scan.make(cells, place, begins, self._origins)
 
     def view(self, camera: Camera, pose: Pose) -> View:
         """

@@ -105,7 +105,29 @@ def test_all_points_stay_and_the_seen_ones_make_cells() -> None:
     assert ranges[geometry.beams // 2] <= 4.6
     assert not np.isposinf(ranges).any()
     behind = np.abs(np.arange(geometry.beams) * geometry.angle_increment - np.pi) > np.pi / 2
-    assert not (ranges[behind] > 3.5).any()
+    assert not (ranges[behind] > 4.4).any()  # the nearest ring, of the mast that is 0.6 m aside
+    assert np.isfinite(ranges[behind]).all()
+
+
+@pytest.mark.parametrize('body', [
+    [(-0.4, 0.0, 0.5), (-0.4, 0.0, 0.6)], [(-0.4, 0.1, 0.0)],
+    [(0.35 * np.cos(a), 0.35 * np.sin(a), 0.5) for a in np.linspace(2, 3, 50)]],
+    ids=['two points', 'a stray', 'a mast'])
+def test_a_scan_is_not_lost_where_a_lidar_sees_the_robot_itself(body) -> None:
+    scene = Relief(CAMERA, POSE, BOXES)
+    ranges = []
+    for points in (scan(), np.concatenate([scan(), np.float32(body).T], axis=1)):
+        cloud = LabelCloud(TRAVERSABILITY, CloudConfig(grid_resolution=0.25))
+        place = cloud.place()
+        seen = cloud.look_at_points(CAMERA, POSE, points, MAST, scene.labels)
+        geometry, found = cloud.free_space(cloud.cells([seen], place), place)
+        assert geometry.range_min <= np.nanmin(found)
+        ranges.append(found)
+    alone, beside = ranges
+    assert np.isfinite(alone).mean() > 0.9
+    changed = ~np.isclose(alone, beside, equal_nan=True)
+    assert changed.mean() < 0.3
+    assert (beside[changed] < 1.0).all(), 'where it sees itself'
 
 
 @pytest.mark.filterwarnings('error')
