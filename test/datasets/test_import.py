@@ -371,6 +371,27 @@ def brush(mask: np.ndarray) -> list[int]:
     return pack(np.repeat(mask.astype(np.uint8).ravel() * 255, 4))
 
 
+def bitmask(left: int, top: int, right: int, bottom: int) -> str:
+    """Return a rectangle as <BitmaskLabels> stores it: a PNG, black on what is transparent."""
+    pixels = np.zeros((HEIGHT, WIDTH, 4), np.uint8)
+    pixels[top:bottom, left:right, 3] = 255
+    return 'data:image/png;base64,' + base64.b64encode(
+        cv2.imencode('.png', pixels)[1].tobytes()).decode()
+
+
+def test_label_studio_s_bitmasks(tmp_path, capsys) -> None:
+    source = label_studio(tmp_path, [{'type': 'bitmasklabels', 'value': {
+        'imageDataURL': bitmask(2, 1, 7, 5), 'bitmasklabels': ['weed']}}])
+    _, labels = run(source, tmp_path / 'out')
+    [found] = labels.values()
+    assert found.tolist() == ids((0, 2, 1, 7, 5))
+    text = (source / 'project.json').read_text()
+    (source / 'project.json').write_text(text.replace(f'"original_width": {WIDTH}',
+                                                      '"original_width": 80'))
+    assert main([str(source), str(tmp_path / 'again')]) == 1
+    assert 'a bitmask of another size' in capsys.readouterr().err
+
+
 def label_studio(tmp_path: Path, results: list[dict], **more: object) -> Path:
     source = tmp_path / 'studio'
     picture(source / 'media' / 'upload' / 'field.jpg')
@@ -912,14 +933,20 @@ def test_poses_of_ultralytics_are_no_polygons(tmp_path, capsys) -> None:
     ({'points': [[0, 0], [50, 0], [50, 50], [0, 50]]}, (0, 0, 0, 4, 3)),
     ({'x': 25, 'y': 0, 'width': 75, 'height': 50}, (0, 2, 0, 8, 3)),
     ({'format': 'rle', 'rle': brush(np.eye(HEIGHT, WIDTH) < 2)}, (0, *ALL)),
-], ids=['polygon', 'rectangle', 'brush'])
-def test_label_studio_s_classes_of_a_control_of_their_own(tmp_path, value, wanted) -> None:
+    ({'imageDataURL': bitmask(2, 1, 7, 5)}, (0, 2, 1, 7, 5)),
+], ids=['polygon', 'rectangle', 'brush', 'bitmask'])
+def test_label_studio_s_classes_of_a_control_of_their_own(
+    tmp_path, capsys, value, wanted
+) -> None:
     """<Labels> beside <Polygon>, <Rectangle> and <Brush>: a class for shapes of all kinds."""
     pytest.importorskip('pycocotools', reason='needs pycocotools')
-    source = label_studio(tmp_path, [{'type': 'labels', 'value': {**value, 'labels': ['weed']}}])
+    point = {'x': 50, 'y': 50, 'width': 0.5}
+    source = label_studio(tmp_path, [{'type': 'labels', 'value': {**shape, 'labels': ['weed']}}
+                                     for shape in (value, point)])
     _, labels = run(source, tmp_path / 'out')
     [found] = labels.values()
     assert found.tolist() == ids(wanted)
+    assert 'left out: 1 results of type labels' in capsys.readouterr().err
 
 
 def test_an_import_beside_its_export_does_not_hinder_the_next(tmp_path, monkeypatch) -> None:

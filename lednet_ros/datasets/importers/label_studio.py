@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Label Studio's JSON (labelstud.io/guide/export): polygons, rectangles, ellipses and brush masks.
+Label Studio's JSON (labelstud.io/guide/export): polygons, rectangles, ellipses, masks of brushes.
 
 Of a task's annotations the last that is not cancelled is taken. Polygons are filled as its COCO
 export's are. Brush masks are run lengths in the form of thi.ng/rle-pack, over the bytes of an RGBA
-image, whose alpha is the mask.
+image, whose alpha is the mask; bitmasks are PNGs with such an alpha.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ from lednet_ros.datasets.importers.export import (
     read_json,
 )
 from lednet_ros.datasets.importers.polygons import fill, is_area, placed
+from lednet_ros.datasets.importers.supervisely import decode_bitmap
 
 TOOL = 'Label Studio'
-_KINDS = ('brushlabels', 'polygonlabels', 'rectanglelabels', 'ellipselabels', 'labels')
+_KINDS = ('brushlabels', 'bitmasklabels', 'polygonlabels', 'rectanglelabels', 'ellipselabels',
+          'labels')
 
 
 def is_label_studio(data: Any) -> bool:
@@ -102,7 +104,8 @@ def _drawn(
 ) -> Iterator[Drawn]:
     for result in results:
         kind, value = result['type'], result['value']
-        if kind not in _KINDS:
+        shape = _shape_of(value) if kind == 'labels' else kind
+        if kind not in _KINDS or not shape:
             left_out[f'results of type {kind}'] += 1
             continue
         if not value[kind]:
@@ -110,7 +113,7 @@ def _drawn(
             continue
         [name, *more] = value[kind]
         left_out['further labels of one shape'] += len(more)
-        mask = _mask(_shape_of(value) if kind == 'labels' else kind, value, height, width)
+        mask = _mask(shape, value, height, width)
         if mask is None:
             left_out['polygons of fewer than 3 points'] += 1
         else:
@@ -118,10 +121,10 @@ def _drawn(
 
 
 def _shape_of(value: Mapping[str, Any]) -> str:
-    """Return what a shape is whose class is of a control of its own, for all kinds of shapes."""
-    return next(kind for key, kind in (
-        ('rle', 'brushlabels'), ('points', 'polygonlabels'), ('radiusX', 'ellipselabels'),
-        ('width', 'rectanglelabels')) if key in value)
+    """Return what a shape is whose class is of a control for all kinds; '' of no area."""
+    return next((kind for key, kind in (
+        ('rle', 'brushlabels'), ('imageDataURL', 'bitmasklabels'), ('points', 'polygonlabels'),
+        ('radiusX', 'ellipselabels'), ('height', 'rectanglelabels')) if key in value), '')
 
 
 def _mask(kind: str, value: Mapping[str, Any], height: int, width: int) -> np.ndarray | None:
@@ -129,6 +132,11 @@ def _mask(kind: str, value: Mapping[str, Any], height: int, width: int) -> np.nd
         if int.from_bytes(bytes(value['rle'][:4]), 'big') != 4 * height * width:
             raise ValueError('a brush mask of another size')
         return unpack(value['rle']).reshape(height, width, 4)[..., 3] > 0
+    if kind == 'bitmasklabels':  # black on what is transparent
+        mask = decode_bitmap(value['imageDataURL'].partition(',')[2])
+        if mask.shape != (height, width):
+            raise ValueError('a bitmask of another size')
+        return mask
     scale = np.array([width, height]) / 100  # they are in percent
     if kind == 'polygonlabels':
         points = (np.array(value['points'], float).reshape(-1, 2) * scale).ravel().tolist()
