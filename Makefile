@@ -10,9 +10,9 @@ BESIDE = -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo check test test-full test-matrix test-gpu coverage soak docs lint venv-demo venv-test venv-docs venv-gpu
 
-# make demo [SOURCE=<file, directory or webcam>] [CHECKPOINT=<file>] [PLANNING=1], or make demo DEPTH=1; 0 is no
+# make demo [SOURCE=<file, directory or webcam>] [CHECKPOINT=<file>] [PLANNING=1] [OUTPUT=<directory>], or make demo DEPTH=1
 demo: venv-demo
-	.venv/bin/lednet_demo $(if $(SOURCE),--source '$(SOURCE)') $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') $(if $(filter-out 0,$(PLANNING)),--planning) $(if $(filter-out 0,$(DEPTH)),--depth)
+	.venv/bin/lednet_demo $(if $(SOURCE),--source '$(SOURCE)') $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') $(if $(OUTPUT),--output '$(OUTPUT)') $(if $(filter-out 0,$(PLANNING)),--planning) $(if $(filter-out 0,$(DEPTH)),--depth)
 
 # The quick loop: lint, types, imports, and the tests that need neither a ROS graph nor a training nor a compiler.
 check: lint

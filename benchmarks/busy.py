@@ -27,7 +27,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from lednet_ros.cli.benchmark import machine
+from lednet_ros.cli.benchmark_measuring import machine
 from lednet_ros.common.cpu import SPIN_COUNT, usable_cores
 from lednet_ros.segmentation.backends.onnxruntime import (
     OnnxSession,

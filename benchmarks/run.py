@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmark with its knobs in sight. `lednet_benchmark` sets them from the command line."""
 
-from lednet_ros.cli.benchmark import Knobs, benchmark
+from lednet_ros.cli.benchmark import benchmark
+from lednet_ros.cli.benchmark_measuring import Knobs
 
 KNOBS = Knobs(
     backends=('torch', 'onnxruntime'),  # on a GPU: ('tensorrt', 'torch')

@@ -27,6 +27,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lednet_ros.cli import benchmark_measuring
+from lednet_ros.cli.benchmark_measuring import (
+    Knobs,
+    camera_frames,
+    count_gmac,
+    machine,
+    take_turn,
+)
 from lednet_ros.common.errors import BackendUnavailable
 
 if TYPE_CHECKING:
@@ -111,7 +119,6 @@ def measure(
     progress: Callable[[str], None] = lambda _: None, size: tuple[int, int] = SIZE,
 ) -> Table2:
     """Measure every network of the paper. Raise BackendUnavailable or ConfigError."""
-    from lednet_ros.cli.benchmark import count_gmac, machine, take_turn
     from lednet_ros.model.networks import NETWORKS
     from lednet_ros.segmentation.backends.torch import choose_device
     device = str(choose_device(device))
@@ -156,12 +163,11 @@ def make_checkpoint(name: str, size: tuple[int, int] = SIZE) -> Checkpoint:
     """
     import torch
 
-    from lednet_ros.cli import benchmark
     from lednet_ros.model.checkpoint import Checkpoint, Metadata, Preprocessing
     from lednet_ros.model.labels import LabelClass, LabelSet
     from lednet_ros.model.networks import find_entry, make_network
     if name == 'lednet':
-        loaded = benchmark.make_checkpoint(benchmark.Knobs(classes=CLASSES))
+        loaded = benchmark_measuring.make_checkpoint(Knobs(classes=CLASSES))
         return replace(loaded, metadata=Metadata(*size))
     torch.manual_seed(0)
     network = make_network(name, CLASSES)
@@ -213,7 +219,6 @@ def _turns(
 ) -> dict[str, Callable[[], object]]:
     import torch
 
-    from lednet_ros.cli.benchmark import Knobs, camera_frames
     bare = without_batch_norm(checkpoint.network).to(device)
     whole = copy.deepcopy(checkpoint.network).to(device)
     x = torch.rand(1, 3, *size, device=device)
@@ -250,7 +255,6 @@ def _memory_mb(name: str, device: str, cache: str) -> float:
 
 def _probe(name: str, device: str, cache: str) -> None:
     """Print the most memory that was resident, in MiB."""
-    from lednet_ros.cli.benchmark import Knobs, camera_frames
     with make_segmenter(make_checkpoint(name), device, cache) as segmenter:
         for _ in range(3):
             segmenter.segment(camera_frames(Knobs(), SIZE, 1))

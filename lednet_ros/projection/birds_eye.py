@@ -9,7 +9,7 @@ import numpy as np
 from lednet_ros.projection.grid import FREE_CELL, OCCUPIED_CELL
 
 UNKNOWN, FREE, OCCUPIED = (32, 35, 42), (58, 130, 84), (232, 96, 64)  # RGB
-CAPTION = 'ground: green free, red occupied, grey unknown; dots: the scan'
+CAPTION = 'ground: green free, red occupied'
 _RING, _EDGE, _ROBOT = (86, 92, 104), (240, 242, 245), (250, 204, 70)
 _RING_EVERY_M = 5.0
 _FONT = cv2.FONT_HERSHEY_SIMPLEX

@@ -8,17 +8,9 @@ import pytest
 import torch
 
 import lednet_ros.cli.benchmark
-from lednet_ros.cli import benchmark_table2
-from lednet_ros.cli.benchmark import (
-    PRODUCT,
-    Knobs,
-    Report,
-    Row,
-    count_gmac,
-    main,
-    make_checkpoint,
-    take_turn,
-)
+from lednet_ros.cli import benchmark_measuring, benchmark_table2
+from lednet_ros.cli.benchmark import PRODUCT, Report, Row, main
+from lednet_ros.cli.benchmark_measuring import Knobs, count_gmac, make_checkpoint, take_turn
 from lednet_ros.cli.benchmark_table2 import (
     PAPER,
     measure,
@@ -89,7 +81,7 @@ def test_a_cpu_rests_before_its_turn_and_a_gpu_is_warm(
 ) -> None:
     """A GPU that has waited for a tenth of a second runs at other clocks than one at work."""
     slept, counted = [], iter(range(1, 99))
-    monkeypatch.setattr(lednet_ros.cli.benchmark.time, 'sleep', slept.append)
+    monkeypatch.setattr(benchmark_measuring.time, 'sleep', slept.append)
     assert take_turn(lambda: next(counted), device) == calls
     assert len(slept) == rests
 

@@ -269,8 +269,8 @@ def test_depth_refuses_what_it_would_not_heed(
 
 @pytest.mark.parametrize(('given', 'options'), [
     (['PLANNING=1'], ['--planning']), (['DEPTH=1'], ['--depth']), (['PLANNING=0', 'DEPTH=0'], []),
-    (['SOURCE=a street.mp4', 'CHECKPOINT=my.safetensors'],
-     ['--source', 'a street.mp4', '--checkpoint', 'my.safetensors'])],
+    (['SOURCE=a street.mp4', 'CHECKPOINT=my.safetensors', 'OUTPUT=my pictures'],
+     ['--source', 'a street.mp4', '--checkpoint', 'my.safetensors', '--output', 'my pictures'])],
     ids=lambda v: ' '.join(v))
 def test_make_demo_hands_its_arguments_on(given: list[str], options: list[str]) -> None:
     root = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from lednet_ros.cli.benchmark import Knobs, camera_frames
+from lednet_ros.cli.benchmark_measuring import Knobs, camera_frames
 from lednet_ros.common.errors import BackendUnavailable, ConfigError
 from lednet_ros.common.free_cores import FreeCores
 from lednet_ros.model.checkpoint import (
