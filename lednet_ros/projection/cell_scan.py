@@ -59,25 +59,28 @@ class CellScan:
         `begins` as `begins_in` gives it, of all cameras the least; None: of what looks around from
         `origins`, as a LiDAR does, whose nearest ground is nearly as far away on all sides.
         """
-        codes = np.append(cells.ravel(), np.uint8(OUT))[self._indices(place)]
+        which, index = np.arange(self.beams), self._indices(place)
+        if begins is not None:  # of a camera's beams, most are never in view
+            which = np.flatnonzero(np.isfinite(begins))
+            index = index.take(which, 0)
+        codes = np.append(cells.ravel(), np.uint8(OUT)).take(index)
         is_seen = codes != OUT
         first, some = is_seen.argmax(1), is_seen.any(1)
-        ranges = np.full(self.beams, np.nan, np.float32)
+        nearest = self._ranges[first]
         if begins is None:
             begins = self._begins_around(origins, codes, first, some)
-            self.range_min = float(self._ranges[first[some]].min()) if some.any() else 0.0
-            known = some
+            self.range_min = float(nearest[some].min()) if some.any() else 0.0
         else:
-            known = np.isfinite(begins)
-            self.range_min = float(begins[known].min()) if known.any() else 0.0
-        begun = some & known
-        begun[begun] = self._ranges[first[begun]] <= begins[begun] + _MARGIN_M
+            begins = begins.take(which)
+            self.range_min = float(begins.min()) if begins.size else 0.0
+        begun = some & (nearest <= begins + _MARGIN_M)
         stops = (codes != FREE) & (np.arange(codes.shape[1]) >= first[:, None])
         stop, is_stopped = stops.argmax(1), stops.any(1)
         last = codes.shape[1] - 1 - is_seen[:, ::-1].argmax(1)
-        ranges[begun & ~is_stopped] = np.inf
+        ranges = np.full(self.beams, np.nan, np.float32)
+        ranges[which[begun & ~is_stopped]] = np.inf
         claims = begun & is_stopped & (stop <= last)
-        ranges[claims] = self._ranges[stop[claims]]
+        ranges[which[claims]] = self._ranges[stop[claims]]
         return ranges
 
     def _begins_around(

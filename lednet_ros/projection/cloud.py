@@ -22,7 +22,7 @@ from lednet_ros.projection.traversability import OUT, UNKNOWN, Traversability
 from lednet_ros.projection.view import NOWHERE, View
 
 _FEWEST_CELLS, _MOST_CELLS = 4, 2000  # along a side: a scan needs one beside the robot's
-_SOME = 5_000       # points, to look where the ground is
+_SOME = 2_000       # points, to look where the ground is
 _ODD_M = 0.5        # off which level ground cannot be
 
 
@@ -92,21 +92,19 @@ class LabelCloud:
 
     def look_at_depth(
         self, camera: Camera, pose: Pose, depth: np.ndarray, labels: np.ndarray,
-        confidence: np.ndarray | None = None, min_confidence: float = 0.0, between: bool = True,
+        confidence: np.ndarray | None = None, min_confidence: float = 0.0,
     ) -> LabelledPoints:
         """
         Return the points of a depth image, registered to `camera`, in the robot's frame.
 
         `depth` is uint16 in mm or float32 in m, labels uint8 (H, W), `pose` the camera's.
-        `between`: with what cells need besides. Raise BadDepth.
+        Raise BadDepth.
         """
         depth_camera = self._camera_of(camera)
         height, width = labels.shape
         found = metres(depth, height, width, self.config.min_range, self.config.max_range,
                        self.config.edge_jump)
-        apart = self.config.grid_resolution if between else 0.0
-        return depth_camera.look(found, labels, confidence, pose, min_confidence, apart,
-                                 min(self.config.max_range, self.config.grid_size * 0.71))
+        return depth_camera.look(found, labels, confidence, pose, min_confidence)
 
     def is_registered(self, camera: Camera, points: np.ndarray) -> bool:
         """Return whether points (3, H, W) of the camera's frame each lie on their pixel's ray."""
@@ -157,7 +155,7 @@ class LabelCloud:
         if not ground.any():
             return
         away = np.hypot(x[ground] - points.origin[0], y[ground] - points.origin[1])
-        nearest = np.percentile(away, 1)
+        nearest = np.partition(away, away.size // 100)[away.size // 100]
         height = float(np.median(z[ground][away <= nearest + 1]))
         if abs(height) > _ODD_M + np.tan(self.config.heights.max_slope) * nearest:
             raise DataError(

@@ -4,19 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import sqrt
 
 import cv2
 import numpy as np
 
 from lednet_ros.common.errors import DataError
 from lednet_ros.projection.camera import Camera
-from lednet_ros.projection.labelled_points import LabelledPoints
+from lednet_ros.projection.labelled_points import DepthImage, LabelledPoints
 from lednet_ros.projection.pixel_codes import PixelCodes
 from lednet_ros.projection.pose import Pose
 from lednet_ros.projection.traversability import FREE, Traversability
 
 _NO_GAPS_BEFORE = 0.6    # of the distance at which two pixels of level ground are as far apart
-_ENOUGH = 8             # points along a cell's side
+_ENOUGH = 8              # points along a cell's side
 _MOST_BETWEEN = 16       # points put between two rows of free ground
 _MOST_APART = 2.5        # two rows of free ground, to what a pixel is of level ground there
 _FAR_M = 100.0           # a median beyond is in millimetres: no depth camera sees so far
@@ -56,10 +57,9 @@ def _resized(depth: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def _in_range(depth: np.ndarray, nearest: float, farthest: float) -> np.ndarray:
     """Return depth in m, float32, NaN for what is not from `nearest` to `farthest`."""
+    found = depth.astype(np.float32)
     if depth.dtype == np.uint16:
-        found = np.multiply(depth, np.float32(1e-3), dtype=np.float32)
-    else:
-        found = depth.astype(np.float32)
+        found *= np.float32(1e-3)
     with np.errstate(invalid='ignore'):
         missing = found >= max(nearest, 1e-6)
         missing &= found <= farthest
@@ -89,7 +89,8 @@ def leave_out_edges(depth: np.ndarray, edge_jump: float) -> None:
     before, behind = nearest.take(places) - here, here - _farthest_beside(inverse, places)
     is_edge = before - behind > jump  # on the farther side
     between = np.flatnonzero((before > jump) & (behind > jump))
-    is_edge[between[_in_the_air(inverse, places[between], jump[between])]] = True
+    if between.size:
+        is_edge[between[_in_the_air(inverse, places[between], jump[between])]] = True
     np.put(depth, places[is_edge], np.nan)
 
 
@@ -154,14 +155,9 @@ class DepthCamera:
 
     def look(
         self, depth: np.ndarray, labels: np.ndarray, confidence: np.ndarray | None, pose: Pose,
-        min_confidence: float = 0.0, apart: float = 0.0, reach: float = 0.0,
+        min_confidence: float = 0.0,
     ) -> LabelledPoints:
-        """
-        Return the points of a frame: depth as `metres` gives it, uint8 labels of its size.
-
-        Where neighbouring rows of free ground, up to `reach` away, lie farther apart than
-        `apart`, in m, but on one surface, `between` holds points of it; 0: none.
-        """
+        """Return the points of a frame: depth as `metres` gives it, uint8 labels of its size."""
         if pose != self._pose:
             turned = cv2.transform(self._ratios, pose.rotation.astype(np.float32))
             self._directions = [np.asarray(plane) for plane in cv2.split(turned)]
@@ -171,62 +167,68 @@ class DepthCamera:
             np.multiply(direction, depth, out=plane)
             plane += np.float32(start)
         codes = self._codes.make(labels, confidence, min_confidence)
-        between = self._between(depth, codes, pose.origin, apart, reach) if apart else None
         x, y, z = self._planes
-        return LabelledPoints(x, y, z, labels, codes, pose.origin, confidence, between,
-                              self._enough(depth, pose.origin, apart) if apart else None)
+        return LabelledPoints(x, y, z, labels, codes, pose.origin, confidence,
+                              DepthImage(depth, self.camera.fx, self.camera.fy))
 
-    def _enough(self, depth: np.ndarray, origin: np.ndarray, apart: float) -> np.ndarray:
-        """Return which points are enough for cells of a side: near, every other row and column."""
-        # Across, and along ground that is seen at an angle: two rows in a cell at least.
-        near = min(apart / _ENOUGH / 2 * self.camera.fx,
-                   np.sqrt(apart * max(origin[2], 0.0) * self.camera.fy) / 2)
-        with np.errstate(invalid='ignore'):
-            enough = depth > near
-        enough[::2, ::2] = True
-        return enough
 
-    def _between(
-        self, depth: np.ndarray, codes: np.ndarray, origin: np.ndarray, apart: float, reach: float,
-    ) -> np.ndarray | None:
-        """
-        Return points between pixels of free ground that are neighbours in a column, (3, M).
+def enough(points: LabelledPoints, image: DepthImage, apart: float) -> np.ndarray:
+    """
+    Return which points are enough for cells of a side `apart`, in m, bool (H, W).
 
-        Not where more than a pixel's ground is between them, as before a hole.
-        """
-        # Nearer, pixels of level ground lie closer; farther, nobody asks. Of columns, enough.
-        near = _NO_GAPS_BEFORE * np.sqrt(apart * max(origin[2], 0.0) * self.camera.fy)
-        stride = max(1, int(apart / 2 * self.camera.fx / reach))
-        seen = depth[:, ::stride]
-        with np.errstate(invalid='ignore'):
-            may_be = seen > near
-            may_be &= seen < reach
-        may_be &= codes[:, ::stride] == FREE
-        rows = np.flatnonzero(may_be.any(1))
-        if not rows.size:
-            return None
-        band = np.s_[rows[0]:rows[-1] + 1, ::stride]
-        codes = codes[band]
-        x, y, z = (plane[band] for plane in self._planes)
-        step_x, step_y = x[1:] - x[:-1], y[1:] - y[:-1]
-        distance2 = step_x * step_x
-        distance2 += step_y * step_y
-        with np.errstate(invalid='ignore'):
-            is_gap = distance2 > apart * apart
-        is_gap &= np.maximum(codes[1:], codes[:-1]) == FREE
-        kept = np.flatnonzero(is_gap)
-        first, last = (np.stack([plane[part].take(kept) for plane in (x, y, z)])
-                       for part in (np.s_[:-1], np.s_[1:]))
-        away = last - origin.astype(np.float32)[:, None]
-        most = ((away * away).sum(0) * np.float32(_MOST_APART / self.camera.fy)
-                / np.maximum(-away[2], np.float32(0.01)))
-        distance = np.sqrt(distance2.take(kept))
-        counts = np.minimum(distance / apart, _MOST_BETWEEN).astype(int)
-        counts[distance >= most] = 0
-        which = np.repeat(np.arange(counts.size), counts)
-        nth = np.arange(which.size) - np.repeat(np.cumsum(counts) - counts, counts)
-        part = ((nth + 1) / (counts + 1).take(which)).astype(np.float32)
-        return first.take(which, 1) + part * (last - first).take(which, 1)
+    Near ones lie close: every other row and column.
+    """
+    # Across, and along ground that is seen at an angle: two rows in a cell at least.
+    near = min(apart / _ENOUGH / 2 * image.fx,
+               sqrt(apart * max(points.origin[2], 0.0) * image.fy) / 2)
+    with np.errstate(invalid='ignore'):
+        needed = image.depth > near
+    needed[::2, ::2] = True
+    return needed
+
+
+def between(points: LabelledPoints, image: DepthImage, apart: float, inside: np.ndarray,
+            reach: float) -> np.ndarray:
+    """
+    Return points between pixels of free ground that are neighbours in a column, float32 (3, M).
+
+    Rows of a surface that is seen at an angle lie farther `apart`, in m, than cells want them. Not
+    where more than a pixel's ground is between them, as before a hole. `inside`, bool (H, W), are
+    the pixels that are asked for, `reach` is how far away they are at most.
+    """
+    # Nearer, pixels of level ground lie closer. Of columns, enough.
+    near = _NO_GAPS_BEFORE * sqrt(apart * max(points.origin[2], 0.0) * image.fy)
+    columns = np.s_[:, ::max(1, int(apart / 2 * image.fx / reach))]
+    with np.errstate(invalid='ignore'):
+        may_be = image.depth[columns] > near
+    may_be &= inside[columns]
+    may_be &= points.codes[columns] == FREE
+    rows = np.flatnonzero(may_be.any(1))
+    if not rows.size:
+        return np.empty((3, 0), np.float32)
+    band = (slice(max(0, rows[0] - 1), rows[-1] + 2), columns[1])
+    x, y, z, codes, inside = (plane[band] for plane in (
+        points.x, points.y, points.z, points.codes, inside))
+    step_x, step_y = x[1:] - x[:-1], y[1:] - y[:-1]
+    distance2 = step_x * step_x
+    distance2 += step_y * step_y
+    with np.errstate(invalid='ignore'):
+        is_gap = distance2 > apart * apart
+    is_gap &= np.maximum(codes[1:], codes[:-1]) == FREE
+    is_gap &= inside[1:] | inside[:-1]
+    kept = np.flatnonzero(is_gap)
+    first, last = (np.stack([plane[part].take(kept) for plane in (x, y, z)])
+                   for part in (np.s_[:-1], np.s_[1:]))
+    away = last - points.origin.astype(np.float32)[:, None]
+    most = ((away * away).sum(0) * np.float32(_MOST_APART / image.fy)
+            / np.maximum(-away[2], np.float32(0.01)))
+    distance = np.sqrt(distance2.take(kept))
+    counts = np.minimum(distance / apart, _MOST_BETWEEN).astype(int)
+    counts[distance >= most] = 0
+    which = np.repeat(np.arange(counts.size), counts)
+    nth = np.arange(which.size) - np.repeat(np.cumsum(counts) - counts, counts)
+    part = ((nth + 1) / (counts + 1).take(which)).astype(np.float32)
+    return first.take(which, 1) + part * (last - first).take(which, 1)
 
 
 def _judge_size(depth: np.ndarray, height: int, width: int) -> None:
@@ -244,7 +246,7 @@ def _judge_units(depth: np.ndarray) -> None:
     some = some[some > 0] if depth.dtype == np.uint16 else some[np.isfinite(some) & (some > 0)]
     if not some.size:
         return
-    median = float(np.median(some))
+    median = float(np.partition(some, some.size // 2)[some.size // 2])
     if depth.dtype == np.uint16 and median < _NEAR_MM:
         raise BadDepth(f'depth is 16UC1 with a median of {median:g} mm: these are no millimetres: '
                        'publish 32FC1 for metres')

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from lednet_ros.common.errors import ConfigError
+from lednet_ros.projection.depth import between, enough
 from lednet_ros.projection.labelled_points import LabelledPoints
 from lednet_ros.projection.traversability import BLOCKED, FREE, OBSTACLE, OUT, UNKNOWN
 
@@ -125,33 +126,43 @@ class Heights:
     def add(self, points: LabelledPoints) -> None:
         """Take points in the robot's frame. NaN and what lies beside the cells is left out."""
         self._origins.append(points.origin)
-        if points.beside is None:
-            self._put(points.x, points.y, points.z, points.codes, points.enough)
+        x, y, z, codes = points.x, points.y, points.z, points.codes
+        inside = self._inside(x, y, z)
+        if points.image is not None:
+            apart, cells = self.place.resolution, self.place.cells
+            self._put(x, y, z, codes, inside & enough(points, points.image, apart))
+            x, y, z = between(points, points.image, apart, inside, apart * cells * 0.71)
+            self._put(x, y, z, np.full(x.shape, FREE, np.uint8), self._inside(x, y, z))
+        elif points.beside is not None:
+            self._put(x, y, z, codes, inside & ~points.beside)
+            self._put(x, y, z, codes, inside & points.beside, True)
         else:
-            self._put(points.x, points.y, points.z, points.codes, ~points.beside)
-            self._put(points.x, points.y, points.z, points.codes, points.beside, True)
-        if points.between is not None:
-            x, y, z = points.between
-            self._put(x, y, z, np.full(x.shape, FREE, np.uint8))
+            self._put(x, y, z, codes, inside)
+
+    def _inside(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """Return which points lie in the bounds of the cells, bool."""
+        x_min, x_max, y_min, y_max = self.place.bounds()
+        with np.errstate(invalid='ignore'):
+            inside = x >= x_min
+            inside &= x <= x_max
+            inside &= y >= y_min
+            inside &= y <= y_max
+            inside &= z > -_DEEPEST_M
+        return inside
 
     def _put(self, x: np.ndarray, y: np.ndarray, z: np.ndarray, codes: np.ndarray,
-             enough: np.ndarray | None = None, is_beside: bool = False) -> None:
+             where: np.ndarray, is_beside: bool = False) -> None:
         n = self.place.cells
-        x_min, x_max, y_min, y_max = self.place.bounds()
-        near = codes != OUT
-        if enough is not None:
-            near &= enough
-        with np.errstate(invalid='ignore'):
-            for plane, least, most in ((x, x_min, x_max), (y, y_min, y_max)):
-                near &= plane >= least
-                near &= plane <= most
-            near &= z > -_DEEPEST_M
-        kept = np.flatnonzero(near)
+        kept = np.flatnonzero(where & (codes != OUT))
         column, row = self.place.columns_and_rows(x.take(kept), y.take(kept))
         inside = (column >= 0) & (column < n) & (row >= 0) & (row < n)
         if not inside.all():
             kept, column, row = (a.compress(inside) for a in (kept, column, row))
-        self._seen.index.append(row.astype(np.intp) * n + column.astype(np.intp))
+        # int32 on the way: several times as fast.
+        index = row.astype(np.int32)
+        index *= np.int32(n)
+        index += column.astype(np.int32)
+        self._seen.index.append(index.astype(np.intp))
         self._seen.z.append(z.take(kept))
         self._seen.codes.append(codes.take(kept))
         self._seen.sensors.append(len(self._origins) - 1)
@@ -168,26 +179,26 @@ class Heights:
         index, z, codes = self._all()
         ground, has_ground, rest = self._ground(index, z, codes)
         index, z, codes = index.take(rest), z.take(rest), codes.take(rest)
-        height = z - self._base(index, z, ground, has_ground).take(index)
+        far = self._is_far(index, has_ground)
+        height = z - self._base(index, z, ground, far).take(index)
         in_the_way = height < self.config.max_clearance
         standing = in_the_way & (height > self.config.obstacle_height)
-        stands = self._count_where(index, standing)
+        # Several times faster than index[standing].
+        stands = self._count(index.take(np.flatnonzero(standing)))
         blocked = stands >= _SURE
         of_class = ((codes >= OBSTACLE) | (codes == BLOCKED)) & in_the_way
-        blocked |= self._count_where(index, of_class) > 0
+        blocked |= self._any(index, of_class)
         blocked |= has_ground & self._is_rough(ground, has_ground)
-        deep = self._count_where(index, height < -self.config.max_step) > 0
+        deep = self._any(index, height < -self.config.max_step)
         free = has_ground & ~blocked & (stands == 0) & ~deep
         free &= self._is_sure(index, rest, (codes == UNKNOWN) & in_the_way)
         free &= self._is_reached(ground, blocked) & ~self._behind(stands > 0)
         cells = np.full(free.shape, OUT, np.uint8)
         looked_at = in_the_way
         if any(self._seen.beside):
-            beside = self._beside().take(rest) & ~self._is_off(index, z, has_ground)
-            looked_at = in_the_way & ~beside
-        cells[self._count_where(index, in_the_way) > 0] = BESIDE
-        cells[has_ground | deep | (stands > 0) | (self._count_where(index, looked_at) > 0)
-              ] = UNKNOWN
+            looked_at = in_the_way & ~(self._beside().take(rest) & ~self._is_off(z, far))
+        cells[self._any(index, in_the_way)] = BESIDE
+        cells[has_ground | deep | (stands > 0) | self._any(index, looked_at)] = UNKNOWN
         cells[free] = FREE
         cells[blocked] = BLOCKED
         return cells
@@ -200,7 +211,7 @@ class Heights:
         not count then. `rest` are the places of the points with these indices among all.
         """
         if len(self._origins) == 1:
-            return self._count_where(index, unknown) == 0
+            return ~self._any(index, unknown)
         sure = np.zeros((self.place.cells,) * 2, bool)
         ends = np.cumsum([some.size for some in self._seen.index])
         first = 0
@@ -209,8 +220,7 @@ class Heights:
             last = ends[own[-1]]
             part = slice(*np.searchsorted(rest, (first, last)))
             ground = np.concatenate([self._seen.index[i][self._seen.codes[i] < OUT] for i in own])
-            sure |= (self._count(ground) > 0) & (
-                self._count_where(index[part], unknown[part]) == 0)
+            sure |= (self._count(ground) > 0) & ~self._any(index[part], unknown[part])
             first = last
         return sure
 
@@ -222,14 +232,14 @@ class Heights:
                 np.concatenate([np.empty(0, np.float32), *seen.z]),
                 np.concatenate([np.empty(0, np.uint8), *seen.codes]))
 
-    def _is_off(self, index: np.ndarray, z: np.ndarray, has_ground: np.ndarray) -> np.ndarray:
+    def _is_off(self, z: np.ndarray, far: np.ndarray) -> np.ndarray:
         """
         Return which points are off the level that the robot stands on, where no ground is near.
 
         What they are on is not known there: a wall that one ring meets has no height.
         """
         level = (z <= self.config.obstacle_height) & (z >= -self.config.max_step)
-        return ~level & self._is_far(has_ground).take(index)
+        return far & ~level
 
     def _beside(self) -> np.ndarray:
         """Return which points no pixel looks at, bool, as `_all` has them."""
@@ -239,9 +249,12 @@ class Heights:
         n = self.place.cells
         return np.bincount(index, weights, minlength=n * n).reshape(n, n)
 
-    def _count_where(self, index: np.ndarray, where: np.ndarray) -> np.ndarray:
-        # Several times faster than index[where].
-        return self._count(index.take(np.flatnonzero(where)))
+    def _any(self, index: np.ndarray, where: np.ndarray) -> np.ndarray:
+        """Return which cells have a point there, bool (cells, cells)."""
+        n = self.place.cells
+        cells = np.zeros(n * n, bool)
+        cells[index.take(np.flatnonzero(where))] = True
+        return cells.reshape(n, n)
 
     def _ground(self, index: np.ndarray, z: np.ndarray, codes: np.ndarray,
                 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -253,8 +266,7 @@ class Heights:
         """
         n = self.place.cells
         lowest = np.full(n * n, np.inf, np.float32)
-        ground = np.flatnonzero(codes < OUT)
-        np.minimum.at(lowest, index.take(ground), z.take(ground))
+        np.minimum.at(lowest, index, np.where(codes < OUT, z, np.float32(np.inf)))
         # What is higher in the same cell is no ground, whatever its label; nor is a cell that
         # hangs above all those around it.
         lowest[_hangs(lowest.reshape(n, n), self._reach(_NEAR_GROUND_M),
@@ -278,7 +290,7 @@ class Heights:
             known[robot] = True  # it stands there
             mean[robot] = 0.0
         self.ground_z = self._nearest_ground(mean, has_ground, robot)
-        return _spread(mean, known)[0], has_ground, rest
+        return _spread(mean, known), has_ground, rest
 
     def _nearest_ground(
         self, mean: np.ndarray, has_ground: np.ndarray, robot: tuple[int, int],
@@ -286,37 +298,47 @@ class Heights:
         if not has_ground.any():
             return float('nan')
         row, column = ((np.arange(self.place.cells) - at) ** 2 for at in robot)
-        distance = np.sqrt(row[:, None] + column)[has_ground]
-        near = distance <= distance.min() + 1.0 / self.place.resolution
-        return float(np.median(mean[has_ground][near]))
+        distance2 = row[:, None] + column
+        farthest = np.sqrt(distance2[has_ground].min()) + 1.0 / self.place.resolution
+        return float(np.median(mean[has_ground & (distance2 <= farthest * farthest)]))
 
     def _base(self, index: np.ndarray, z: np.ndarray, ground: np.ndarray,
-              has_ground: np.ndarray) -> np.ndarray:
+              far: np.ndarray) -> np.ndarray:
         """
         Return from where heights count: ground near by, or else the lowest point, (cells^2,).
 
         No ground is near behind a LiDAR's camera, where nothing has a label.
         """
-        far = self._is_far(has_ground)
         lowest = np.full(ground.size, np.inf, np.float32)
-        out_there = np.flatnonzero(far.take(index))
+        out_there = np.flatnonzero(far)
         np.minimum.at(lowest, index.take(out_there), z.take(out_there))
         return np.where(np.isfinite(lowest), lowest, ground.ravel())
 
-    def _is_far(self, has_ground: np.ndarray) -> np.ndarray:
-        """Return which cells have no ground near by, bool (cells^2,)."""
-        return (_distance(has_ground) * self.place.resolution > _NEAR_GROUND_M).ravel()
+    def _is_far(self, index: np.ndarray, has_ground: np.ndarray) -> np.ndarray:
+        """Return which points, of these cells, have no ground near by, bool (N,)."""
+        reach = _NEAR_GROUND_M / self.place.resolution
+        # Most lie in a square around some ground, which is told sooner than the distance.
+        side = 2 * int(reach / np.sqrt(2)) + 1
+        near = cv2.dilate(has_ground.view(np.uint8), np.ones((side, side), np.uint8))
+        if near.take(index).all():
+            return np.zeros(index.size, bool)
+        return (_distance(has_ground) * self.place.resolution > _NEAR_GROUND_M).take(index)
 
     def _is_rough(self, ground: np.ndarray, has_ground: np.ndarray) -> np.ndarray:
         """Return where ground has a step to a neighbour that has ground, or is too steep."""
         rough = np.zeros_like(has_ground)
+        rows, columns = (np.flatnonzero(has_ground.any(axis)) for axis in (1, 0))
+        if not rows.size:
+            return rough
+        window = np.s_[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
         for turned in (False, True):
             # Copied where it is turned: steps through memory take longer.
-            z, known, out = (np.ascontiguousarray(a.T) if turned else a
-                             for a in (ground, has_ground, np.zeros_like(rough)))
+            z, known = (np.ascontiguousarray(a[window].T) if turned else a[window]
+                        for a in (ground, has_ground))
+            out = np.zeros_like(known)
             self._mark_steps(z, known, out)
             self._mark_slopes(z, known, out)
-            rough |= out.T if turned else out
+            rough[window] |= out.T if turned else out
         return rough
 
     def _mark_steps(self, z: np.ndarray, known: np.ndarray, out: np.ndarray) -> None:
@@ -384,13 +406,13 @@ def _hangs(lowest: np.ndarray, reach: int, clearance: float) -> np.ndarray:
     return np.isfinite(lowest) & (lowest > around + np.float32(clearance))
 
 
-def _spread(values: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _spread(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Return values where all cells that are not known have the nearest known one's."""
-    distance, label = cv2.distanceTransformWithLabels(
+    _, label = cv2.distanceTransformWithLabels(
         (~known).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
     of_label = np.zeros(int(label.max()) + 1, np.float32)
     of_label[label[known]] = values[known]
-    return of_label[label], distance
+    return of_label[label]
 
 
 def _distance(known: np.ndarray) -> np.ndarray:

@@ -18,6 +18,15 @@ POINT_FLOATS = 5  # x, y, z, rgb, and one of bytes: label, confidence and two of
 
 
 @dataclass(frozen=True)
+class DepthImage:
+    """What points were made of, one for each pixel."""
+
+    depth: np.ndarray  # float32 (H, W), in m along the optical axis; NaN: none
+    fx: float          # the focal lengths, in pixels
+    fy: float
+
+
+@dataclass(frozen=True)
 class LabelledPoints:
     """
     What one sensor has seen at one moment, in the output's frame; planes of one shape.
@@ -32,8 +41,7 @@ class LabelledPoints:
     codes: np.ndarray       # uint8, of traversability
     origin: np.ndarray      # float64 (3,): where the sensor is
     confidence: np.ndarray | None = None  # uint8
-    between: np.ndarray | None = None     # float32 (3, M): free ground between two points
-    enough: np.ndarray | None = None      # bool: the points that cells need; None: all
+    image: DepthImage | None = None       # of which they are made; None: of none
     beside: np.ndarray | None = None      # bool: the points that no pixel looks at; None: none
 
     @property
@@ -42,7 +50,7 @@ class LabelledPoints:
         return self.x.shape
 
     def every(self, stride: int) -> LabelledPoints:
-        """Return each so many-th row and column; nothing of what lies between points."""
+        """Return each so many-th row and column, of no image then."""
         if stride == 1:
             return self
         some = np.s_[::stride, ::stride]
@@ -57,8 +65,7 @@ class LabelledPoints:
         x, y, z = pose.points(np.stack([plane.ravel() for plane in (self.x, self.y, self.z)]))
         return replace(
             self, x=x.reshape(self.shape), y=y.reshape(self.shape), z=z.reshape(self.shape),
-            origin=pose.rotation @ self.origin + pose.origin,
-            between=None if self.between is None else pose.points(self.between))
+            origin=pose.rotation @ self.origin + pose.origin)
 
     def fill(self, labels: LabelSet, out: np.ndarray) -> None:
         """

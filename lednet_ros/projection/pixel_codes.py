@@ -36,7 +36,7 @@ class PixelCodes:
         Pixels less certain than `min_confidence` (0 to 1) are unknown.
         """
         sure = labels
-        if confidence is not None:
+        if confidence is not None and min_confidence > 0:
             np.less(confidence, math.ceil(255 * min_confidence), out=self._unsure.view(bool))
             np.multiply(self._unsure, UNLABELLED, out=self._unsure)
             sure = np.maximum(labels, self._unsure, out=self._sure_labels)

@@ -102,6 +102,12 @@ def test_a_low_cameras_ground_has_no_gaps() -> None:
     assert (judged.cells[ahead_of_it] == FREE).all()
 
 
+def test_ground_up_to_the_cells_border_has_no_gaps_where_the_next_row_lies_beyond() -> None:
+    judged = Judged(pose=Pose.of_camera(0.1, pitch=0.1), grid_size=8.0)
+    ahead_of_it = (np.abs(judged.y) < 0.5) & (judged.x > 1.2)
+    assert (judged.cells[ahead_of_it] == FREE).all()
+
+
 def test_a_ramp_is_free_and_a_bank_is_not() -> None:
     ramp, bank = (Judged(Ramp(3.5, 0, 3.0, 20.0, height)) for height in (0.5, 2.5))
     on_it = (np.abs(ramp.y) < 1) & (ramp.x > 3.6) & (ramp.x < 6.2)

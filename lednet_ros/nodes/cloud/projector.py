@@ -86,7 +86,7 @@ class Projector:
             view, no_view = None, ''
         else:
             points = self.cloud.look_at_depth(camera, poses.sensor, depth, labels, confidence,
-                                              min_confidence, needs_cells)
+                                              min_confidence)
             view, no_view = self._view(camera, poses) if needs_cells else (None, '')
         self.cloud.check_ground(points)
         return Frame(points, poses, parts['label'].header.stamp, view, no_view,
