@@ -22,6 +22,7 @@ _MOST_BETWEEN = 16       # points put between two rows of free ground
 _MOST_APART = 2.5        # two rows of free ground, to what a pixel is of level ground there
 _FAR_M = 100.0           # a median beyond is in millimetres: no depth camera sees so far
 _NEAR_MM = 30            # and one below it in metres: none sees so near
+_OF_SHAPE = 0.01         # by which the sides' ratios of one camera's images may differ
 _ASTRAY = 0.02           # of an image's width: points off their pixels are of another image
 _CONTINUES = 1.5         # a surface's slope over five pixels against that over three
 
@@ -143,6 +144,9 @@ class DepthCamera:
         So do not those of a cloud that another camera's image has organised.
         """
         sides = self.camera.height, self.camera.width
+        if not _is_of_shape(points.shape[2], points.shape[1], self.camera.width,
+                            self.camera.height):
+            return False
         at = [np.arange(0, n, max(1, n // 64)) for n in points.shape[1:]]
         x, y, z = points[:, at[0][:, None], at[1]]
         rows, columns = (((places + 0.5) * side / n).astype(np.intp) for places, side, n in zip(
@@ -234,10 +238,19 @@ def between(points: LabelledPoints, image: DepthImage, apart: float, inside: np.
 def _judge_size(depth: np.ndarray, height: int, width: int) -> None:
     """Refuse a depth image of another shape: its pixels are of other directions."""
     h, w = depth.shape
-    # One size is the other, scaled and rounded to whole pixels.
-    if abs(w * height - h * width) > max(w, h, width, height):
+    if not _is_of_shape(w, h, width, height):
         raise BadDepth(f'depth is {w}x{h} and label {width}x{height}, of another shape: publish '
-                       'depth that is registered to the camera')
+                       'depth that is registered to the camera, or labels of its shape '
+                       '(output_size of segment_node)')
+
+
+def _is_of_shape(w: int, h: int, width: int, height: int) -> bool:
+    """
+    Return whether one size is the other, scaled and rounded to whole pixels, or nearly so.
+
+    As a planner's 424x240 is 1280x720: each side is scaled by itself, as the labels' lens is.
+    """
+    return abs(w * height - h * width) <= max(w, h, width, height, _OF_SHAPE * w * height)
 
 
 def _judge_units(depth: np.ndarray) -> None:

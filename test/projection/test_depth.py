@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from relief import BOX, ROAD, Box, Hole, Ramp, Relief, pole
@@ -50,6 +52,24 @@ def test_depth_of_another_size_is_taken_to_the_nearest_pixel(size) -> None:
     assert points.shape == (256, 512)
     near = np.hypot(points.x, points.y) < 4
     assert np.abs(points.z[near]).max() < 0.08  # a pixel of ground at most
+
+
+def test_a_planner_s_size_is_of_the_camera_s_shape_nearly() -> None:
+    """Labels of 424x240 beside depth of 1280x720: each side is scaled by itself."""
+    fine = Relief(make_camera(height=720, width=1280), POSE, (Box(5, 1.5),))
+    c, across, down = fine.camera, 424 / 1280, 240 / 720
+    camera = replace(c, fx=c.fx * across, fy=c.fy * down, cx=(c.cx + 0.5) * across - 0.5,
+                     cy=(c.cy + 0.5) * down - 0.5, width=424, height=240)
+    scene = Relief(camera, POSE, (Box(5, 1.5),))
+    points = look(scene, fine.depth)
+    found = np.stack([points.x, points.y, points.z], -1)
+    seen = np.isfinite(found).all(-1)
+    away = np.linalg.norm(scene.hits - POSE.origin, axis=-1)
+    error = np.linalg.norm(found - scene.hits, axis=-1)
+    near = seen & (away < 6)
+    assert near.sum() > 10_000
+    # A pixel of ground at most, but at edges.
+    assert (error[near] < 0.05 * away[near]).mean() > 0.98
 
 
 def test_depth_of_another_shape_is_refused() -> None:

@@ -105,7 +105,6 @@ class Projector:
         message, frame = parts['points'], parts['label'].header.frame_id
         points = decode_points(message)
         is_registered = (message.header.frame_id == frame and message.height > 1
-                         and message.width * camera.height == message.height * camera.width
                          and self.cloud.is_registered(camera, points))
         return points[2] if is_registered else None, points
 
