@@ -52,6 +52,7 @@ def test_the_venv_for_a_gpu_is_its_own_and_says_what_it_downloads(
     make_venv.main(['gpu'])
     assert made == [str(ROOT / '.venv-gpu')]
     said = capsys.readouterr().out
+    assert re.match(r'lednet_ros: making \.venv-gpu with Python 3\.1\d\. To download: ', said)
     assert "about 3 GB, torch's CUDA build, and some GB more of TensorRT's libraries" in said
     assert "NVIDIA's own package index" in said
 

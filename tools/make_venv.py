@@ -214,8 +214,8 @@ def set_up(venv, place):
             here, low, high = ('.'.join(map(str, v)) for v in (sys.version_info[:2], *SUPPORTED))
             sys.exit('lednet_ros: Python {} is not supported here: install Python {} to {}, or '
                      'set PYTHON to one'.format(here, low, high))
-        print('lednet_ros: making {}. To download: {}'.format(place, DOWNLOADS[place]),
-              flush=True)
+        print('lednet_ros: making {} with Python {}. To download: {}'.format(
+            place, '.'.join(map(str, python_version(python))), DOWNLOADS[place]), flush=True)
         venv.make(python)
     venv.fill()
 
