@@ -2,7 +2,8 @@
 """One command at a time in an output directory."""
 
 import os
-import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -22,21 +23,17 @@ def test_a_second_one_is_refused_until_the_first_has_ended(tmp_path):
 
 
 def test_a_process_that_is_killed_holds_nothing(tmp_path):
-    read, write = os.pipe()
-    child = os.fork()
-    if not child:
-        with alone_in(tmp_path):
-            os.write(write, b'.')
-            signal.pause()
-    os.read(read, 1)
-    with pytest.raises(ConfigError), alone_in(tmp_path):
-        pass
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    code = ('import sys, time; from pathlib import Path\n'
+            'from lednet_ros.common.directory_lock import alone_in\n'
+            'with alone_in(Path(sys.argv[1])): print(flush=True); time.sleep(3600)')
+    with subprocess.Popen([sys.executable, '-c', code, tmp_path], stdout=subprocess.PIPE) as child:
+        assert child.stdout
+        child.stdout.readline()
+        with pytest.raises(ConfigError), alone_in(tmp_path):
+            pass
+        child.kill()
     with alone_in(tmp_path):
         pass
-    os.close(read)
-    os.close(write)
 
 
 @pytest.mark.parametrize(('main', 'more'), [(segment.main, []), (select.main, ['--count', '1'])])

@@ -58,6 +58,9 @@ CLEAN_UP_WITHIN_S = 20.0  # for the same, when the network's memory is to be giv
 class SegmentNode(PatientLifecycleNode):
     """Segments cameras' images; publishes labels, pictures of them and diagnostics."""
 
+    # From Kilted on a shutdown destroys a node whose constructor has failed, too.
+    _library_log: LibraryLog | None = None
+
     def __init__(self, stop: threading.Event | None = None) -> None:
         super().__init__('segment')
         self._stop = stop or threading.Event()  # set when the process is to end
@@ -232,7 +235,8 @@ class SegmentNode(PatientLifecycleNode):
 
     def destroy_node(self) -> None:
         """Leave the graph, whole."""
-        self._library_log.close()
+        if self._library_log:
+            self._library_log.close()
         super().destroy_node()
         self.__dict__.pop('_state_machine', None)  # rclpy's: it keeps the participant alive
 
