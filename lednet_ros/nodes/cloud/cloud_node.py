@@ -18,7 +18,6 @@ from rclpy.task import Future
 from sensor_msgs.msg import LaserScan, PointCloud2
 
 from lednet_ros.common.command import command
-from lednet_ros.common.errors import ConfigError
 from lednet_ros.nodes.cloud.cloud_input import CloudInput
 from lednet_ros.nodes.cloud.diagnostics import CloudView, latency_status, view_status
 from lednet_ros.nodes.cloud.parameters import PARAMETERS
@@ -31,11 +30,11 @@ from lednet_ros.nodes.shared.camera_rounds import CameraRounds, stamp_ns_of, wor
 from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher
 from lednet_ros.nodes.shared.endpoints import unmatched_listener
 from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, mismatch
-from lednet_ros.nodes.shared.lifecycle import answered
+from lednet_ros.nodes.shared.lifecycle import answered, release_participant
 from lednet_ros.nodes.shared.parameters import declare, tell_unread, value_of
 from lednet_ros.nodes.shared.process import run
 from lednet_ros.nodes.shared.qos import make_publisher
-from lednet_ros.nodes.shared.tf import Buffer, Transforms
+from lednet_ros.nodes.shared.tf import Transforms, find_transforms
 from lednet_ros.nodes.shared.time_jump import call_on_jump_back
 from lednet_ros.projection import Belief, Traversability
 from lednet_ros.projection.cloud import CloudConfig
@@ -93,7 +92,8 @@ class CloudNode(LifecycleNode):
         """Read what does not change, and open the outputs."""
         try:
             traversability = Traversability.load(self._parameter('traversability'))
-            self._transforms = self._transforms or self._make_transforms()
+            self._transforms = self._transforms or find_transforms(
+                self, self._parameter('pose_source'))
             self._cameras += [] if self._cameras else [
                 CloudInput(self, name, self._source()) for name in self._names]
             for camera in self._cameras:
@@ -167,7 +167,7 @@ class CloudNode(LifecycleNode):
     def destroy_node(self) -> None:
         """Leave the graph, whole."""
         super().destroy_node()
-        self.__dict__.pop('_state_machine', None)  # rclpy's: it keeps the participant alive
+        release_participant(self)
 
     def _config(self) -> CloudConfig:
         return CloudConfig(
@@ -183,15 +183,6 @@ class CloudNode(LifecycleNode):
             angle_increment=self._parameter('free_space.angle_increment'),
             heights=HeightsConfig(**{name: self._parameter(name) for name in (
                 'obstacle_height', 'max_step', 'max_slope', 'max_clearance')}))
-
-    def _make_transforms(self) -> Transforms | None:
-        source = self._parameter('pose_source')
-        if source == 'parameters' or (source == 'auto' and Buffer is None):
-            return None
-        if Buffer is None:
-            raise ConfigError('pose_source is tf but tf2_ros is not installed: install it, or '
-                              'choose parameters')
-        return Transforms(self)
 
     def _source(self) -> str:
         return str(self._parameter('source'))

@@ -36,7 +36,7 @@ from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, mismatch
 from lednet_ros.nodes.shared.parameters import Param, declare, tell_unread, value_of
 from lednet_ros.nodes.shared.process import run
 from lednet_ros.nodes.shared.qos import make_publisher
-from lednet_ros.nodes.shared.tf import Buffer, NoPose, Transforms
+from lednet_ros.nodes.shared.tf import NoPose, Transforms, find_transforms
 from lednet_ros.nodes.shared.time_jump import call_on_jump_back
 from lednet_ros.projection import Belief, Ground, GroundConfig, Pose, Traversability
 
@@ -129,18 +129,12 @@ class GroundNode(Node):
         return bool(self._parameter('grid.frame') and self._parameter('grid.weigh_confidence'))
 
     def _make_transforms(self) -> Transforms | None:
-        source = self._parameter('pose_source')
+        transforms = find_transforms(self, self._parameter('pose_source'))
         frame = self._parameter('grid.frame')
-        if source == 'parameters' or (source == 'auto' and Buffer is None):
-            if frame and frame != self._parameter('robot_frame'):
-                raise ConfigError(f'grid.frame is {frame!r} but there is no TF to follow the '
-                                  'robot in it: install tf2_ros and let pose_source be tf, or '
-                                  'leave it empty')
-            return None
-        if Buffer is None:
-            raise ConfigError('pose_source is tf but tf2_ros is not installed: install it, or '
-                              'choose parameters')
-        return Transforms(self)
+        if transforms is None and frame and frame != self._parameter('robot_frame'):
+            raise ConfigError(f'grid.frame is {frame!r} but there is no TF to follow the robot in '
+                              'it: install tf2_ros and let pose_source be tf, or leave it empty')
+        return transforms
 
     def _forget_stamps(self) -> None:
         """Forget what is of another time: it waits in vain, and tells nothing of how old it is."""

@@ -41,7 +41,7 @@ from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher
 from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, make_label_info
 from lednet_ros.nodes.shared.latency import Latency
 from lednet_ros.nodes.shared.library_log import LibraryLog
-from lednet_ros.nodes.shared.lifecycle import PatientLifecycleNode, Until
+from lednet_ros.nodes.shared.lifecycle import PatientLifecycleNode, Until, release_participant
 from lednet_ros.nodes.shared.parameters import declare, tell_unread, value_of
 from lednet_ros.nodes.shared.process import run
 from lednet_ros.nodes.shared.time_jump import call_on_jump_back
@@ -238,7 +238,7 @@ class SegmentNode(PatientLifecycleNode):
         if self._library_log:
             self._library_log.close()
         super().destroy_node()
-        self.__dict__.pop('_state_machine', None)  # rclpy's: it keeps the participant alive
+        release_participant(self)
 
     def _publish_label_info(self, labels: LabelSet) -> None:
         """Latch what the labels mean."""

@@ -45,6 +45,11 @@ def answered(node: LifecycleNodeMixin) -> Callable[..., ChangeState.Response]:
     return change_or_refuse
 
 
+def release_participant(node: LifecycleNodeMixin) -> None:
+    """Let go of what keeps a destroyed node's participant alive: rclpy's state machine."""
+    node.__dict__.pop('_state_machine', None)
+
+
 class PatientLifecycleNode(LifecycleNodeMixin, Node):
     """
     Awaits `prepare` before it configures itself, be it by itself or for a manager.

@@ -11,7 +11,7 @@ import numpy as np
 from rclpy.node import Node
 from rclpy.time import Time
 
-from lednet_ros.common.errors import LednetRosError, first_line
+from lednet_ros.common.errors import ConfigError, LednetRosError, first_line
 from lednet_ros.nodes.shared.time_jump import call_on_jump_back
 from lednet_ros.projection import Pose
 
@@ -24,8 +24,6 @@ try:
     )
 except ImportError:  # on no machine without apt's ROS
     Buffer = None
-
-__all__ = ['Buffer', 'NoPose', 'Transforms']
 
 QUEUED_S = 5.0  # within which all that came before a jump of time has been read, by the wall clock
 AHEAD_S = 2.0   # no transform is stamped that far ahead; localisation may do so by a second
@@ -123,3 +121,13 @@ class Transforms:
         except TransformException:  # a frame is not known, or not linked, yet
             return False
         return bool(newest.nanoseconds >= time_.nanoseconds)
+
+
+def find_transforms(node: Node, pose_source: str) -> Transforms | None:
+    """Return TF, or None where poses are to come from parameters. Raise ConfigError."""
+    if pose_source == 'parameters' or (pose_source == 'auto' and Buffer is None):
+        return None
+    if Buffer is None:
+        raise ConfigError('pose_source is tf but tf2_ros is not installed: install it, or choose '
+                          'parameters')
+    return Transforms(node)
