@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -59,7 +58,7 @@ def self_check(
     Raise CheckpointError where its own scores are not finite.
     """
     frames = make_frames(batch, height, width)
-    graph = _graph_of(checkpoint)
+    graph = ScoreGraph(checkpoint.network, checkpoint.preprocessing)
     wanted = [_reference(graph, frame, checkpoint) for frame in frames]  # scores take memory
     labels = run(frames)
     same = decided = 0
@@ -77,12 +76,8 @@ def require_finite_scores(checkpoint: Checkpoint, height: int, width: int) -> No
 
     Finite weights may lead to such: the largest of them is a class for all that.
     """
-    _reference(_graph_of(checkpoint), make_frames(1, height, width)[0], checkpoint)
-
-
-def _graph_of(checkpoint: Checkpoint) -> ScoreGraph:
-    graph = ScoreGraph(copy.deepcopy(checkpoint.network), checkpoint.preprocessing)
-    return graph.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    graph = ScoreGraph(checkpoint.network, checkpoint.preprocessing)
+    _reference(graph, make_frames(1, height, width)[0], checkpoint)
 
 
 def make_frames(count: int, height: int, width: int) -> np.ndarray:
