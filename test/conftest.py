@@ -15,6 +15,11 @@ import yaml
 from orchard import RECIPE, make_orchard
 from ros_domain import take_domain
 
+if 'PYTEST_XDIST_WORKER' in os.environ:  # before torch is imported, which reads it
+    # The threads of one process would wait for those of the other, layer by layer.
+    os.environ.setdefault('OMP_NUM_THREADS', str(max(1, len(os.sched_getaffinity(0)) // int(
+        os.environ['PYTEST_XDIST_WORKER_COUNT']))))
+
 import lednet_ros  # noqa: F401  (before onnxruntime, so that it reports to nobody)
 
 if TYPE_CHECKING:
