@@ -34,9 +34,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 SLOW = {  # modules that start nodes or trainings, or measure, convert, compile and install
     'test_benchmark.py', 'test_cluster.py', 'test_colcon.py', 'test_demo.py', 'test_doctor.py',
-    'test_drives.py', 'test_each_network.py', 'test_engine_build.py', 'test_launch.py',
-    'test_ros_start.py', 'test_soak.py', 'test_tensorrt.py', 'test_tensorrt_backend.py',
-    'test_traffic.py', 'test_train.py', 'test_warm_start.py'}
+    'test_drives.py', 'test_each_network.py', 'test_engine_build.py', 'test_evaluate.py',
+    'test_launch.py', 'test_loading.py', 'test_ros_start.py', 'test_soak.py', 'test_tensorrt.py',
+    'test_tensorrt_backend.py', 'test_traffic.py', 'test_train.py', 'test_warm_start.py'}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -208,6 +208,7 @@ NEED_TORCH = ['segment_node', 'lednet_benchmark', 'lednet_segment', 'lednet_trai
               'lednet_evaluate', 'lednet_compile', 'lednet_select', 'lednet_export']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('missing', 'names', 'words'), [
     (['torch'], NEED_TORCH, "torch: is not installed: install PyTorch's build for this machine"),
     (['cv2'], [*NEED_TORCH, 'ground_node', 'lednet_demo'],

@@ -7,6 +7,7 @@ cv2.projectPoints, then intersected one by one.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 
 import cv2
@@ -107,6 +108,7 @@ class Scene:
         return ~blocked.reshape(x.shape)
 
 
+@functools.cache  # of a lens with distortion it takes longer than all else of a scene
 def camera_rays(camera: Camera) -> np.ndarray:
     """Give every pixel's ray, (N, 3), by OpenCV, and make sure that it is one."""
     k = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1.0]])
@@ -125,6 +127,7 @@ def camera_rays(camera: Camera) -> np.ndarray:
         plane = ((pixels - [camera.cx, camera.cy]) / [camera.fx, camera.fy])[:, 0]
     rays = np.column_stack([plane, np.ones(len(plane))])
     assert np.abs(opencv_pixels(camera, rays) - pixels[:, 0]).max() < 0.01
+    rays.flags.writeable = False  # they are shared
     return rays
 
 
