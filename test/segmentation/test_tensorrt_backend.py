@@ -102,17 +102,21 @@ def directory(built: tuple[Path, Gpu], gpu: Gpu, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def quick_builder(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Engines that are no more than a name, where it is not the builder that matters.
+def quick_builder(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Engines that are no more than a name, of a graph that is not exported for them.
 
-    Returns the precisions that were built in.
+    Where it is not the builder that matters. Returns the precisions that were built in.
     """
     built: list[str] = []
+
+    def export(graph: Any, *size: int) -> None:
+        gpu.exported = graph
 
     def build(exported: Any, height: int, width: int, settings: dict[str, Any]) -> bytes:
         built.append('fp32' if settings['disable_tf32'] else 'fp16')
         return f'vtrt {len(built)}'.encode()
 
+    monkeypatch.setattr(tensorrt, 'export', export)
     monkeypatch.setattr(tensorrt, 'build_engine', build)
     return built
 
@@ -403,7 +407,8 @@ def test_fp16_asked_for_by_name_is_refused_where_it_overflows(
 
 
 def test_an_integrated_gpu_s_memory_is_not_all_the_builder_s(
-    checkpoint: Checkpoint, gpu: Gpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Checkpoint, quick_builder: list[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = []
     monkeypatch.setattr(tensorrt, 'build_engine', lambda *args: told.append(args[-1]) or b'vtrt')
