@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lednet_ros.cli.source_options import add_reading_arguments, add_sources, check_reading
 from lednet_ros.common.command import command, say
 from lednet_ros.common.errors import STOPPED, ConfigError, printable
 from lednet_ros.common.paths import expanded
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from lednet_ros.offline.work import Work
     from lednet_ros.segmentation import Segmenter, SegmenterConfig
 
-MAX_BATCH, MAX_WORKERS = 32, 1024  # a typing error must not become an allocation
+MAX_WORKERS = 1024  # a typing error must not become an allocation
 
 
 @command('lednet_segment')
@@ -43,9 +44,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog='lednet_segment', description='Write label images (8 bit, class ids, 255 unlabelled) '
         'for recorded images, videos and bags. A second run goes on where one stopped.')
-    parser.add_argument('sources', nargs='+', type=expanded, metavar='SOURCE',
-                        help='an image, a video, a bag (its directory or file), or a directory of '
-                        'these')
+    add_sources(parser)
     parser.add_argument('--output', type=expanded, required=True, metavar='DIR',
                         help='gets label/ and what else is asked for, NAME_labels for a bag, and '
                         'labels.yaml, the classes')
@@ -61,11 +60,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--node-name', default='segment', metavar='NAME',
                         help='whose topics the results in bags have (default: %(default)s: '
                         '/segment/label)')
-    parser.add_argument('--topics', nargs='+', default=[], metavar='TOPIC',
-                        help='of bags (default: each that shows pictures)')
-    parser.add_argument('--overwrite', action='store_true', help='replace results of before')
-    parser.add_argument('--batch', type=int, default=1, metavar='N',
-                        help='frames segmented at once (default: %(default)s)')
+    add_reading_arguments(parser, 'results')
     parser.add_argument('--min-confidence', type=float, default=0.0, metavar='P',
                         help='a less certain pixel becomes 255')
     parser.add_argument('--output-size', default='camera', metavar='SIZE',
@@ -88,13 +83,10 @@ def _run(args: argparse.Namespace) -> int:
     from lednet_ros.common.progress_bar import progress_bar
     from lednet_ros.images.sources import quieten_opencv
     from lednet_ros.offline.jobs import do_job, find_jobs
-    from lednet_ros.offline.sources import fault_of
     from lednet_ros.offline.work import Extras, Work
     from lednet_ros.segmentation import Segmenter
     quieten_opencv()
     config = segmenter_config(args)
-    if not 1 <= args.batch <= MAX_BATCH:
-        raise ConfigError(f'--batch is {args.batch}: give 1 to {MAX_BATCH} frames')
     if not re.fullmatch(r'[A-Za-z]\w*(/[A-Za-z]\w*)*', args.node_name, re.ASCII):
         raise ConfigError(f'--node-name is {args.node_name!r}: give the name of a ROS node, as '
                           'segment or robot1/segment')
@@ -103,9 +95,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.cluster and Path(args.cluster).exists():
         raise ConfigError(f'--cluster is {args.cluster}, which is a file or a directory: give the '
                           'sources before it, or write --cluster=local')
-    for source in args.sources:
-        if fault := fault_of(source):
-            raise ConfigError(f'{source}: {fault}')
+    check_reading(args)
     with Segmenter(args.checkpoint or None, config) as segmenter, \
             _open_output(args, config, segmenter) as output:
         output.write_classes(segmenter.labels)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lednet_ros.cli.segmenter_options import add_segmenter_arguments, segmenter_config
+from lednet_ros.cli.source_options import add_reading_arguments, add_sources, check_reading
 from lednet_ros.common.command import command, say
 from lednet_ros.common.errors import STOPPED, ConfigError, LednetRosError, printable
 from lednet_ros.common.paths import expanded
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from lednet_ros.offline.select import Scores
     from lednet_ros.offline.work import Work
     from lednet_ros.segmentation import Segmenter, SegmenterConfig
-
-MAX_BATCH = 32  # a typing error must not become an allocation
 
 
 @command('lednet_select')
@@ -41,9 +40,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog='lednet_select', description='Choose the frames to label next: those that the '
         'network is least certain about, spread over their recordings. They are written with '
         'pre-labels for CVAT and labelme. A second run goes on where one stopped.')
-    parser.add_argument('sources', nargs='+', type=expanded, metavar='SOURCE',
-                        help='an image, a video, a bag (its directory or file), or a directory of '
-                        'these')
+    add_sources(parser)
     parser.add_argument('--count', type=int, required=True, metavar='N', help='frames to choose')
     parser.add_argument('--output', type=expanded, required=True, metavar='DIR',
                         help='gets images/, label/, cvat.zip and selection.json')
@@ -51,11 +48,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
                         help='look at each K-th frame of a recording only (default: every one)')
     parser.add_argument('--format', choices=('png', 'jpg'), default='png',
                         help='of the images (default: %(default)s)')
-    parser.add_argument('--topics', nargs='+', default=[], metavar='TOPIC',
-                        help='of bags (default: each that shows pictures)')
-    parser.add_argument('--overwrite', action='store_true', help='replace a choice of before')
-    parser.add_argument('--batch', type=int, default=1, metavar='N',
-                        help='frames segmented at once (default: %(default)s)')
+    add_reading_arguments(parser, 'a choice')
     parser.add_argument('--json', type=expanded, metavar='FILE',
                         help='write there too what was chosen, scored, left out and skipped')
     add_segmenter_arguments(parser)
@@ -64,15 +57,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _check(args: argparse.Namespace) -> None:
     """Raise ConfigError for what cannot be meant."""
-    from lednet_ros.offline.sources import fault_of
     for name in ('count', 'every'):
         if getattr(args, name) < 1:
             raise ConfigError(f'--{name} is {getattr(args, name)}: give 1 or more')
-    if not 1 <= args.batch <= MAX_BATCH:
-        raise ConfigError(f'--batch is {args.batch}: give 1 to {MAX_BATCH} frames')
-    for source in args.sources:
-        if fault := fault_of(source):
-            raise ConfigError(f'{source}: {fault}')
+    check_reading(args)
 
 
 def _run(args: argparse.Namespace) -> int:
