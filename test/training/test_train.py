@@ -375,7 +375,7 @@ def test_ctrl_c_saves_and_ends_well_and_epochs_reach_a_pipe(
     try:
         assert process.stdout is not None
         for epoch in (1, 2):
-            assert process.stdout.readline().startswith(f'network {epoch}: ')
+            assert process.stdout.readline().startswith(f'epoch {epoch}: ')
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate()
     finally:
