@@ -96,6 +96,9 @@ class Table3:
             axes.annotate(f'{row.name}, {row.parameters / 1e6:.2f} M',
                           (row.ms, 100 * row.scores.miou))
         axes.set_xscale('log')
+        for formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            formatter('{x:g}')
+        axes.margins(0.25, 0.15)  # room for the largest and for what stands beside the last
         axes.set_xlabel('ms a frame, camera to labels, on this machine')
         axes.set_ylabel(f'class mIoU in % on {self.split} of {self.data}')
         axes.grid(alpha=0.3)
