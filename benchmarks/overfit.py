@@ -18,11 +18,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lednet_ros.datasets.checks import check_data
 from lednet_ros.datasets.layouts import open_data_set
 from lednet_ros.model.checkpoint import default_checkpoint, load_checkpoint
+from lednet_ros.segmentation.backends.torch import choose_device
 from lednet_ros.training.progress import show_progress
 from lednet_ros.training.recipe import Recipe
 from lednet_ros.training.run_dir import Output
@@ -55,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
             recipe, report, few, Output(options.output, {
                 **recipe.to_dict(), 'init': init.sha256,
                 'data': [pair.image.name for pair in few.pairs]}), init,
-            device=torch.device('cuda:0' if torch.cuda.is_available() else 'cpu'),
+            device=choose_device('auto'),
             listener=listener))
         show_epoch = listener.on_epoch
 

@@ -31,6 +31,7 @@ from lednet_ros.datasets.checks import DataReport, check_data
 from lednet_ros.datasets.layouts import DataSet, open_data_set
 from lednet_ros.model import lednet
 from lednet_ros.model.networks import NETWORKS, make_network
+from lednet_ros.segmentation.backends.torch import choose_device
 from lednet_ros.training.progress import show_progress
 from lednet_ros.training.recipe import Recipe
 from lednet_ros.training.run_dir import Output
@@ -124,7 +125,7 @@ def train(
         output.begin(recipe.to_dict())
         training = Training(Job(
             recipe, report, val, output, listener=listener, name=directory.name,
-            device=torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')))
+            device=choose_device('auto')))
         try:
             is_done = training.run()
         finally:

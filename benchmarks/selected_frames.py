@@ -21,7 +21,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from lednet_ros.datasets.checks import check_data
 from lednet_ros.datasets.drives import drive_of
@@ -29,6 +28,7 @@ from lednet_ros.datasets.layouts import DataSet, open_data_set
 from lednet_ros.model.checkpoint import Checkpoint, load_checkpoint
 from lednet_ros.offline.selection import Scored, choose, uncertainty
 from lednet_ros.segmentation import Segmenter
+from lednet_ros.segmentation.backends.torch import choose_device
 from lednet_ros.training.progress import show_progress
 from lednet_ros.training.recipe import Recipe
 from lednet_ros.training.run_dir import Output
@@ -103,7 +103,7 @@ def train(
         output.begin(recipe.to_dict())
         training = Training(Job(
             recipe, check_data(few), val, output, init, listener=listener, name=directory.name,
-            device=torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')))
+            device=choose_device('auto')))
         try:
             training.run()
         finally:

@@ -12,7 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lednet_ros.cli.source_options import add_reading_arguments, add_sources, check_reading
+from lednet_ros.cli.source_options import (
+    add_reading_arguments,
+    add_sources,
+    check_reading,
+    open_output,
+)
 from lednet_ros.common.command import command, say
 from lednet_ros.common.errors import STOPPED, ConfigError, printable
 from lednet_ros.common.paths import expanded
@@ -21,7 +26,6 @@ if TYPE_CHECKING:
     from lednet_ros.offline.jobs import Job
     from lednet_ros.offline.output_dir import Output
     from lednet_ros.offline.work import Work
-    from lednet_ros.segmentation import Segmenter, SegmenterConfig
 
 MAX_WORKERS = 1024  # a typing error must not become an allocation
 
@@ -97,7 +101,10 @@ def _run(args: argparse.Namespace) -> int:
                           'sources before it, or write --cluster=local')
     check_reading(args)
     with Segmenter(args.checkpoint or None, config) as segmenter, \
-            _open_output(args, config, segmenter) as output:
+            open_output(args, config, segmenter, {
+                'min_confidence': config.min_confidence, 'output_size': config.output_size,
+                'unfamiliar_share': config.unfamiliar_share},
+                palette=segmenter.labels.palette if args.palette else None) as output:
         output.write_classes(segmenter.labels)
         require_place(args.json)  # which may be in the output
         extras = Extras(args.overlay, args.confidence, args.frames)
@@ -123,21 +130,6 @@ def _run(args: argparse.Namespace) -> int:
     print(f'{printable(str(args.output))}: {work.segmented} segmented by {segmenter.backend}, '
           f'{work.kept} kept from before, {work.left_out} left out, {work.skipped} skipped')
     return 1 if work.left_out.counts else 0
-
-
-def _open_output(
-    args: argparse.Namespace, config: SegmenterConfig, segmenter: Segmenter
-) -> Output:
-    from lednet_ros.offline.output_dir import Output
-    height, width = segmenter.input_size
-    return Output(
-        args.output, {
-            'checkpoint': segmenter.checkpoint.sha256, 'input': f'{width}x{height}',
-            'fit': config.fit, 'min_confidence': config.min_confidence,
-            'output_size': config.output_size,
-            'temperature': segmenter.checkpoint.metadata.temperature,
-            'unfamiliar_share': config.unfamiliar_share},
-        args.sources, args.overwrite, segmenter.labels.palette if args.palette else None)
 
 
 def _run_on_cluster(

@@ -10,7 +10,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lednet_ros.cli.segmenter_options import add_segmenter_arguments, segmenter_config
-from lednet_ros.cli.source_options import add_reading_arguments, add_sources, check_reading
+from lednet_ros.cli.source_options import (
+    add_reading_arguments,
+    add_sources,
+    check_reading,
+    open_output,
+)
 from lednet_ros.common.command import command, say
 from lednet_ros.common.errors import STOPPED, ConfigError, LednetRosError, printable
 from lednet_ros.common.paths import expanded
@@ -20,7 +25,6 @@ if TYPE_CHECKING:
     from lednet_ros.offline.recordings import Recording, Shot
     from lednet_ros.offline.select import Scores
     from lednet_ros.offline.work import Work
-    from lednet_ros.segmentation import Segmenter, SegmenterConfig
 
 
 @command('lednet_select')
@@ -74,7 +78,8 @@ def _run(args: argparse.Namespace) -> int:
     config = segmenter_config(args)
     _check(args)
     with Segmenter(args.checkpoint or None, config) as segmenter, \
-            _open_output(args, config, segmenter) as output:
+            open_output(args, config, segmenter, {'every': args.every},
+                        command='lednet_select') as output:
         output.write_classes(segmenter.labels)
         require_place(args.json)  # which may be in the output
         with progress_bar() as progress:
@@ -100,19 +105,6 @@ def _run(args: argparse.Namespace) -> int:
           f'{work.segmented} scored by {segmenter.backend}, {work.kept} kept from before, '
           f'{work.left_out} left out, {work.skipped} skipped')
     return 1 if work.left_out.counts else 0
-
-
-def _open_output(
-    args: argparse.Namespace, config: SegmenterConfig, segmenter: Segmenter
-) -> Output:
-    from lednet_ros.offline.output_dir import Output
-    height, width = segmenter.input_size
-    return Output(
-        args.output, {
-            'checkpoint': segmenter.checkpoint.sha256, 'input': f'{width}x{height}',
-            'fit': config.fit, 'every': args.every,
-            'temperature': segmenter.checkpoint.metadata.temperature},
-        args.sources, args.overwrite, command='lednet_select')
 
 
 def _score(

@@ -4,9 +4,14 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING, Any
 
 from lednet_ros.common.errors import ConfigError
 from lednet_ros.common.paths import expanded
+
+if TYPE_CHECKING:
+    from lednet_ros.offline.output_dir import Output
+    from lednet_ros.segmentation import Segmenter, SegmenterConfig
 
 MAX_BATCH = 32  # a typing error must not become an allocation
 
@@ -35,3 +40,22 @@ def check_reading(args: argparse.Namespace) -> None:
     for source in args.sources:
         if fault := fault_of(source):
             raise ConfigError(f'{source}: {fault}')
+
+
+def open_output(
+    args: argparse.Namespace, config: SegmenterConfig, segmenter: Segmenter,
+    settings: dict[str, Any], **more: Any,
+) -> Output:
+    """
+    Open --output for what this network makes with these settings besides its own.
+
+    `more` is for Output. Raise ConfigError.
+    """
+    from lednet_ros.offline.output_dir import Output
+    height, width = segmenter.input_size
+    return Output(
+        args.output, {
+            'checkpoint': segmenter.checkpoint.sha256, 'input': f'{width}x{height}',
+            'fit': config.fit, 'temperature': segmenter.checkpoint.metadata.temperature,
+            **settings},
+        args.sources, args.overwrite, **more)

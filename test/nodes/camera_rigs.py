@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import rclpy
 from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
 from test_cloud_node import CAR, FOCAL, HEIGHT, ROAD, SKY, WIDTH, depth_image, header, street
 
 from lednet_ros.nodes.cloud import cloud_node
@@ -96,10 +97,8 @@ class GroundRig(Rig):
     def send(self, name: str, stamp_s: float, labels: np.ndarray | None = None, **info: Any
              ) -> None:
         at = header(stamp_s, f'{name}_eye')
-        self.put(name, camera_info=CameraInfo(**{
-            'header': at, 'width': WIDTH, 'height': HEIGHT, 'distortion_model': 'plumb_bob',
-            'd': [0.0] * 5, 'k': K, **info}),
-            label=encode_image(road() if labels is None else labels, 'mono8', at))
+        self.put(name, camera_info=lens(at, **info),
+                 label=encode_image(road() if labels is None else labels, 'mono8', at))
 
     def send_bad(self, name: str, stamp_s: float) -> None:
         self.send(name, stamp_s, width=WIDTH + 1)
@@ -119,13 +118,19 @@ class CloudRig(Rig):
              labels: np.ndarray | None = None) -> None:
         at = header(stamp_s, f'{name}_eye')
         seen, as_it_is = street()
-        self.put(name, camera_info=CameraInfo(
-            header=at, width=WIDTH, height=HEIGHT, k=K, distortion_model='plumb_bob',
-            d=[0.0] * 5), depth=depth_image(as_it_is if depth is None else depth, at),
-            label=encode_image(seen if labels is None else labels, 'mono8', at))
+        self.put(name, camera_info=lens(at),
+                 depth=depth_image(as_it_is if depth is None else depth, at),
+                 label=encode_image(seen if labels is None else labels, 'mono8', at))
 
     def send_bad(self, name: str, stamp_s: float) -> None:
         self.send(name, stamp_s, np.full((HEIGHT // 2, WIDTH - 3), 5.0, np.float32))
+
+
+def lens(at: Header, **info: Any) -> CameraInfo:
+    """Return the cameras' calibration, or one that differs in what is given."""
+    return CameraInfo(**{
+        'header': at, 'width': WIDTH, 'height': HEIGHT, 'distortion_model': 'plumb_bob',
+        'd': [0.0] * 5, 'k': K, **info})
 
 
 def road(car: bool = False) -> np.ndarray:
