@@ -25,17 +25,13 @@ from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
+from small_trainings import train
 from torch import Tensor, nn
 
-from lednet_ros.datasets.checks import DataReport, check_data
-from lednet_ros.datasets.layouts import DataSet, open_data_set
+from lednet_ros.datasets.layouts import open_data_set
 from lednet_ros.model import lednet
 from lednet_ros.model.networks import NETWORKS, make_network
-from lednet_ros.segmentation.backends.torch import choose_device
-from lednet_ros.training.progress import show_progress
 from lednet_ros.training.recipe import Recipe
-from lednet_ros.training.run_dir import Output
-from lednet_ros.training.train import Job, Training
 
 RECIPE = Recipe(
     input_height=180, input_width=240, epochs=10, batch=8, crops=((0.0, 144, 192),),
@@ -89,20 +85,18 @@ def main(argv: list[str] | None = None) -> int:
     unknown = set(options.names) - set(names)
     if unknown:
         parser.error(f'there is no {", ".join(sorted(unknown))}: choose {", ".join(names)}')
-    report = check_data(open_data_set(options.data, 'train'))
-    report.refuse_faults()
+    data = open_data_set(options.data, 'train')
     val = open_data_set(options.data, 'val')
     print('| network | parameters | val mIoU, mean of the seeds | each seed | pixels | minutes |\n'
           '|---|---|---|---|---|---|')
     for name in options.names:
         ends = []
         for seed in options.seeds:
-            end = train(name, replace(RECIPE, epochs=options.epochs, seed=seed,
-                                      network=name if name in NETWORKS else 'lednet'),
-                        report, val, options.output / f'{name}-{seed}')
-            if end is None:
-                return 1
-            ends.append(end)
+            recipe = replace(RECIPE, epochs=options.epochs, seed=seed,
+                             network=name if name in NETWORKS else 'lednet')
+            with without(name):
+                ends.append(train(
+                    recipe, data, val, options.output / f'{name}-{seed}', variant=name))
         mious = [100 * end['val_miou'] for end in ends]
         print(f'| {name} | {count_parameters(name, len(val.labels)):,} '
               f'| {statistics.mean(mious):.1f} | {", ".join(f"{one:.1f}" for one in mious)} '
@@ -114,24 +108,6 @@ def main(argv: list[str] | None = None) -> int:
 def without(name: str) -> AbstractContextManager[Any]:
     """Return a context in which lednet.py lacks what an ablation leaves out."""
     return patch.multiple(lednet, **ABLATIONS[name]) if name in ABLATIONS else nullcontext()
-
-
-def train(
-    name: str, recipe: Recipe, report: DataReport, val: DataSet, directory: Path
-) -> Mapping[str, Any] | None:
-    """Train one of the names. Return its history's last row; None: stopped."""
-    with without(name), show_progress(True) as listener:
-        output = Output(directory, {**recipe.to_dict(), 'variant': name})
-        output.begin(recipe.to_dict())
-        training = Training(Job(
-            recipe, report, val, output, listener=listener, name=directory.name,
-            device=choose_device('auto')))
-        try:
-            is_done = training.run()
-        finally:
-            output.close()
-    return {**training.position.history[-1], 'seconds': training.position.seconds
-            } if is_done else None
 
 
 def count_parameters(name: str, classes: int) -> int:

@@ -16,23 +16,20 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from small_trainings import train
 
-from lednet_ros.datasets.checks import check_data
 from lednet_ros.datasets.drives import drive_of
 from lednet_ros.datasets.layouts import DataSet, open_data_set
-from lednet_ros.model.checkpoint import Checkpoint, load_checkpoint
+from lednet_ros.model.checkpoint import load_checkpoint
 from lednet_ros.offline.selection import Scored, choose, uncertainty
 from lednet_ros.segmentation import Segmenter
-from lednet_ros.segmentation.backends.torch import choose_device
-from lednet_ros.training.progress import show_progress
 from lednet_ros.training.recipe import Recipe
-from lednet_ros.training.run_dir import Output
-from lednet_ros.training.train import Job, Training
 
 PASSES = 5  # over the frames in what counts as an epoch, as these are few
 RECIPE = Recipe(
@@ -60,13 +57,13 @@ def main(argv: list[str] | None = None) -> int:
         place = options.output / str(seed)
         order = np.random.default_rng(seed).permutation(len(data)).tolist()
         first, rest = sorted(order[:options.count]), sorted(order[options.count:])
-        before = train(replace(RECIPE, seed=seed), data, first, val, place / 'before')
+        before = miou(train(replace(RECIPE, seed=seed), some(data, first), val, place / 'before'))
         checkpoint = place / 'before' / 'last.safetensors'
         init = load_checkpoint(checkpoint)
         more = {'random': order[options.count:2 * options.count],
                 'chosen': chosen_by(checkpoint, data, rest, options.count)}
-        after = {name: train(replace(FURTHER, seed=seed), data, [*first, *sorted(frames)], val,
-                             place / name, init) for name, frames in more.items()}
+        after = {name: miou(train(replace(FURTHER, seed=seed), some(data, [*first, *frames]), val,
+                                  place / name, init)) for name, frames in more.items()}
         gains.append(after['chosen'] - after['random'])
         print(f'| {seed} | {before:.1f} | {after["random"]:.1f} | {after["chosen"]:.1f} '
               f'| {gains[-1]:+.1f} |', flush=True)
@@ -90,25 +87,14 @@ def chosen_by(
     return [scored[one] for one in choose(list(scored), count)]
 
 
-def train(
-    recipe: Recipe, data: DataSet, frames: Sequence[int], val: DataSet, directory: Path,
-    init: Checkpoint | None = None,
-) -> float:
-    """Train on some frames of the data. Return the mIoU in percent after the last epoch."""
-    few = replace(data, pairs=tuple(data.pairs[i] for i in frames) * PASSES)
-    with show_progress(True) as listener:
-        output = Output(directory, {
-            **recipe.to_dict(), 'data': [pair.image.name for pair in few.pairs],
-            'init': init.sha256 if init else None})
-        output.begin(recipe.to_dict())
-        training = Training(Job(
-            recipe, check_data(few), val, output, init, listener=listener, name=directory.name,
-            device=choose_device('auto')))
-        try:
-            training.run()
-        finally:
-            output.close()
-    return 100 * float(training.position.history[-1]['val_miou'])
+def miou(row: Mapping[str, Any]) -> float:
+    """Return a training's last mIoU, in percent."""
+    return 100 * float(row['val_miou'])
+
+
+def some(data: DataSet, frames: Sequence[int]) -> DataSet:
+    """Return so many passes over some frames of the data."""
+    return replace(data, pairs=tuple(data.pairs[i] for i in sorted(frames)) * PASSES)
 
 
 if __name__ == '__main__':

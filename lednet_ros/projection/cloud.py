@@ -126,8 +126,8 @@ class LabelCloud:
         """
         if self._painter is None or self._painter.camera != camera:
             self._painter = Painter(camera)
-        painted, sure = self._painter.paint(points, pose, labels, confidence,
-                                            border=self.config.label_border)
+        painted, sure, beside = self._painter.paint(points, pose, labels, confidence,
+                                                    border=self.config.label_border)
         codes = self.traversability.codes[painted]
         if sure is not None:
             codes[sure < np.ceil(255 * min_confidence)] = UNKNOWN
@@ -140,7 +140,7 @@ class LabelCloud:
         codes[~in_range] = OUT
         return LabelledPoints(x, y, z, painted[None], codes[None], origin,
                               None if sure is None else sure[None],
-                              beside=self._painter.beside[None])
+                              beside=beside[None])
 
     def check_ground(self, points: LabelledPoints) -> None:
         """

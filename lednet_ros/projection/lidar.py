@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 
@@ -19,22 +21,28 @@ _REACH = 6         # blocks up and down: half as much again as that distance, fo
 _BESIDE = 1        # blocks to both sides: points of a ring lie close
 
 
+class Painted(NamedTuple):
+    """What a label image says of points, each array (N,)."""
+
+    labels: np.ndarray             # uint8: 255 unlabelled
+    confidence: np.ndarray | None  # uint8
+    beside: np.ndarray             # bool: no pixel looks there
+
+
 class Painter:
     """Paints points by the label images of one lens."""
 
     def __init__(self, camera: Camera) -> None:
         self.camera = camera
-        self.beside = np.empty(0, bool)
-        """Which of the points painted last no pixel looks at: (N,)."""
         rays = camera.rays()
         self._reach = reach_of(rays.reshape(-1, 3), camera.model)
 
     def paint(
         self, points: np.ndarray, pose: Pose, labels: np.ndarray,
         confidence: np.ndarray | None = None, leave_out_hidden: bool = True, border: int = 0,
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    ) -> Painted:
         """
-        Return labels and confidences, uint8 (N,), of points: float32 (3, N), in m.
+        Return labels and confidences of points: float32 (3, N), in m.
 
         `pose` is the camera's in the points' frame. What no pixel sees is 255 with confidence 0:
         beside the image, behind the camera, NaN, hidden by something nearer, and within `border`
@@ -43,10 +51,10 @@ class Painter:
         painted = np.full(points.shape[1], UNLABELLED, np.uint8)
         sure = None if confidence is None else np.zeros_like(painted)
         which, u, v, depth = self._in_view(points, pose)
-        self.beside = np.ones(points.shape[1], bool)
-        self.beside[which] = False
+        beside = np.ones(points.shape[1], bool)
+        beside[which] = False
         if not which.size:
-            return painted, sure
+            return Painted(painted, sure, beside)
         columns, rows = (np.rint(part).astype(np.intp) for part in (u, v))
         kept = np.ones(which.size, bool)
         if leave_out_hidden:
@@ -57,7 +65,7 @@ class Painter:
         painted[which] = labels[rows, columns]
         if sure is not None and confidence is not None:
             sure[which] = confidence[rows, columns]
-        return painted, sure
+        return Painted(painted, sure, beside)
 
     def _in_view(self, points: np.ndarray, pose: Pose) -> tuple[np.ndarray, ...]:
         """Return which points lie in the image, and their u, v and distance along the axis."""

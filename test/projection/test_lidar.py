@@ -39,14 +39,14 @@ def test_a_point_has_the_label_of_the_pixel_that_sees_it(lens) -> None:
     scene = Relief(LENSES[lens], POSE, BOXES)
     at = np.array([(300, 500), (330, 700), (200, 520), (450, 100)])
     points = scene.hits[at[:, 0], at[:, 1]].T.astype(np.float32)
-    painted, _ = Painter(LENSES[lens]).paint(points, POSE, scene.labels)
+    painted = Painter(LENSES[lens]).paint(points, POSE, scene.labels).labels
     assert painted.tolist() == scene.labels[at[:, 0], at[:, 1]].tolist()
 
 
 def test_what_no_pixel_sees_is_unlabelled() -> None:
     points = np.float32([[-3, 0, 0], [5, 30, 0], [np.nan] * 3, [np.inf] * 3, [0, 0, 1.3]]).T
     labels = np.full((256, 512), ROAD, np.uint8)
-    painted, sure = Painter(CAMERA).paint(points, POSE, labels, labels)
+    painted, sure, _ = Painter(CAMERA).paint(points, POSE, labels, labels)
     assert painted.tolist() == [255] * 5
     assert sure is not None
     assert sure.tolist() == [0] * 5
@@ -58,8 +58,8 @@ def test_points_hidden_from_the_camera_are_not_painted() -> None:
     points = scan()
     x, _, z = points
     behind = (x > 5.6) & (z < 0.05)
-    plain, _ = Painter(CAMERA).paint(points, POSE, scene.labels, leave_out_hidden=False)
-    painted, _ = Painter(CAMERA).paint(points, POSE, scene.labels)
+    plain = Painter(CAMERA).paint(points, POSE, scene.labels, leave_out_hidden=False).labels
+    painted = Painter(CAMERA).paint(points, POSE, scene.labels).labels
     wrong = behind & (plain == BOX)
     assert wrong.sum() > 100
     assert (painted == BOX)[wrong].sum() < 0.1 * wrong.sum()
@@ -69,8 +69,8 @@ def test_points_hidden_from_the_camera_are_not_painted() -> None:
 
 def test_open_ground_hides_nothing() -> None:
     scene = Relief(CAMERA, POSE)
-    plain, _ = Painter(CAMERA).paint(scan(()), POSE, scene.labels, leave_out_hidden=False)
-    painted, _ = Painter(CAMERA).paint(scan(()), POSE, scene.labels)
+    plain = Painter(CAMERA).paint(scan(()), POSE, scene.labels, leave_out_hidden=False).labels
+    painted = Painter(CAMERA).paint(scan(()), POSE, scene.labels).labels
     assert (plain == ROAD).sum() > 1000
     assert np.array_equal(plain, painted)
 
@@ -79,8 +79,8 @@ def test_where_classes_meet_points_stay_unlabelled() -> None:
     labels = np.full((256, 512), ROAD, np.uint8)
     labels[:, 256:] = BOX
     points = scan(())
-    painted, _ = Painter(CAMERA).paint(points, POSE, labels, border=2)
-    plain, _ = Painter(CAMERA).paint(points, POSE, labels)
+    painted = Painter(CAMERA).paint(points, POSE, labels, border=2).labels
+    plain = Painter(CAMERA).paint(points, POSE, labels).labels
     left_out = (plain != 255) & (painted == 255)
     assert 0 < left_out.sum() < 0.1 * (plain != 255).sum()
 

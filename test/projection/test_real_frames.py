@@ -43,7 +43,7 @@ class Rellis:
 
     def score(self, **how) -> dict[str, float]:
         """Return how painted points agree with the scan's own labels."""
-        painted, _ = Painter(self.camera).paint(self.scan, self.pose, self.labels, **how)
+        painted = Painter(self.camera).paint(self.scan, self.pose, self.labels, **how).labels
         seen = painted != 255
         ours, theirs = painted[seen], self.truth[seen]
         is_free, should_be = np.isin(ours, TRAVERSABLE), np.isin(theirs, TRAVERSABLE)
