@@ -112,9 +112,11 @@ class Bag:
                     self._losses.append(f'{file.name} cannot be unpacked to its end: '
                                         f'{first_line(error)}')
         except OSError as error:
+            # Where no directory will do for it, Python has chosen none.
+            where = f' in {tempfile.tempdir}' if tempfile.tempdir else ''
             raise ConfigError(
-                f'{file}: cannot be unpacked in {tempfile.gettempdir()}: {error.strerror or error}'
-                ': make room there, or set TMPDIR to a directory that has it') from error
+                f'{file}: cannot be unpacked{where}: {error.strerror or error}: make room there, '
+                'or set TMPDIR to a directory that has it') from error
         return place
 
     def _merged(self, found: Connection) -> int:

@@ -365,10 +365,10 @@ class SqliteFile:
             found.append(f'has {self._unknown} messages of topics whose names are lost')
         for suffix, what in (('-wal', 'messages that it lacks'),
                              ('-journal', 'changes to it that were not finished')):
-            beside = self._path.with_name(self._path.name + suffix)
-            if beside.is_file() and beside.stat().st_size:
-                found.append(f'{beside.name} beside it holds {what}: open it once with the '
-                             'sqlite3 command, which puts them right')
+            beside = f'{self._path}{suffix}'  # too long a name is none that is there
+            if os.path.isfile(beside) and os.path.getsize(beside):
+                found.append(f'{self._path.name}{suffix} beside it holds {what}: open it once '
+                             'with the sqlite3 command, which puts them right')
         return found
 
     def close(self) -> None:

@@ -38,7 +38,7 @@ from lednet_ros.common.atomic_file import require_place, write_json
 from lednet_ros.common.command import command
 from lednet_ros.common.cpu import usable_cores
 from lednet_ros.common.errors import BackendUnavailable
-from lednet_ros.common.paths import expanded
+from lednet_ros.common.paths import expanded, given
 from lednet_ros.segmentation.backends.registry import BACKENDS, names
 
 if TYPE_CHECKING:
@@ -371,7 +371,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                         f'{benchmark_table2.ROUNDS}')
     parser.add_argument('--device', default=default.device, help='cpu, cuda or cuda:N')
     parser.add_argument('--classes', type=_count, default=default.classes)
-    parser.add_argument('--checkpoint', default='', help='default: the shipped one')
+    parser.add_argument('--checkpoint', type=given, help='default: the shipped one')
     parser.add_argument('--images', default='', metavar='DIR', help='camera images to use')
     parser.add_argument('--table', type=int, choices=(2,),
                         help="the paper's Table 2 instead: its networks side by side at 1024x512")
@@ -388,7 +388,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     knobs = Knobs(
         tuple(args.backends or (names('cuda') if on_gpu else default.backends)),
         tuple(args.sizes), tuple(args.batches), args.rounds or default.rounds, args.device,
-        args.classes, args.checkpoint, args.images)
+        args.classes, args.checkpoint or '', args.images)
     if args.probe:
         _probe(knobs, args.probe)
         return 0

@@ -105,7 +105,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _load(path: str) -> Checkpoint:
+def _load(path: str | None) -> Checkpoint:
     from lednet_ros.model.checkpoint import default_checkpoint, load_checkpoint
     return load_checkpoint(path or default_checkpoint())
 

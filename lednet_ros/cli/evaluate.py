@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lednet_ros.common.atomic_file import require_place, write_json
 from lednet_ros.common.command import command
 from lednet_ros.common.errors import ConfigError
-from lednet_ros.common.paths import expanded
+from lednet_ros.common.paths import expanded, given
 
 if TYPE_CHECKING:
     from lednet_ros.datasets.layouts import DataSet
@@ -57,11 +57,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--traversability', default='', metavar='NAME',
                         help='what each class is to a planner, for the table of min_confidence: '
                         'camvid, cityscapes or a YAML file (default: that of the labels, if any)')
-    parser.add_argument('--against', default='', metavar='FILE',
+    parser.add_argument('--against', type=given, metavar='FILE',
                         help='compare with another checkpoint on the same images: by class and by '
                         'frame, with resamples that say whether it may be chance; --output gets '
                         'the frames won and lost most, side by side')
-    parser.add_argument('--flicker', default='', metavar='FILM',
+    parser.add_argument('--flicker', type=given, metavar='FILM',
                         help='measure too how much labels flicker in a video or a directory of '
                         'images one after another, along the optical flow')
     parser.add_argument('--calibrate', type=expanded, metavar='FILE',

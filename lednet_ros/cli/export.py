@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lednet_ros.common.command import command, say
 from lednet_ros.common.errors import BackendUnavailable, ConfigError, printable
-from lednet_ros.common.paths import expanded
+from lednet_ros.common.paths import expanded, given
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +48,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog='lednet_export', description='Write a checkpoint as an ONNX file for other runtimes. '
         'It takes uint8 RGB frames of one size; class names and colours are in its metadata. '
         "Before it is written, ONNX Runtime's result is compared with torch's.")
-    parser.add_argument('--checkpoint', default='', metavar='FILE',
+    parser.add_argument('--checkpoint', type=given, metavar='FILE',
                         help='the weights (default: the shipped ones)')
     parser.add_argument('--output', type=expanded, required=True, metavar='FILE.onnx')
     parser.add_argument('--outputs', choices=('labels', 'scores'), default='labels',

@@ -141,7 +141,7 @@ def _run_on_cluster(
     paths = [*args.sources, args.output, *filter(None, [args.checkpoint])]
     place = '' if all(Path(path).is_absolute() for path in paths) else os.getcwd()
     setup = Setup(
-        place, args.checkpoint, work.segmenter.checkpoint.sha256, lednet_ros.__version__,
+        place, args.checkpoint or '', work.segmenter.checkpoint.sha256, lednet_ros.__version__,
         work.segmenter.config, output.directory, output.record, output.again, args.palette,
         output.now_ns(), work.batch, work.extras, work.topics, work.node)
     do_on_cluster(jobs, setup, work, Cluster(args.cluster, args.workers))

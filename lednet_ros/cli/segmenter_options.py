@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import fields
 
+from lednet_ros.common.paths import given
 from lednet_ros.segmentation.backends.registry import CHOICES
 from lednet_ros.segmentation.config import FITS, PRECISIONS, SegmenterConfig
 
@@ -13,7 +14,7 @@ from lednet_ros.segmentation.config import FITS, PRECISIONS, SegmenterConfig
 def add_segmenter_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --checkpoint and what chooses and shapes the backend."""
     default = SegmenterConfig()
-    parser.add_argument('--checkpoint', default='', metavar='FILE',
+    parser.add_argument('--checkpoint', type=given, metavar='FILE',
                         help='the weights (default: the shipped ones)')
     parser.add_argument('--backend', choices=CHOICES, default=default.backend)
     parser.add_argument('--device', default=default.device, help='auto, cpu or cuda:N')

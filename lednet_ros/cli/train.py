@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lednet_ros.common.command import command, say
 from lednet_ros.common.errors import STOPPED, ConfigError, LednetRosError
-from lednet_ros.common.paths import expanded
+from lednet_ros.common.paths import expanded, given
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +62,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
                         help='the data set, or the YAML file that describes it')
     parser.add_argument('--output', type=expanded, metavar='DIR',
                         help='gets best.safetensors, last.safetensors and what is needed to go on')
-    parser.add_argument('--init', metavar='FILE',
+    parser.add_argument('--init', type=given, metavar='FILE',
                         help='begin with this checkpoint (camvid: the one that comes with the '
                         'package); classes that it does not have by name get new layers')
     parser.add_argument('--size', metavar='WIDTHxHEIGHT', type=_size,

@@ -46,9 +46,14 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 def partial_name(name: str) -> str:
     """Return what a file is called until it is whole: no longer than a name may be."""
-    if len(os.fsencode(name)) > _LONGEST:
-        name = hashlib.sha256(os.fsencode(name)).hexdigest() + Path(name).suffix[-16:]
-    return f'.partial-{os.getpid()}-{name}'
+    return f'.partial-{os.getpid()}-{with_room(name)}'
+
+
+def with_room(name: str) -> str:
+    """Return a name to which some bytes may be added: a hash for one that is long already."""
+    if len(os.fsencode(name)) <= _LONGEST:
+        return name
+    return hashlib.sha256(os.fsencode(name)).hexdigest() + Path(name).suffix[-16:]
 
 
 def require_place(*paths: Path | None) -> None:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lednet_ros.common.command import command, positive
 from lednet_ros.common.errors import LednetRosError
-from lednet_ros.common.paths import expanded
+from lednet_ros.common.paths import expanded, given
 from lednet_ros.demo.child_process import ChildProcess, stop_all
 from lednet_ros.demo.table import DemoTable, Figures
 from lednet_ros.images.annotate import Share, panel_size, shares, side_by_side
@@ -138,7 +138,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--source', metavar='FILE|DIR|WEBCAM',
                         help="a video or image, a directory of images, or a webcam's number "
                         '(default: a street seen through a windscreen)')
-    parser.add_argument('--checkpoint', metavar='FILE',
+    parser.add_argument('--checkpoint', type=given, metavar='FILE',
                         help='default: the one that comes with the package')
     length = parser.add_mutually_exclusive_group()
     length.add_argument('--seconds', type=positive, default=20.0, metavar='N',

@@ -405,10 +405,13 @@ def _bgr(image: Image.Image) -> np.ndarray:
     return pixels
 
 
+_PREMULTIPLIED = {'La': 'LA', 'RGBa': 'RGBA'}
 _BAND = 2 ** 22  # pixels at once: Pillow takes memory for them, and again
 
 
 def _packed_bgr(image: Image.Image) -> np.ndarray:
+    if image.mode in _PREMULTIPLIED:  # of which Pillow knows one way on
+        image = image.convert(_PREMULTIPLIED[image.mode])
     if image.mode != 'RGB':
         image = image.convert('RGB')
     return np.frombuffer(image.tobytes('raw', 'BGR'), np.uint8).reshape(

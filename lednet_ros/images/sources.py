@@ -176,7 +176,8 @@ class VideoFile:
         if not is_text:
             with named_for_opencv(self._path) as name:
                 capture = cv2.VideoCapture(name)
-        if not capture.isOpened():
+        # OpenCV's reader of numbered pictures takes the next numbers' for more frames.
+        if not capture.isOpened() or capture.getBackendName() == 'CV_IMAGES':
             raise ConfigError(f'{self._path}: cannot be opened as a video: give one that plays '
                               'with OpenCV, or a directory of images')
         return capture

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import html
 import io
 import os
 import queue
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lednet_ros.bags.files import is_bag, without_rosbags
+from lednet_ros.common.atomic_file import require_place, whole_file
 from lednet_ros.common.command import command, positive, say
 from lednet_ros.common.errors import ConfigError, printable
 from lednet_ros.common.figure import make_figure
@@ -44,6 +46,7 @@ _COLORS = ('#8da0cb', '#e5c494', '#b3b3b3', '#a6d854', '#fc8d62', '#e78ac3', '#f
 _DROPPED_COLORS = ('#fc8d62', '#8da0cb', '#e78ac3', '#b3b3b3')
 DIAGNOSTICS = '/diagnostics'
 TITLE_WIDTH = 100  # letters, of two lines that may be long
+PAGES = ('.html', '.htm')
 
 
 @dataclass
@@ -216,8 +219,8 @@ def listen(seconds: float, node: str) -> Record:
         arrivals = listener.arrivals
         listener.listen_to(DIAGNOSTICS, DiagnosticArray)
         for camera in _cameras(arrivals, node, within_s=10.0):
-            place = '' if camera == 'image' else f'/{camera}'  # what one camera is called
-            listener.listen_to(f'/{node}{place}/label', Image)
+            for topic in label_topics(node, camera):
+                listener.listen_to(topic, Image)
         task = progress.add_task('listening', total=seconds)
         for elapsed_s, arrival in _until(arrivals, seconds):
             progress.update(task, completed=elapsed_s)
@@ -228,6 +231,11 @@ def listen(seconds: float, node: str) -> Record:
                 continue
             record.take_reports(arrival.message)
     return record
+
+
+def label_topics(node: str, camera: str) -> list[str]:
+    """Return where a camera's labels may be: one without a name is reported as 'image'."""
+    return [f'/{node}/{camera}/label', *([f'/{node}/label'] if camera == 'image' else [])]
 
 
 def _cameras(arrivals: queue.Queue[Any], node: str, within_s: float) -> list[str]:
@@ -269,15 +277,15 @@ def write(record: Record, path: Path) -> None:
     figure = draw(record)
     png = io.BytesIO()
     figure.savefig(png, format='png', dpi=110)
+    content = png.getvalue()
+    if path.suffix.lower() in PAGES:
+        content = (
+            f'<!DOCTYPE html><meta charset="utf-8"><title>{html.escape(record.node)}: latency'
+            f'</title><img alt="{html.escape(_words(record))}" src="data:image/png;base64,'
+            f'{base64.b64encode(content).decode()}">\n').encode()
     try:
-        if path.suffix == '.html':
-            path.write_text(
-                f'<!DOCTYPE html><meta charset="utf-8"><title>{record.node}: latency</title>'
-                f'<img alt="{_words(record)}" '
-                f'src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}">\n',
-                encoding='utf-8')
-        else:
-            path.write_bytes(png.getvalue())
+        with whole_file(path) as partial:
+            partial.write_bytes(content)
     except OSError as error:
         raise ConfigError(f'{path}: cannot be written: {error.strerror}: choose another '
                           '--output') from error
@@ -298,6 +306,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--output', type=expanded, default=Path('latency_report.png'),
                         help='.png or .html (default: %(default)s)')
     options = parser.parse_args(argv)
+    if options.output.suffix.lower() not in ('.png', *PAGES):
+        raise ConfigError(f'{options.output}: is no .png and no .html: give --output one of them')
+    require_place(options.output)
     record = (read_bag(options.bag, options.node) if options.bag
               else listen(options.seconds, options.node))
     for fault in record.faults:

@@ -24,11 +24,19 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from lednet_ros.bags.bag import TYPES, Bag
 from lednet_ros.bags.files import files_of
 from lednet_ros.bags.storage import ROS_1, serialization
-from lednet_ros.common.atomic_file import partial_name
+from lednet_ros.common.atomic_file import partial_name, with_room
 from lednet_ros.common.errors import ConfigError, first_line, printable
 from lednet_ros.images.encodings import BadImage, Frame
 from lednet_ros.images.sources import Part
-from lednet_ros.offline.cameras import EMPTY, IMAGE, Camera, NoCamera, choose, decode
+from lednet_ros.offline.cameras import (
+    EMPTY,
+    IMAGE,
+    Camera,
+    NoCamera,
+    choose,
+    decode,
+    directory_of,
+)
 from lednet_ros.offline.sources import Item, result_of
 from lednet_ros.offline.work import Seen, Stored, Work
 
@@ -105,7 +113,8 @@ def segment_bag_part(item: Item, part: Part, work: Work) -> None:
     with Bag(item.path) as bag:
         cameras = choose(
             item.path, bag, work.topics, work.extras.kinds, work.node).cameras
-        by_id = {camera.connection.id: camera for camera in cameras}
+        places = {c.connection.id: _place(item, c.connection, bag, _held(item), work)
+                  for c in cameras}
         messages = bag.messages([camera.connection for camera in cameras])
         for place, (connection, _, data) in enumerate(messages):
             number = counts[connection.id]
@@ -116,8 +125,7 @@ def segment_bag_part(item: Item, part: Part, work: Work) -> None:
                 break
             with suppress(BadImage):  # segment_bag will say so
                 _, frame = decode(bag, connection, data)
-                work.seen([(_stored(item, by_id[connection.id], number, _held(item), work),
-                            frame)])
+                work.seen([(_stored(places[connection.id], number, work), frame)])
 
 
 def count_images(item: Item, work: Work) -> int:
@@ -130,12 +138,13 @@ def count_images(item: Item, work: Work) -> int:
 
 def _held(item: Item) -> Path:
     """Return where label images are kept until the new bag is whole."""
-    return Path(f'.work-{result_of(item)}')
+    result = result_of(item)
+    return Path(f'.work-{result.with_name(with_room(result.name))}')
 
 
 def _plain(name: str) -> str:
-    """Return a name without what a URI or YAML would make something else of."""
-    return re.sub(r'[^\w.,;=+@~() -]', '_', name)
+    """Return a name without what a URI or YAML would make something else of, and not too long."""
+    return with_room(re.sub(r'[^\w.,;=+@~() -]', '_', name))
 
 
 def _check(target: Path, cameras: list[Camera], work: Work) -> None:
@@ -189,6 +198,7 @@ def _copy(
 ) -> Iterator[str]:
     """Write every message as it is, and behind each image its labels; yield which have none."""
     by_id = {camera.connection.id: camera for camera in cameras}
+    places = {c.connection.id: _place(item, c.connection, bag, held, work) for c in cameras}
     copies = {c.id: _copy_connection(c, writer) for c in bag.connections
               if serialization(c) != ROS_1}
     outputs = {topic: writer.add_connection(topic, IMAGE, typestore=TYPES)
@@ -211,18 +221,23 @@ def _copy(
         except BadImage as error:
             yield f'image {number + 1} on {connection.topic}: {error}: left without labels'
             continue
-        [seen] = work.seen([(_stored(item, camera, number, held, work), frame)])
+        [seen] = work.seen([(_stored(places[connection.id], number, work), frame)])
         for topic, message in _messages(camera, header, frame, seen, work):
             writer.write(outputs[topic], received_ns, TYPES.serialize_cdr(message, IMAGE))
 
 
-def _stored(item: Item, camera: Camera, number: int, held: Path, work: Work) -> Stored:
-    """Name a frame's files: they stay where frames are wanted, else they go with `held`."""
+def _place(item: Item, camera: Connection, bag: Bag, held: Path, work: Work) -> Path:
+    """Name a camera's directory: it stays where frames are wanted, else it goes with `held`."""
+    if not work.extras.frames:
+        return held / str(camera.id)
+    return item.name / directory_of(camera.topic, bag, _plain)
+
+
+def _stored(place: Path, number: int, work: Work) -> Stored:
+    """Name the files of a frame in its camera's directory."""
     if work.extras.frames:
-        return Stored.make(item.name / _plain(camera.connection.topic.strip('/')),
-                           f'{number:06}', work.extras.frames)
-    directory = held / str(camera.connection.id)
-    return Stored(directory / f'{number:06}.png', directory / f'{number:06}_confidence.png')
+        return Stored.make(place, f'{number:06}', work.extras.frames)
+    return Stored(place / f'{number:06}.png', place / f'{number:06}_confidence.png')
 
 
 def _new_topics(cameras: list[Camera], work: Work) -> list[str]:

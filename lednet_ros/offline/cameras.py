@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +26,9 @@ IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 # Cameras in forms that are not read here.
 UNREAD = ('theora_image_transport/msg/Packet', 'ffmpeg_image_transport_msgs/msg/FFMPEGPacket',
           'foxglove_msgs/msg/CompressedVideo', 'foxglove_msgs/msg/CompressedImage',
-          'foxglove_msgs/msg/RawImage')
+          'foxglove_msgs/msg/RawImage',
+          # As Foxglove's own recorders write them, by protobuf.
+          'foxglove.CompressedVideo', 'foxglove.CompressedImage', 'foxglove.RawImage')
 TRANSPORTS = ('compressed', 'compressedDepth', 'theora', 'ffmpeg', 'zstd')  # image_transport's
 NODE_OUTPUTS = ('label', 'color', 'overlay', 'confidence')  # of segment_node
 AMBIGUOUS = 'mono16'  # infrared, or what old drivers call depth
@@ -91,6 +93,17 @@ def result_topics(
         names = [f'/{node}{base_topic(topic)}' if name in clashing else name
                  for topic, name in zip(image_topics, names, strict=True)]
     return names
+
+
+def directory_of(topic: str, bag: Bag, plain: Callable[[str], str]) -> str:
+    """
+    Return a name for what is of one topic: as `plain` makes it, unlike those of the bag's others.
+
+    /stereo/left_image and /stereo_left/image are two, whichever of them are asked for.
+    """
+    name = plain(topic.strip('/'))
+    shared = sorted({c.topic for c in bag.connections if plain(c.topic.strip('/')) == name})
+    return f'{name}-{shared.index(topic) + 1}' if len(shared) > 1 else name
 
 
 def choose(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -150,7 +151,8 @@ def _each_its_own(
     """Yield the pictures but for those that would write over another one's results."""
     for picture in pictures:
         label = label_of(picture)
-        if (other := names.setdefault(label, picture.path)) == picture.path:
+        other = names.setdefault(label, picture.path)
+        if os.path.abspath(other) == os.path.abspath(picture.path):
             yield picture
         else:
             work.complain(f'{picture.path} and {other}: would share the label image {label}.png: '

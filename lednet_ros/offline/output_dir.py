@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,9 @@ OWN = {
 }
 
 
+_DEFAULTS: dict[str, Any] = {'since_ns': 0, 'overwritten_ns': {}, 'origins': {}}  # of a record
+
+
 class Results:
     """What is done of the source at hand: files that appear whole or not at all."""
 
@@ -48,9 +54,20 @@ class Results:
         self.palette, self.began_ns = palette, began_ns
 
     def is_done(self, name: Path) -> bool:
-        """Whether this result of the source at hand is there from before and may stay."""
+        """
+        Whether this result of the source at hand is there from before and may stay.
+
+        An empty file is none: a machine that lost its power leaves such. Raise ConfigError.
+        """
         path = self.directory / name
-        return path.exists() and path.stat().st_mtime_ns >= self.since_ns
+        try:
+            status = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise self._unusable(path, error) from error
+        is_empty = stat.S_ISREG(status.st_mode) and not status.st_size
+        return status.st_mtime_ns >= self.since_ns and not is_empty
 
     def is_new(self, name: Path) -> bool:
         """Whether another process of this run has made this result, which is there."""
@@ -94,8 +111,13 @@ class Results:
         try:
             yield
         except OSError as error:
-            raise ConfigError(f'{path}: cannot be written: {error.strerror}: make room or choose '
-                              f'another --output, then go on by {self.again}') from error
+            raise self._unusable(path, error) from error
+
+    def _unusable(self, path: Path, error: OSError) -> ConfigError:
+        remedy = ('give its source a shorter name' if error.errno == errno.ENAMETOOLONG else
+                  'make room or choose another --output')
+        return ConfigError(f'{path}: cannot be written: {error.strerror}: {remedy}, then go on by '
+                           f'{self.again}')
 
 
 class Output(Results):
@@ -125,9 +147,8 @@ class Output(Results):
                 lock.enter_context(alone_in(directory))
                 self._go_on(settings, sources, overwrite)
                 self._lock = lock.pop_all()
-        except (OSError, json.JSONDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else 'its record is damaged'
-            raise ConfigError(f'{directory}: cannot be used: {reason}: choose another '
+        except OSError as error:
+            raise ConfigError(f'{directory}: cannot be used: {error.strerror}: choose another '
                               '--output') from error
 
     def __enter__(self) -> Output:
@@ -140,8 +161,7 @@ class Output(Results):
         self, settings: Mapping[str, Any], sources: Sequence[Path], overwrite: bool
     ) -> None:
         """Read the record of a run before this one, if there is one, and write this one's."""
-        record = self.directory / self._own[0]
-        found = json.loads(record.read_text(encoding='utf-8')) if record.exists() else None
+        found = self._read(overwrite)
         if overwrite:
             os.utime(self.directory)
             self._now_ns = self.directory.stat().st_mtime_ns  # by the clock that dates the results
@@ -150,12 +170,28 @@ class Output(Results):
         else:
             self._check(found, settings)
         self._record: dict[str, Any] = {  # earlier records lack what has a default here
-            'since_ns': 0, 'overwritten_ns': {}, 'origins': {}, **(found or {}), **settings}
+            **deepcopy(_DEFAULTS), **(found or {}), **settings}
         self._taken: dict[str, str] = {} if overwrite else dict(self._record['origins'])
         if overwrite:
             self._record['overwritten_ns'] |= {
                 str(source.resolve()): self._now_ns for source in sources}
         self._save()
+
+    def _read(self, overwrite: bool) -> Any:
+        """Return the record of a run before this one, None where there is none."""
+        record = self.directory / self._own[0]
+        if not record.exists():
+            return None
+        with suppress(ValueError):
+            found = json.loads(record.read_text(encoding='utf-8'))
+            if not isinstance(found, dict) or all(
+                    isinstance(found.get(name, value), type(value))
+                    for name, value in _DEFAULTS.items()):
+                return found
+        if overwrite:
+            return None
+        raise ConfigError(f'{self.directory}: its record, {self._own[0]}, is damaged: choose '
+                          'another --output, or --overwrite')
 
     def _check(self, found: Any, settings: Mapping[str, Any]) -> None:
         if found is None and any(self.directory.iterdir()):

@@ -89,7 +89,7 @@ def _video(item: Item, is_wanted: IsWanted, work: Work) -> Iterator[tuple[Shot, 
 def _bag(item: Item, is_wanted: IsWanted, work: Work) -> Iterator[tuple[Shot, Frame]]:
     # rosbags is needed for bags alone.
     from lednet_ros.bags.bag import Bag
-    from lednet_ros.offline.cameras import choose, decode
+    from lednet_ros.offline.cameras import choose, decode, directory_of
     with Bag(item.path) as bag:
         choice = choose(item.path, bag, work.topics, kinds=())
         for kind, topic in choice.skipped:
@@ -97,12 +97,14 @@ def _bag(item: Item, is_wanted: IsWanted, work: Work) -> Iterator[tuple[Shot, Fr
         for left_out in choice.left_out:
             work.complain(f'{item.path}: {left_out}', 'cameras')
         places: Counter[str] = Counter()
+        names = {c.connection.topic: directory_of(c.connection.topic, bag, flat)
+                 for c in choice.cameras}
         for connection, _, data in bag.messages([c.connection for c in choice.cameras]):
             topic = connection.topic
             place = places[topic]
             places[topic] += 1
             shot = Shot(f'{item.path} {topic}', place,
-                        f'{flat(str(item.name))}_{flat(topic)}_{place:06}')
+                        f'{flat(str(item.name))}_{names[topic]}_{place:06}')
             if not is_wanted(shot):
                 continue
             try:

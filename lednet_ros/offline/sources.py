@@ -58,10 +58,10 @@ def find(source: Path, output: Output) -> Found:
     elif not source.is_file():
         raise ConfigError(f'{source}: is no file and no directory: give an image, a directory, a '
                           'video or a bag')
-    elif is_picture(source):
-        found.pictures.append(Item(source, Path(source.stem)))
     else:
-        found.videos.append(Item(source, Path(source.stem)))
+        # Of ..png and ...png the rest would be no name.
+        name = Path(source.stem if source.stem.strip('.') else source.name)
+        (found.pictures if is_picture(source) else found.videos).append(Item(source, name))
     return found
 
 

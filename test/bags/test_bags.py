@@ -331,6 +331,15 @@ def test_no_room_to_unpack_names_tmpdir(tmp_path, monkeypatch) -> None:
         Bag(bag)
 
 
+def test_where_there_is_no_place_to_unpack_it_names_tmpdir(tmp_path, monkeypatch) -> None:
+    bag = make(tmp_path / 'drive', StoragePlugin.MCAP, compression=CompressionMode.FILE)
+    monkeypatch.setattr('tempfile.tempdir', None)
+    monkeypatch.setattr('tempfile._candidate_tempdir_list', list)
+    with pytest.raises(ConfigError, match=r'cannot be unpacked: No usable temporary directory '
+                                          r'found in .*: make room there, or set TMPDIR'):
+        Bag(bag)
+
+
 @BOTH
 def test_nothing_is_left_of_what_was_unpacked(tmp_path, storage, monkeypatch) -> None:
     (tmp_path / 'tmp').mkdir()

@@ -97,6 +97,16 @@ def test_a_second_run_does_only_what_is_missing(images, tmp_path, capsys) -> Non
     assert (out / 'label' / '10.png').stat().st_mtime_ns > before
 
 
+def test_an_empty_label_image_as_power_that_fails_leaves_is_made_again(
+    images, tmp_path, capsys
+) -> None:
+    run(images, '--output', tmp_path / 'out')
+    (tmp_path / 'out' / 'label' / '2.png').write_bytes(b'')
+    run(images, '--output', tmp_path / 'out')
+    assert tally(capsys) == (1, 2)
+    assert read(tmp_path / 'out' / 'label' / '2.png').shape == (48, 64)
+
+
 def test_what_is_left_out_and_what_is_skipped_is_counted_by_kind(
     images, tmp_path, capsys
 ) -> None:
@@ -283,6 +293,37 @@ def test_a_source_that_is_none_is_one_line_and_exit_1(tmp_path, capsys, make, wo
     assert words in capsys.readouterr().err
 
 
+def test_a_picture_that_is_given_twice_is_one(images, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(images)
+    run(images, '2.png', '--output', tmp_path / 'out')
+    assert tally(capsys) == (3, 1)
+
+
+@pytest.mark.parametrize('record', ['', '{"origins": null}', '{"overwritten_ns": 3}'])
+def test_a_damaged_record_is_one_line_and_can_be_overwritten(
+    images, tmp_path, capsys, record
+) -> None:
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / 'lednet_segment.json').write_text(record, encoding='utf-8')
+    run(images, '--output', tmp_path / 'out', code=1)
+    assert capsys.readouterr().err.endswith(
+        'its record, lednet_segment.json, is damaged: choose another --output, or --overwrite\n')
+    run(images, '--output', tmp_path / 'out', '--overwrite')
+    assert tally(capsys) == (3, 0)
+
+
+def test_an_empty_argument_as_of_a_variable_that_is_not_set_is_refused(
+    images, tmp_path, capsys, monkeypatch
+) -> None:
+    monkeypatch.chdir(images)
+    out = tmp_path / 'out'
+    for words in (('', '--output', out), (images, '--output', ''),
+                  (images, '--output', out, '--checkpoint', '')):
+        run(*words, code=1)
+        assert "'': an argument is empty: give a path" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_names_that_would_collide_are_refused(images, tmp_path, capsys) -> None:
     cv2.imwrite(str(images / '2.jpg'), street(2))
     run(images, '--output', tmp_path / 'out', '--json', tmp_path / 'j.json', code=1)
@@ -310,6 +351,25 @@ def test_a_name_as_long_as_names_may_be_is_as_good_as_others(tmp_path, capsys) -
     run(tmp_path / 'in', '--output', tmp_path / 'out', '--overlay')
     assert tally(capsys) == (1, 0)
     assert (tmp_path / 'out' / 'overlay' / f'{"n" * 251}.png').is_file()
+
+
+@pytest.mark.parametrize('storage', [StoragePlugin.SQLITE3, StoragePlugin.MCAP])
+@pytest.mark.parametrize(('length', 'fits'), [(248, True), (249, False)])
+def test_a_bag_s_name_may_be_as_long_as_that_of_its_result(
+    tmp_path, capsys, storage, length, fits
+) -> None:
+    write_bag(tmp_path / 'drive', {'/front/image': (IMAGE, [raw(street(1), 1)])}, storage)
+    file = file_of(tmp_path / 'drive')
+    name = 'n' * length
+    long = file.rename(tmp_path / f'{name}{file.suffix}')
+    run(long, '--output', tmp_path / 'out', code=0 if fits else 1)
+    if fits:
+        assert tally(capsys) == (1, 0)
+        with Bag(tmp_path / 'out' / f'{name}_labels') as bag:
+            assert {c.topic for c in bag.connections} == {'/front/image', '/segment/label'}
+    else:
+        assert f'{name}_labels: cannot be written: File name too long: give its source a ' \
+            'shorter name, then go on by the same command' in capsys.readouterr().err
 
 
 def test_a_run_on_a_bag_removes_what_a_killed_one_left_and_not_what_one_is_writing(
@@ -421,6 +481,23 @@ def test_a_bag_gets_confidence_beside_labels_and_frames_as_files(
     assert set(found) == {'/front/image', '/robot1/segment/label', '/robot1/segment/confidence'}
     message = found['/robot1/segment/confidence']
     assert np.array_equal(message.data.reshape(48, 64), expected.confidence)
+
+
+def test_frames_of_topics_that_would_share_a_directory_are_kept_apart(
+    tmp_path, segmenter
+) -> None:
+    topics = {'/stereo/left_image': 1, '/stereo_left/image': 2}
+    write_bag(tmp_path / 'drive', {
+        topic: (IMAGE, [raw(street(seed), seed)]) for topic, seed in topics.items()})
+    run(tmp_path / 'drive', '--output', tmp_path / 'out', '--frames', 'png')
+    seen = segmenter.segment([street(seed) for seed in topics.values()])
+    with Bag(tmp_path / 'out' / 'drive_labels') as bag:
+        found = {c.topic: bag.deserialize(c, data).data for c, _, data in bag.messages()}
+    for camera, one in zip(('stereo', 'stereo_left'), seen, strict=True):
+        assert np.array_equal(found[f'/segment/{camera}/label'], one.labels.ravel())
+    frames = (tmp_path / 'out' / 'frame' / 'drive').rglob('*.png')
+    assert {read(frame).tobytes() for frame in frames} == {
+        street(seed).tobytes() for seed in topics.values()}
 
 
 def test_a_node_name_that_is_none_is_one_line(images, tmp_path, capsys) -> None:

@@ -141,3 +141,13 @@ def test_frames_that_would_share_a_file_are_refused(source, tmp_path, capsys) ->
 def test_what_cannot_be_meant_is_one_line(source, tmp_path, capsys, words, said) -> None:
     run(source, *words, '--output', tmp_path / 'out', code=1)
     assert said in capsys.readouterr().err
+
+
+def test_topics_that_differ_by_a_slash_are_two(tmp_path) -> None:
+    topics = {'/stereo/left_image': 1, '/stereo_left/image': 2}
+    write_bag(tmp_path / 'drive', {
+        topic: (IMAGE, [raw(street(seed), seed)]) for topic, seed in topics.items()})
+    run(tmp_path / 'drive', '--count', 2, '--output', tmp_path / 'out')
+    images = (tmp_path / 'out' / 'images').glob('*.png')
+    assert {cv2.imread(str(image)).tobytes() for image in images} == {
+        street(seed).tobytes() for seed in topics.values()}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lednet_ros.common.errors import ConfigError
-from lednet_ros.common.paths import expanded
+from lednet_ros.common.paths import expanded, given
 
 
 def nobody(*_: Any) -> Any:
@@ -41,6 +41,14 @@ def test_where_there_is_no_home_directory_it_is_said(homeless, path) -> None:
         expanded(path)
     why = ', as HOME is not set' if path in ('~', '~/cache') else ' of a user of that name'
     assert str(caught.value) == f'{path}: there is no home directory{why}: give the whole path'
+
+
+@pytest.mark.parametrize('read', [given, expanded])
+def test_nothing_is_no_path(read) -> None:
+    """As of a variable that is not set: the working directory is not meant."""
+    with pytest.raises(ConfigError, match="'': an argument is empty: give a path, or set"):
+        read('')
+    assert str(read('a')) == 'a'
 
 
 def test_a_home_that_is_no_whole_path_is_none(monkeypatch, tmp_path) -> None:

@@ -185,6 +185,15 @@ def test_what_ffmpeg_would_make_a_film_of_is_none(
         open_source(str(tmp_path / name))
 
 
+def test_numbered_pictures_are_no_film_of_one_of_them(tmp_path: Path) -> None:
+    """OpenCV reads PAM, and would take drive_1.mp4 for the frame after drive_0.mp4."""
+    head = b'P7\nWIDTH 4\nHEIGHT 2\nDEPTH 3\nMAXVAL 255\nTUPLTYPE RGB\nENDHDR\n'
+    for i in range(2):
+        (tmp_path / f'drive_{i}.mp4').write_bytes(head + bytes(24))
+    with pytest.raises(ConfigError, match='cannot be opened as a video'):
+        open_source(str(tmp_path / 'drive_0.mp4'))
+
+
 @pytest.mark.parametrize('name', ['drive/drive_0.db3', 'drive.mcap', 'drive.bag'])
 def test_a_bag_is_called_one(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)

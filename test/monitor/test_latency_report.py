@@ -11,7 +11,7 @@ pytest.importorskip('matplotlib', reason='needs matplotlib')
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from lednet_ros.monitor.latency_report import draw, main, read_bag
+from lednet_ros.monitor.latency_report import draw, label_topics, main, read_bag
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 T = STORE.types
@@ -122,6 +122,38 @@ def test_a_record_that_cannot_be_drawn_is_one_line(tmp_path, capsys, name, words
     error = capsys.readouterr().err
     assert words in error
     assert error.count('\n') == 1
+
+
+@pytest.mark.parametrize(('name', 'words'), [
+    ('absent/report.png', 'cannot be written: No such file or directory: choose another file'),
+    ('report.jpg', 'is no .png and no .html: give --output one of them'),
+], ids=['no directory', 'another kind'])
+def test_a_place_that_will_not_do_is_named_before_anything_is_listened_to(
+    tmp_path, capsys, monkeypatch, name, words
+) -> None:
+    def listen(*_):
+        raise AssertionError('it would have taken a minute')
+
+    monkeypatch.setattr('lednet_ros.monitor.latency_report.listen', listen)
+    assert main(['--output', str(tmp_path / name)]) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_a_page_holds_the_picture_and_words_that_are_no_tags(tmp_path, capsys) -> None:
+    make_bag(tmp_path / 'bag', StoragePlugin.MCAP)
+    assert main([str(tmp_path / 'bag'), '--output', str(tmp_path / 'report.HTML')]) == 0
+    page = (tmp_path / 'report.HTML').read_text(encoding='utf-8')
+    assert page.startswith('<!DOCTYPE html>')
+    assert 'src="data:image/png;base64,' in page
+
+
+@pytest.mark.parametrize(('camera', 'topics'), [
+    ('front', ['/bot/segment/front/label']),
+    ('image', ['/bot/segment/image/label', '/bot/segment/label']),
+])
+def test_labels_are_found_whether_the_camera_has_a_name_or_not(camera, topics) -> None:
+    """One of `cameras: [image]` and one without a name report alike."""
+    assert label_topics('bot/segment', camera) == topics
 
 
 @pytest.mark.parametrize('storage', [StoragePlugin.SQLITE3, StoragePlugin.MCAP])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from recordings import COMPRESSED, IMAGE, STORE, T, header, note, packed, raw, street, write_bag
+from rosbags.rosbag2 import StoragePlugin, Writer
 
 from lednet_ros.bags.bag import Bag
 from lednet_ros.common.errors import ConfigError
@@ -129,6 +130,17 @@ def test_a_camera_that_gets_no_labels_is_left_out_by_name(
     assert cameras == {'/front/image': '/segment/front/label'}
     assert not skipped
     assert left_out.startswith(expected)
+
+
+def test_a_camera_in_foxglove_s_own_form_is_named(tmp_path) -> None:
+    with Writer(tmp_path / 'drive', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        camera = writer.add_connection(
+            '/eye', 'foxglove.CompressedImage', msgdef='', rihs01='none',
+            serialization_format='protobuf')
+        writer.write(camera, 1, b'rubbish')
+    with Bag(tmp_path / 'drive') as bag, pytest.raises(
+            ConfigError, match=r'/eye carries foxglove\.CompressedImage, which is not read'):
+        choose(tmp_path / 'drive', bag)
 
 
 @pytest.mark.parametrize('count', [1, 30])

@@ -149,7 +149,8 @@ def test_results_of_other_runs_are_no_pictures_either(tmp_path, found) -> None:
 @pytest.mark.parametrize(('name', 'kind', 'expected'), [
     ('photo.JPG', 'pictures', 'photo'), ('film.xyz', 'videos', 'film'), ('film', 'videos', 'film'),
     ('drive.mcap', 'bags', 'drive'), ('drive.db3.zstd', 'bags', 'drive'),
-    ('.hidden.png', 'pictures', '.hidden')])
+    ('.hidden.png', 'pictures', '.hidden'), ('..png', 'pictures', '..png'),
+    ('...mp4', 'videos', '...mp4')])
 def test_a_file_is_what_its_name_says(tmp_path, found, name, kind, expected) -> None:
     make(tmp_path, name)
     seen = found(tmp_path / name)

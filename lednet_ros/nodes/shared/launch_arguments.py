@@ -79,11 +79,13 @@ def log_level(value: str) -> str:
 
 def existing_file(name: str, value: str) -> str:
     """Return an argument's file, '' for ''. Raise ConfigError where there is none of this name."""
+    if not value:
+        return ''
     file = expanded(value)
-    if value and not file.is_file():
+    if not file.is_file():
         what = 'is a directory' if file.is_dir() else 'there is no such file'
         raise ConfigError(f'{name} {value}: {what}: give a file, or leave {name} out')
-    return str(file) if value else ''
+    return str(file)
 
 
 def require_package(argument: str, package: str) -> None:
