@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lednet_ros.common.errors import ConfigError
@@ -20,8 +23,25 @@ def make_figure(width: float, height: float) -> Figure:
     """
     logging.getLogger('matplotlib').setLevel(logging.ERROR)
     try:
-        from matplotlib.figure import Figure
+        made = _figure_class()(figsize=(width, height), layout='constrained')
     except ImportError as error:
         raise ConfigError(f'drawing needs matplotlib ({error}): pip install '
                           'matplotlib') from error
-    return Figure(figsize=(width, height), layout='constrained')
+    return made
+
+
+def _figure_class() -> type[Figure]:
+    """
+    Import matplotlib, also where MPLBACKEND names a window system that it has no more.
+
+    No window is opened here, so none is needed; whoever opens one later has the user's.
+    """
+    if 'matplotlib' not in sys.modules and (backend := os.environ.pop('MPLBACKEND', '')):
+        try:
+            import matplotlib
+        finally:
+            os.environ['MPLBACKEND'] = backend
+        with suppress(ValueError):
+            matplotlib.rcParams['backend'] = backend
+    from matplotlib.figure import Figure
+    return Figure

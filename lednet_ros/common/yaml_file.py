@@ -3,9 +3,24 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
+from pathlib import Path
 from typing import Any
 
 import yaml
+
+
+def read_text(path: Path) -> str:
+    """
+    Return a text file's content, in UTF-8. Raise OSError, also for a pipe, or UnicodeDecodeError.
+
+    A node that waits for what nobody writes would heed no signal.
+    """
+    if stat.S_ISFIFO(path.stat().st_mode):
+        raise OSError(errno.EINVAL, 'is a pipe', os.fspath(path))
+    return path.read_text(encoding='utf-8-sig')
 
 
 def load_yaml(text: str) -> Any:

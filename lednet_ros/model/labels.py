@@ -17,7 +17,7 @@ import safetensors
 import yaml
 
 from lednet_ros.common.errors import ConfigError, first_line
-from lednet_ros.common.yaml_file import load_yaml
+from lednet_ros.common.yaml_file import load_yaml, read_text
 
 UNLABELLED = 255
 """The label of a pixel without a class: not seen, not sure, or of a void class."""
@@ -94,7 +94,7 @@ class LabelSet:
         Raise ConfigError with the file, the entry and the remedy.
         """
         try:
-            data = load_yaml(Path(path).read_text(encoding='utf-8-sig'))
+            data = load_yaml(read_text(Path(path)))
         except OSError as error:
             raise ConfigError(f'{path}: cannot be read: {error.strerror}: give a YAML file with a '
                               "'name' and a list 'classes'") from error

@@ -23,7 +23,7 @@ from std_msgs.msg import Header
 from lednet_ros.common.command import command
 from lednet_ros.common.errors import ConfigError, first_line, printable
 from lednet_ros.common.paths import expanded
-from lednet_ros.common.yaml_file import load_yaml
+from lednet_ros.common.yaml_file import load_yaml, read_text
 from lednet_ros.images.encodings import MAX_SIDE
 from lednet_ros.images.sources import (
     FrameSource,
@@ -200,7 +200,7 @@ def pinhole(height: int, width: int, horizontal_fov_deg: float) -> CameraInfo:
 def load_camera_info(path: str) -> CameraInfo:
     """Read the YAML that camera_calibration writes. Raise ConfigError."""
     try:
-        entries = load_yaml(expanded(path).read_text(encoding='utf-8'))
+        entries = load_yaml(read_text(expanded(path)))
         info = CameraInfo(
             height=int(entries['image_height']), width=int(entries['image_width']),
             distortion_model=str(entries['distortion_model']),
@@ -212,7 +212,8 @@ def load_camera_info(path: str) -> CameraInfo:
             raise ValueError(f'its image is {info.width}x{info.height}, not of 1 to {MAX_SIDE} '
                              'pixels a side')
     # The message's own checks are assertions.
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AssertionError) as error:
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, OverflowError,
+            AssertionError) as error:
         reason = f'{error} is missing' if isinstance(error, KeyError) else (
             getattr(error, 'strerror', None) or first_line(error))
         raise ConfigError(f'camera_info_file {path}: {reason}: give a file that '

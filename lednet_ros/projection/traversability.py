@@ -15,7 +15,7 @@ import yaml
 
 from lednet_ros.common.errors import ConfigError
 from lednet_ros.common.paths import expanded
-from lednet_ros.common.yaml_file import load_yaml
+from lednet_ros.common.yaml_file import load_yaml, read_text
 from lednet_ros.model.labels import LabelSet, builtin_label_set
 
 # Codes of pixels, ordered so that one comparison tells ground (below OUT), what can hide nothing
@@ -81,15 +81,16 @@ class Traversability:
         """Read one of BUILTIN, or a YAML file. Raise ConfigError with file, entry and remedy."""
         try:
             shipped = files('lednet_ros.projection') / 'traversability' / f'{name}.yaml'
-            place = shipped if name in BUILTIN else expanded(name)
-            data = load_yaml(place.read_text(encoding='utf-8'))
+            place = Path(str(shipped)) if name in BUILTIN else expanded(name)
+            data = load_yaml(
+                shipped.read_text(encoding='utf-8') if name in BUILTIN else read_text(place))
         except OSError as error:
             raise ConfigError(f'traversability {name!r}: cannot be read: {error.strerror}: choose '
                               f'{", ".join(BUILTIN)} or a YAML file like theirs') from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             reason = ' '.join(str(error).split())
             raise ConfigError(f'traversability {name}: not a YAML file: {reason}') from error
-        return cls.from_dict(data, f'traversability {name}', Path(str(place)).parent)
+        return cls.from_dict(data, f'traversability {name}', place.parent)
 
     @classmethod
     def from_dict(

@@ -1,10 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import os
+
 import pytest
 import yaml
 
-from lednet_ros.common.yaml_file import load_yaml
+from lednet_ros.common.yaml_file import load_yaml, read_text
+
+
+def test_a_pipe_keeps_nobody_waiting(tmp_path) -> None:
+    os.mkfifo(tmp_path / 'pipe')
+    with pytest.raises(OSError, match='is a pipe'):
+        read_text(tmp_path / 'pipe')
+
+
+def test_what_some_editors_put_before_a_text_is_no_part_of_it(tmp_path) -> None:
+    (tmp_path / 'a.yaml').write_bytes(b'\xef\xbb\xbfroad: free')
+    assert read_text(tmp_path / 'a.yaml') == 'road: free'
 
 
 @pytest.mark.parametrize('text', [

@@ -238,7 +238,9 @@ def test_scaling_to_the_same_size_changes_nothing(tmp_path: Path) -> None:
     ('90.5', '.nan', 'holds NaN or infinity'),
     ('image_width: 96', 'image_width: [', "expected ',' or ']', but got ':'|while parsing"),
     ('90.5', 'x', "could not convert string to float: 'x'"),
-], ids=['missing', 'short', 'empty', 'negative', 'no number', 'yaml', 'word'])
+    ('image_height: 48', 'image_height: .inf', 'cannot convert float infinity to integer'),
+    ('90.5', f'1{"0" * 400}', 'int too large to convert to float'),
+], ids=['missing', 'short', 'empty', 'negative', 'no number', 'yaml', 'word', 'endless', 'huge'])
 def test_a_damaged_calibration_is_refused_in_one_line(
     tmp_path: Path, old: str, new: str, words: str,
 ) -> None:
