@@ -122,13 +122,15 @@ def _run(args: argparse.Namespace) -> int:
                         do_job(job, work)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(output.again) from None
-    if args.json:
-        write_json(args.json, {
-            'output': str(args.output), 'backend': segmenter.backend,
-            'segmented': work.segmented, 'kept': work.kept,
-            'left_out': work.left_out.to_dict(), 'skipped': work.skipped.to_dict()})
-    print(f'{printable(str(args.output))}: {work.segmented} segmented by {segmenter.backend}, '
-          f'{work.kept} kept from before, {work.left_out} left out, {work.skipped} skipped')
+    try:
+        if args.json:
+            write_json(args.json, {
+                'output': str(args.output), 'backend': segmenter.backend,
+                'segmented': work.segmented, 'kept': work.kept,
+                'left_out': work.left_out.to_dict(), 'skipped': work.skipped.to_dict()})
+    finally:  # what was done is said all the same
+        print(f'{printable(str(args.output))}: {work.segmented} segmented by {segmenter.backend}, '
+              f'{work.kept} kept from before, {work.left_out} left out, {work.skipped} skipped')
     return 1 if work.left_out.counts else 0
 
 

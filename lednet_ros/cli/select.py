@@ -95,15 +95,17 @@ def _run(args: argparse.Namespace) -> int:
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(output.again) from None
     count = sum(len(scores.frames) for _, scores in scored)
-    if args.json:
-        write_json(args.json, {
-            'output': str(args.output), 'backend': segmenter.backend, 'frames': count,
-            'chosen': [one.shot.name for one in chosen], 'scored': work.segmented,
-            'kept': work.kept, 'left_out': work.left_out.to_dict(),
-            'skipped': work.skipped.to_dict()})
-    print(f'{printable(str(args.output))}: {len(chosen)} of {count} frames chosen; '
-          f'{work.segmented} scored by {segmenter.backend}, {work.kept} kept from before, '
-          f'{work.left_out} left out, {work.skipped} skipped')
+    try:
+        if args.json:
+            write_json(args.json, {
+                'output': str(args.output), 'backend': segmenter.backend, 'frames': count,
+                'chosen': [one.shot.name for one in chosen], 'scored': work.segmented,
+                'kept': work.kept, 'left_out': work.left_out.to_dict(),
+                'skipped': work.skipped.to_dict()})
+    finally:  # what was done is said all the same
+        print(f'{printable(str(args.output))}: {len(chosen)} of {count} frames chosen; '
+              f'{work.segmented} scored by {segmenter.backend}, {work.kept} kept from before, '
+              f'{work.left_out} left out, {work.skipped} skipped')
     return 1 if work.left_out.counts else 0
 
 

@@ -245,6 +245,9 @@ def open_source(
     if not path.exists():
         raise ConfigError(f'{path}: does not exist: give a directory of images, a video file or '
                           'the number of a webcam')
+    if path.is_fifo() or path.is_socket():  # which would keep us waiting; /dev/video0 is neither
+        raise ConfigError(f'{path}: is no file: give a directory of images, a video file or the '
+                          'number of a webcam')
     if is_picture(path):
         return ImageFiles([path], report)
     return VideoFile(path, part, stop)

@@ -50,6 +50,7 @@ def segment_pictures(pictures: Sequence[Item], work: Work) -> None:
             if seen.confidence is not None:
                 work.output.write_png(_png('confidence', picture), seen.confidence)
             work.output.write_labels(_png('label', picture), seen.labels)
+            work.segmented += 1
         work.progress.advance(task, len(batch))
         work.on_frames(len(batch))
 

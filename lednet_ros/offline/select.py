@@ -86,6 +86,7 @@ def score(recording: Recording, every: int, work: Work) -> Scores:
                 batch, work.segment([frame for _, frame in batch]), strict=True):
             assert seen.confidence is not None
             scores.frames[shot] = uncertainty(seen.confidence)
+        work.segmented += len(batch)
         unsaved += len(batch)
         if unsaved >= SAVE_EVERY:
             scores.save()

@@ -121,7 +121,6 @@ class Work:
         results = self.segmenter.segment(
             [frame.pixels for frame in frames], rgb=[frame.rgb for frame in frames],
             confidence=self.extras.confidence)
-        self.segmented += len(frames)
         return [Seen(result.labels, result.confidence) for result in results]
 
     def seen(self, frames: Sequence[tuple[Stored, Frame]]) -> list[Seen]:
@@ -136,6 +135,7 @@ class Work:
                 if one.confidence is not None:
                     self.output.write_png(stored.confidence, one.confidence)
                 self.output.write_labels(stored.labels, one.labels)
+                self.segmented += 1
             if stored.frame and not self.output.is_done(stored.frame):
                 self._write_frame(stored.frame, frame)
         self.on_frames(len(frames))

@@ -43,8 +43,10 @@ from rosbags.rosbag2 import Reader, StoragePlugin
 
 from lednet_ros.bags.bag import Bag
 from lednet_ros.cli import segment as command
+from lednet_ros.common.errors import ConfigError
 from lednet_ros.images.encodings import read_label_image
 from lednet_ros.model.labels import LabelSet
+from lednet_ros.offline.output_dir import Results
 from lednet_ros.offline.work import Work
 from lednet_ros.segmentation import Segmenter, SegmenterConfig
 
@@ -322,6 +324,36 @@ def test_an_empty_argument_as_of_a_variable_that_is_not_set_is_refused(
         run(*words, code=1)
         assert "'': an argument is empty: give a path" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_label_image_that_cannot_be_written_is_not_counted(
+    images, tmp_path, capsys, monkeypatch
+) -> None:
+    make_video(tmp_path / 'street.mp4', 4)
+    for source in (images, tmp_path / 'street.mp4'):
+        written: list[Path] = []
+
+        def write(results, name, labels, written=written, write=Results.write_labels) -> None:
+            if written:
+                raise ConfigError('no room')
+            write(results, name, labels)
+            written.append(name)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Results, 'write_labels', write)
+            run(source, '--output', tmp_path / f'out of {source.stem}', code=1)
+        assert tally(capsys) == (1, 0)
+
+
+def test_what_was_done_is_said_where_its_figures_cannot_be_written(
+    images, tmp_path, capsys, monkeypatch
+) -> None:
+    def write(path, record) -> None:
+        raise ConfigError('no room')
+
+    monkeypatch.setattr('lednet_ros.common.atomic_file.write_json', write)
+    run(images, '--output', tmp_path / 'out', '--json', tmp_path / 'f.json', code=1)
+    assert tally(capsys) == (3, 0)
 
 
 def test_names_that_would_collide_are_refused(images, tmp_path, capsys) -> None:

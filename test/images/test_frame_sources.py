@@ -185,6 +185,12 @@ def test_what_ffmpeg_would_make_a_film_of_is_none(
         open_source(str(tmp_path / name))
 
 
+def test_a_pipe_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / 'drive.mp4')
+    with pytest.raises(ConfigError, match='is no file: give a directory of images'):
+        open_source(str(tmp_path / 'drive.mp4'))
+
+
 def test_numbered_pictures_are_no_film_of_one_of_them(tmp_path: Path) -> None:
     """OpenCV reads PAM, and would take drive_1.mp4 for the frame after drive_0.mp4."""
     head = b'P7\nWIDTH 4\nHEIGHT 2\nDEPTH 3\nMAXVAL 255\nTUPLTYPE RGB\nENDHDR\n'
