@@ -3,12 +3,15 @@
 """
 Whether frames that lednet_select chooses, once labelled, train better than random ones.
 
-    benchmarks/selected_frames.py DATA OUTPUT [--seeds 1 2 3] [--count 30]
+    benchmarks/selected_frames.py DATA OUTPUT [--by variety] [--standing 0.5]
 
-DATA is a labelled data set as lednet_train takes it, such as CamVid. For each seed a network is
-trained on COUNT random frames of train, as on a first day of labelling. COUNT more of the others
-are then chosen by it, or drawn at random, and it is trained further on all of them. Prints the
-mIoU on every second image of val after the last epoch. Stopped, the same command goes on.
+DATA is a labelled data set of several drives as lednet_train takes it, such as CamVid. Of each
+drive in train the last quarter is kept to be scored. For each seed a network is trained on COUNT
+random frames of the rest, as on a first day of labelling. COUNT more are then drawn at random, or
+chosen by it, and it is trained further on all of them. Prints for each way the mean mIoU of the
+drives' last quarters, and of each second image of val, after the last epoch. With --standing the
+car stands for that share of each drive, at three places: copies of three frames. Stopped, the
+same command goes on.
 """
 
 from __future__ import annotations
@@ -16,21 +19,23 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from small_trainings import train
 
 from lednet_ros.datasets.drives import drive_of
 from lednet_ros.datasets.layouts import DataSet, open_data_set
-from lednet_ros.model.checkpoint import load_checkpoint
-from lednet_ros.offline.selection import Scored, choose, uncertainty
+from lednet_ros.model.checkpoint import Checkpoint, load_checkpoint
+from lednet_ros.offline.select import CHOICES
+from lednet_ros.offline.selection import Scored, look_of, uncertainty
 from lednet_ros.segmentation import Segmenter
+from lednet_ros.training.evaluate import evaluate
 from lednet_ros.training.recipe import Recipe
 
+CHECKPOINT = 'last.safetensors'
 PASSES = 5  # over the frames in what counts as an epoch, as these are few
 RECIPE = Recipe(
     input_height=120, input_width=160, epochs=16, batch=6, crops=((0.0, 96, 128),),
@@ -46,33 +51,58 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('output', type=Path)
     parser.add_argument('--seeds', nargs='+', type=int, default=[1, 2, 3])
     parser.add_argument('--count', type=int, default=30)
+    parser.add_argument('--by', nargs='+', choices=CHOICES, default=list(CHOICES))
+    parser.add_argument('--standing', type=float, default=0.0, metavar='SHARE')
     options = parser.parse_args(argv)
     data = open_data_set(options.data, 'train')
     val = open_data_set(options.data, 'val')
-    val = replace(val, pairs=val.pairs[::2])
-    print('| seed | before | and random ones | and chosen ones | difference |\n'
-          '|---|---|---|---|---|')
-    gains = []
+    pool, ends = parted(data, options.standing)
+    tests = [*ends, replace(val, pairs=val.pairs[::2])]
+    ways = ('random', *options.by)
+    print(f'| seed | before | {" | ".join(ways)} |\n|---|---|{"---|" * len(ways)}')
+    gains: dict[str, list[float]] = {way: [] for way in options.by}
     for seed in options.seeds:
         place = options.output / str(seed)
-        order = np.random.default_rng(seed).permutation(len(data)).tolist()
+        order = [pool[i] for i in np.random.default_rng(seed).permutation(len(pool))]
         first, rest = sorted(order[:options.count]), sorted(order[options.count:])
-        before = miou(train(replace(RECIPE, seed=seed), some(data, first), val, place / 'before'))
-        checkpoint = place / 'before' / 'last.safetensors'
-        init = load_checkpoint(checkpoint)
-        more = {'random': order[options.count:2 * options.count],
-                'chosen': chosen_by(checkpoint, data, rest, options.count)}
-        after = {name: miou(train(replace(FURTHER, seed=seed), some(data, [*first, *frames]), val,
-                                  place / name, init)) for name, frames in more.items()}
-        gains.append(after['chosen'] - after['random'])
-        print(f'| {seed} | {before:.1f} | {after["random"]:.1f} | {after["chosen"]:.1f} '
-              f'| {gains[-1]:+.1f} |', flush=True)
-    print(f'mean difference {statistics.mean(gains):+.1f}')
+        before = trained(replace(RECIPE, seed=seed), data, first, place / 'before', tests)
+        init = load_checkpoint(place / 'before' / CHECKPOINT)
+        rows = {}
+        for way in ways:
+            more = (order[options.count:2 * options.count] if way == 'random' else
+                    chosen_by(way, init, data, rest, options.count))
+            rows[way] = trained(replace(FURTHER, seed=seed), data, [*first, *more], place / way,
+                                tests, init)
+        for way, found in gains.items():
+            found.append(rows[way][0] - rows['random'][0])
+        cells = [f'{ends:.1f} ({val:.1f})' for ends, val in (before, *rows.values())]
+        print(f'| {seed} | {" | ".join(cells)} |', flush=True)
+    for way, found in gains.items():
+        print(f'{way} to random: mean {statistics.mean(found):+.1f}, '
+              f'{min(found):+.1f} to {max(found):+.1f}')
     return 0
 
 
+def parted(data: DataSet, standing: float) -> tuple[list[int], list[DataSet]]:
+    """Return the frames to choose from, and the last quarter of each drive, thinned."""
+    rng = np.random.default_rng(0)
+    drives: dict[str, list[int]] = {}
+    for index, pair in enumerate(data.pairs):
+        drives.setdefault(drive_of(pair.image), []).append(index)
+    ends = {drive: 3 * len(frames) // 4 for drive, frames in drives.items()}
+    pool = []
+    for drive, frames in drives.items():
+        stops = rng.choice(frames[:ends[drive]], 3, replace=False)
+        copies = round(ends[drive] * standing / (1 - standing) / len(stops))
+        pool += [frame for index in frames[:ends[drive]]
+                 for frame in [index] * (1 + copies * (index in stops))]
+    return (pool,
+            [replace(data, pairs=tuple(data.pairs[i] for i in frames[ends[drive] + 2::2]))
+             for drive, frames in drives.items()])
+
+
 def chosen_by(
-    checkpoint: Path, data: DataSet, frames: Sequence[int], count: int
+    way: str, checkpoint: Checkpoint, data: DataSet, frames: Sequence[int], count: int
 ) -> list[int]:
     """Return the frames that lednet_select would choose; each drive is a recording."""
     drives = sorted({drive_of(pair.image) for pair in data.pairs})
@@ -80,21 +110,24 @@ def chosen_by(
     with Segmenter(checkpoint) as segmenter:
         for place, frame in enumerate(frames):
             image, _ = data.read(frame)
-            [found] = segmenter.segment([image], rgb=True, confidence=True)
-            assert found.confidence is not None
+            [seen] = segmenter.segment([image], rgb=True, confidence=True)
+            assert seen.confidence is not None
             scored[Scored(drives.index(drive_of(data.pairs[frame].image)), place,
-                          uncertainty(found.confidence))] = frame
-    return [scored[one] for one in choose(list(scored), count)]
+                          uncertainty(seen.confidence),
+                          look_of(image, seen.labels, len(segmenter.labels)))] = frame
+    return [scored[one] for one in CHOICES[way](list(scored), count)]
 
 
-def miou(row: Mapping[str, Any]) -> float:
-    """Return a training's last mIoU, in percent."""
-    return 100 * float(row['val_miou'])
-
-
-def some(data: DataSet, frames: Sequence[int]) -> DataSet:
-    """Return so many passes over some frames of the data."""
-    return replace(data, pairs=tuple(data.pairs[i] for i in sorted(frames)) * PASSES)
+def trained(
+    recipe: Recipe, data: DataSet, frames: Sequence[int], directory: Path,
+    tests: Sequence[DataSet], init: Checkpoint | None = None,
+) -> tuple[float, float]:
+    """Train on some frames. Return the mean mIoU on all tests but the last, and on that, in %."""
+    few = replace(data, pairs=tuple(data.pairs[i] for i in sorted(frames)) * PASSES)
+    train(recipe, few, replace(tests[-1], pairs=tests[-1].pairs[:2]), directory, init)
+    with Segmenter(directory / CHECKPOINT) as segmenter:
+        *ends, val = [100 * evaluate(segmenter, test).scores.miou for test in tests]
+    return statistics.mean(ends), val
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-How wrong the network is about the frames that lednet_select chooses, and about random ones.
+How wrong the network is about the frames that `lednet_select --by uncertainty` chooses.
 
     python benchmarks/selection.py CAMVID --count 5 10 20
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lednet_ros.offline.selection import Scored, choose, uncertainty
+from lednet_ros.offline.selection import Scored, most_uncertain, uncertainty
 from lednet_ros.segmentation import Segmenter
 
 DRAWS = 1000  # of random frames
@@ -52,7 +52,7 @@ def main() -> None:
           f'{errors.mean():.2%} of all pixels wrong')
     random = np.random.default_rng(0)
     for count in args.count:
-        chosen = [frame.place for frame in choose(
+        chosen = [frame.place for frame in most_uncertain(
             [Scored(0, place, value) for place, value in enumerate(uncertainties)], count)]
         top = np.argsort(-uncertainties)[:count]
         drawn = [errors[random.choice(len(errors), count, replace=False)].mean()

@@ -41,15 +41,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog='lednet_select', description='Choose the frames to label next: those that the '
-        'network is least certain about, spread over their recordings. They are written with '
-        'pre-labels for CVAT and labelme. A second run goes on where one stopped.')
+        prog='lednet_select', description='Choose the frames to label next: few that '
+        'stand for all others. They are written with pre-labels for CVAT and labelme. A second '
+        'run goes on where one stopped.')
     add_sources(parser)
     parser.add_argument('--count', type=int, required=True, metavar='N', help='frames to choose')
     parser.add_argument('--output', type=expanded, required=True, metavar='DIR',
                         help='gets images/, label/, cvat.zip and selection.json')
     parser.add_argument('--every', type=int, default=1, metavar='K',
                         help='look at each K-th frame of a recording only (default: every one)')
+    parser.add_argument('--by', choices=('variety', 'uncertainty'), default='variety',
+                        help='variety: frames that the others look like, by classes, places and '
+                        'colours; uncertainty: those that the network is least certain about, '
+                        'none near another (default: %(default)s)')
     parser.add_argument('--format', choices=('png', 'jpg'), default='png',
                         help='of the images (default: %(default)s)')
     add_reading_arguments(parser, 'a choice')
@@ -87,7 +91,7 @@ def _run(args: argparse.Namespace) -> int:
                         args.topics, command='lednet_select')
             try:
                 scored = _score(args, work, output)
-                chosen = choose_frames(scored, args.count, args.every)
+                chosen = choose_frames(scored, args.count, args.by)
                 if not chosen:
                     raise ConfigError(f'{args.output}: there is no frame to choose from: give '
                                       'other sources')

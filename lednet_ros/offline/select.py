@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode, b64encode
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,11 +19,25 @@ from lednet_ros.model.labels import LabelSet
 from lednet_ros.offline.labelling_package import IGNORED, cvat_constructor, labelme, write_cvat
 from lednet_ros.offline.output_dir import Results
 from lednet_ros.offline.recordings import Recording, Shot
-from lednet_ros.offline.selection import Scored, choose, uncertainty
+from lednet_ros.offline.selection import (
+    Scored,
+    look_of,
+    most_uncertain,
+    most_various,
+    uncertainty,
+)
 from lednet_ros.offline.work import Complaint, Work, batches, rgb_of
 
 SAVE_EVERY = 200  # frames: no more are scored again where a run was stopped
 SELECTION = Path('selection.json')
+CHOICES = {'variety': most_various, 'uncertainty': most_uncertain}
+
+
+class Score(NamedTuple):
+    """What a choice knows of a frame."""
+
+    uncertainty: float
+    look: bytes
 
 
 class Chosen(NamedTuple):
@@ -33,13 +49,13 @@ class Chosen(NamedTuple):
 
 
 class Scores:
-    """How uncertain each frame of one recording is, and what of it was left out: in a file."""
+    """What is known of each frame of one recording, and what was left out: in a file."""
 
     def __init__(self, recording: Recording, results: Results) -> None:
         """Take what an earlier run has found. Raise ConfigError."""
         self._path = score_file(recording)
         self._results = results
-        self.frames: dict[Shot, float] = {}
+        self.frames: dict[Shot, Score] = {}
         self.is_done = False
         self.left_out: list[Complaint] = []
         if not results.is_done(self._path):
@@ -47,7 +63,8 @@ class Scores:
         path = results.directory / self._path
         try:
             found = json.loads(path.read_text(encoding='utf-8'))
-            self.frames = {Shot(*shot): score for *shot, score in found['frames']}
+            self.frames = {Shot(*shot): Score(float(value), b64decode(look, validate=True))
+                           for *shot, value, look in found['frames']}
             self.is_done = found['is_done']
             self.left_out = [Complaint(*complaint) for complaint in found['left_out']]
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -57,7 +74,8 @@ class Scores:
         """Write the file. Raise ConfigError."""
         _write_json(self._results, self._path, {
             'is_done': self.is_done, 'left_out': self.left_out,
-            'frames': [[*shot, score] for shot, score in self.frames.items()]})
+            'frames': [[*shot, score.uncertainty, b64encode(score.look).decode()]
+                       for shot, score in self.frames.items()]})
 
 
 def score_file(recording: Recording) -> Path:
@@ -75,6 +93,7 @@ def score(recording: Recording, every: int, work: Work) -> Scores:
         return scores
     task = work.progress.add_task(printable(str(recording.name)), total=None)
     before = len(work.complaints)
+    classes = len(work.segmenter.labels)
 
     def is_wanted(shot: Shot) -> bool:
         work.progress.advance(task)
@@ -82,10 +101,11 @@ def score(recording: Recording, every: int, work: Work) -> Scores:
 
     unsaved = 0
     for batch in batches(recording.read(is_wanted, work), work.batch):
-        for (shot, _), seen in zip(
+        for (shot, frame), seen in zip(
                 batch, work.segment([frame for _, frame in batch]), strict=True):
             assert seen.confidence is not None
-            scores.frames[shot] = uncertainty(seen.confidence)
+            scores.frames[shot] = Score(
+                uncertainty(seen.confidence), look_of(rgb_of(frame), seen.labels, classes))
         work.segmented += len(batch)
         unsaved += len(batch)
         if unsaved >= SAVE_EVERY:
@@ -97,17 +117,22 @@ def score(recording: Recording, every: int, work: Work) -> Scores:
 
 
 def choose_frames(
-    scored: Sequence[tuple[Recording, Scores]], count: int, every: int
+    scored: Sequence[tuple[Recording, Scores]], count: int, by: str
 ) -> list[Chosen]:
-    """Return the frames to label, by their recordings and places."""
-    frames = [(recording, shot, value) for recording, scores in scored
-              for shot, value in scores.frames.items()]
-    tracks = {track: number for number, track in enumerate(
-        dict.fromkeys(shot.track for _, shot, _ in frames))}
-    places = [Scored(tracks[shot.track], shot.place // every, value)
-              for _, shot, value in frames]
-    wanted = set(choose(places, count))
-    return [Chosen(*frame) for frame, place in zip(frames, places, strict=True)
+    """Return the frames to label by one of CHOICES, in order of their recordings and places."""
+    frames = [(recording, shot, score) for recording, scores in scored
+              for shot, score in scores.frames.items()]
+    tracks: dict[str, int] = {}
+    length: Counter[str] = Counter()
+    places = []
+    for _, shot, score in frames:
+        # Not the shot's place: pictures that are named one by one are each the first.
+        places.append(Scored(
+            tracks.setdefault(shot.track, len(tracks)), length[shot.track], *score))
+        length[shot.track] += 1
+    wanted = set(CHOICES[by](places, count))
+    return [Chosen(recording, shot, score.uncertainty)
+            for (recording, shot, score), place in zip(frames, places, strict=True)
             if place in wanted]
 
 

@@ -66,7 +66,7 @@ def test_frames_and_pre_labels_are_written_for_cvat_and_labelme(
 
 
 def test_a_choice_is_the_least_certain_of_each_neighbourhood(source, tmp_path) -> None:
-    run(source / 'street.mp4', '--count', 2, '--output', tmp_path / 'out')
+    run(source / 'street.mp4', '--count', 2, '--by', 'uncertainty', '--output', tmp_path / 'out')
     scores = json.loads((tmp_path / 'out' / 'scores' / 'street.json').read_text())['frames']
     places = [one['frame'] for one in json.loads(
         (tmp_path / 'out' / 'selection.json').read_text())]
@@ -151,3 +151,24 @@ def test_topics_that_differ_by_a_slash_are_two(tmp_path) -> None:
     images = (tmp_path / 'out' / 'images').glob('*.png')
     assert {cv2.imread(str(image)).tobytes() for image in images} == {
         street(seed).tobytes() for seed in topics.values()}
+
+
+@pytest.mark.parametrize('one_by_one', [False, True])
+def test_a_choice_stands_for_all_that_was_recorded(tmp_path, one_by_one) -> None:
+    pictures, out = tmp_path / 'pictures', tmp_path / 'out'
+    pictures.mkdir()
+    for i in range(12):
+        picture = cv2.add(street(0), i % 3)
+        cv2.imwrite(str(pictures / f'{i:02}.png'), picture[::-1] if i == 4 else picture)
+    sources = sorted(pictures.iterdir()) if one_by_one else [pictures]
+    run(*sources, '--count', 2, '--output', out)
+    chosen = [one['name'] for one in json.loads((out / 'selection.json').read_text())]
+    assert len(chosen) == 2
+    assert '04' in chosen
+
+
+@pytest.mark.parametrize('by', ['variety', 'uncertainty'])
+def test_pictures_named_one_by_one_are_neighbours_in_their_order(source, tmp_path, by) -> None:
+    run(*sorted((source / 'deeper').iterdir()), '--count', 3, '--by', by, '--output',
+        tmp_path / 'out')
+    assert len(json.loads((tmp_path / 'out' / 'selection.json').read_text())) == 3
