@@ -24,3 +24,9 @@ def test_a_raised_rate_takes_effect_at_once() -> None:
     assert [limit.allows(t, 0.02) for t in (0.0, 0.1, 0.2)] == [True, True, False]
     passed = sum(limit.allows(0.3 + i / 30, 30) for i in range(30))
     assert passed == pytest.approx(30, abs=2)
+
+
+def test_after_a_rate_of_almost_nothing_another_holds() -> None:
+    limit = RateLimit()
+    assert [limit.allows(float(t), 1e-320) for t in range(3)] == [True, True, False]
+    assert [limit.allows(10 + t / 4, 2.0) for t in range(6)].count(True) <= 4
