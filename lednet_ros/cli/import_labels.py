@@ -71,6 +71,9 @@ def _lines(result: Imported, args: argparse.Namespace) -> Iterator[str]:
     if '' in result.splits and len(result.splits) > 1:
         yield (f'{result.splits[""]} images are of no split, so val is a share of all, not what '
                'the export calls so')
+    elif '' not in result.splits and 'train' not in result.splits:
+        yield ('no image is of a train split, so val is a share of all, not what the export calls '
+               'so')
     for one, other in result.alike:
         yield (f'classes {one!r} and {other!r} differ in upper and lower case or spaces only: '
                f'where they are the same, join their ids in {args.out / "data.yaml"}')

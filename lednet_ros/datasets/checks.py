@@ -40,6 +40,8 @@ class DataReport:
     good: tuple[int, ...]            # indices of the good pairs
     faults: tuple[tuple[Path, str], ...]  # of the bad ones: a file and what is wrong with it
     sha256: str = ''  # of all good pairs' pixels and labels, in order: which data it was
+    repainted: tuple[tuple[Path, Path, int], ...] = ()  # files, each with an earlier one whose
+    #                                                     palette shows a value in another colour
 
     @property
     def pixels(self) -> np.ndarray:
@@ -93,8 +95,14 @@ class DataReport:
                 'not that as another class')
 
     def warnings(self) -> Iterator[str]:
-        """Name the classes without a pixel."""
+        """Name the classes without a pixel, and palettes that contradict each other."""
         data = self.data
+        if self.repainted:
+            file, other, value = self.repainted[0]
+            yield (f'{data.root} {data.split}: {len(self.repainted)} label images show a value in '
+                   f'another colour than others do ({value} in {file.name} and in {other.name}, '
+                   'for one), so it may be another class there: if their tool orders palettes '
+                   'anew for each file, give the classes by colour in a data.yaml')
         names = classes_without_pixels(data.labels, self.pixels)
         if not names:
             return
@@ -113,13 +121,20 @@ def check_data(data: DataSet, on_pair: Callable[[], None] = lambda: None) -> Dat
     sizes: Counter[tuple[int, int]] = Counter()
     values = np.zeros(256, np.int64)
     by_image, small, good, faults = [], [], [], []
+    shown: dict[int, tuple[bytes, Path]] = {}  # values: a palette's colour, in the first file
+    repainted = []
     whole = hashlib.sha256()
     for index, result in enumerate(_read_all(data)):
         on_pair()
         if isinstance(result, DataError):
             faults.append(_split_off(data, index, str(result)))
         else:
-            size, counts, tiny, digest = result
+            size, counts, tiny, digest, colors = result
+            label = data.pairs[index].label
+            first = {value: shown.setdefault(value, (color, label)) for value, color in colors}
+            other = next((v for v, color in colors if first[v][0] != color), None)
+            if other is not None:
+                repainted.append((label, first[other][1], other))
             whole.update(digest)
             sizes[size] += 1
             values += counts
@@ -129,7 +144,7 @@ def check_data(data: DataSet, on_pair: Callable[[], None] = lambda: None) -> Dat
     return DataReport(
         data, sizes, values, np.array(by_image, np.int32).reshape(len(good), len(data.labels)),
         np.array(small, np.float32).reshape(len(good), _SMALL[0] * _SMALL[1]), tuple(good),
-        tuple(faults), whole.hexdigest())
+        tuple(faults), whole.hexdigest(), tuple(repainted))
 
 
 def _by_class(data: DataSet, values: np.ndarray) -> np.ndarray:
@@ -204,20 +219,25 @@ def _split_off(data: DataSet, index: int, fault: str) -> tuple[Path, str]:
     return pair.label, fault
 
 
-# Of a good pair: its size, its values' counts, its image tiny and grey, and the hash of both.
-_Read = tuple[tuple[int, int], np.ndarray, np.ndarray, bytes]
+# Of a good pair: its size, its values' counts, its image tiny and grey, the hash of both, and the
+# colours that a palette shows its values in.
+_Read = tuple[tuple[int, int], np.ndarray, np.ndarray, bytes, list[tuple[int, bytes]]]
 
 
 def _read_all(data: DataSet) -> Iterator[_Read | DataError]:
     def read(index: int) -> _Read | DataError:
         try:
-            image, values = data.read_values(index)
+            image, values, palette = data.read_values(index)
         except DataError as error:
             return error
         small = cv2.resize(image, _SMALL, interpolation=cv2.INTER_AREA)
-        return ((values.shape[0], values.shape[1]), np.bincount(values.ravel(), minlength=256),
+        counts = np.bincount(values.ravel(), minlength=256)
+        colors = [] if palette is None else [
+            (value, palette[value].tobytes()) for value in np.flatnonzero(counts).tolist()
+            if value < len(palette) and data.to_id[value] != UNLABELLED]
+        return ((values.shape[0], values.shape[1]), counts,
                 cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).ravel(),
-                hashlib.sha256(image.tobytes() + values.tobytes()).digest())
+                hashlib.sha256(image.tobytes() + values.tobytes()).digest(), colors)
 
     indices = iter(range(len(data)))
     with ThreadPoolExecutor(usable_cores() + 4) as pool:  # as by default, but for containers

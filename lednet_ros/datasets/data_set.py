@@ -20,6 +20,8 @@ from lednet_ros.images.encodings import (
 )
 from lednet_ros.model.labels import UNLABELLED, LabelSet
 
+_NEAR = 12  # of 255, in each channel
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -52,11 +54,15 @@ class DataSet:
 
         Raise DataError naming the file.
         """
-        image, values = self.read_values(index)
+        image, values, _ = self.read_values(index)
         return image, self.to_id[values]
 
-    def read_values(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the image and what its label image's file holds, for `to_id`, likewise."""
+    def read_values(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """
+        Return the image and what its label image's file holds, for `to_id`, likewise.
+
+        And the palette that shows those values, uint8 (values, 3) RGB, where one has colours.
+        """
         pair = self.pairs[index]
         with faults_named(str(pair.image)):
             image, orientation = read_oriented_image(pair.image)
@@ -75,9 +81,11 @@ class DataSet:
             raise DataError(
                 f'{pair.label}: holds {", ".join(map(str, strange[:8]))}, which label set '
                 f'{self.labels.name!r} does not know: relabel it, or name the class')
+        if palette is not None and (palette == np.arange(len(palette))[:, None]).all():
+            palette = None  # greys say nothing
         if palette is not None and self.has_colors:
             self._refuse_other_palette(pair.label, values, palette)
-        return np.ascontiguousarray(image[..., ::-1]), values
+        return np.ascontiguousarray(image[..., ::-1]), values, palette
 
     def _read_colors(self, path: Path) -> LabelImage:
         """Return the class ids of a label image in colours. Raise DataError, BadImage."""
@@ -90,11 +98,18 @@ class DataSet:
             strange, counts = np.unique(pixels[unknown], axis=0, return_counts=True)
             names = ', '.join('#{:02x}{:02x}{:02x}'.format(*strange[i])
                               for i in np.argsort(-counts, kind='stable')[:4])
+            known = np.array([color for color, _ in self.colors.ids])
+            near = sum(count for color, count in zip(strange.astype(int), counts.tolist(),
+                                                     strict=True)
+                       if abs(known - color).max(1).min(initial=255) <= _NEAR)
+            remedy = ('name their classes, or list them under "ignore"'
+                      if near < counts.sum() / 2 else
+                      'most are near to one that it knows, as JPEG or resizing leaves them: save '
+                      'the masks without either, or correct the colours of the classes')
             raise DataError(
                 f'{path}: holds {len(strange)} colours ({names}'
                 f'{", ..." if len(strange) > 4 else ""}) in {100 * unknown.mean():.1f} % of its '
-                f'pixels, which label set {self.labels.name!r} does not know: name their classes, '
-                'or list them under "ignore"')
+                f'pixels, which label set {self.labels.name!r} does not know: {remedy}')
         return LabelImage(ids, None)
 
     def _refuse_other_palette(self, path: Path, values: np.ndarray, palette: np.ndarray) -> None:
@@ -103,8 +118,6 @@ class DataSet:
 
         Tools that order a palette anew for each file write such.
         """
-        if (palette == np.arange(len(palette))[:, None]).all():  # greys, which say nothing
-            return
         for value in np.flatnonzero(np.bincount(values.ravel())):
             own = self.to_id[value]
             if own == UNLABELLED or value >= len(palette):

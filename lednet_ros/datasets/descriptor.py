@@ -120,7 +120,7 @@ def _read(path: Path, above: tuple[str, ...] = ()) -> dict[str, Any]:
     with_base = _read(_builtin(base), (*above, base))
     places = {key for key in _PLACES if key in data}
     # A share of the base's images, or what is ignored of its classes, replaces that alone.
-    is_share = 'images' in with_base and all(
+    is_share = all(
         key in ('val', 'test') and isinstance(data[key], (int, float)) for key in places)
     gone = set(_MEANING) if 'classes' in data else set()
     if places and not is_share:
@@ -179,17 +179,19 @@ def _split_pairs(
     if split in shares or (split == 'train' and shares):
         found = _find(_part(data, 'train', path), root, path)
         in_time = sorted(found.pairs, key=lambda pair: natural(pair.image))
-        return in_blocks(in_time, shares)[split], found.left_out
+        return in_blocks(in_time, shares)[split], (*found.left_out, *_lone(found.alone))
     if split not in data and not (split == 'train' and 'images' in data):
         known = ', '.join(s for s in ('train', 'val', 'test') if s in data) or 'none'
         raise DataError(f'{path}: describes no {split} split (of train, val and test: {known}): '
                         f'give "{split}:" its images, or a share, as in "val: 0.2"')
     found = _find(_part(data, split, path), root, path)
-    left_out, unnamed = found.left_out, found.unnamed
-    for other in {'train', 'val', 'test'} & {*data} - {split}:
+    left_out, unnamed, alone = found.left_out, found.unnamed, found.alone
+    for other in {'train', 'val', 'test'} & {*data} - {split, *shares}:
         theirs: set[Path] = set()
         with suppress(DataError):  # it is said where that split is opened
-            theirs = {p.image for p in _find(_part(data, other, path), root, path).pairs}
+            others = _find(_part(data, other, path), root, path)
+            theirs = {p.image for p in others.pairs}
+            alone -= others.taken
         unnamed -= theirs
         shared = {p.image for p in found.pairs} & theirs
         if shared:
@@ -197,6 +199,7 @@ def _split_pairs(
                             f'({min(shared).name}, for one): let each be in one split')
     if unnamed:
         left_out = (*left_out, f'{len(unnamed)} images that no list names')
+    left_out = (*left_out, *_lone(alone))
     return sorted(found.pairs, key=lambda pair: natural(pair.image)), left_out
 
 
@@ -237,12 +240,15 @@ class _Found(NamedTuple):
     pairs: list[Pair]
     left_out: tuple[str, ...]  # in words
     unnamed: set[Path]         # images that the patterns find and the list does not name
+    taken: set[str]            # label images of what the patterns find, relative to the root
+    alone: set[str]            # those that the patterns of labels find beside them
 
 
 def _find(part: _Part, root: Path, path: Path) -> _Found:
     """Return what patterns and lists name. Raise ConfigError, DataError."""
     found: dict[str, Pair] = {}
     matched: dict[str, tuple[str, ...]] = {}
+    by_labels: dict[str, Pattern] = {}  # which pattern names a file's label image
     no_images, hidden = 0, 0
     labels = part.labels * len(part.images) if len(part.labels) == 1 else part.labels
     for images_text, labels_text in zip(part.images, labels, strict=True):
@@ -257,14 +263,23 @@ def _find(part: _Part, root: Path, path: Path) -> _Found:
                 no_images += 1
             elif label.match(file) is None or label.text == images.text:
                 found[file] = Pair(root / file, root / label.filled(words))
-                matched[file] = words
+                matched[file], by_labels[file] = words, label
     left_out = tuple(f'{count} {what}' for count, what in (
         (hidden, 'hidden files'), (no_images, 'files that are no images')) if count)
+    taken = {pattern.filled(matched[file]) for file, pattern in by_labels.items()}
+    alone = {file for pattern in set(by_labels.values()) for file, _ in pattern.find(root)
+             if file not in found and file.lower().endswith('.png')
+             and not file.rpartition('/')[2].startswith('.')} - taken
     if not part.lists:
-        return _Found(_each_its_own(list(found.values())), left_out, set())
+        return _Found(_each_its_own(list(found.values())), left_out, set(), taken, alone)
     pairs = [pair for text in part.lists for pair in _listed(root / text, root, found, matched)]
     return _Found(_each_its_own(pairs), left_out, {
-        pair.image for pair in found.values()} - {pair.image for pair in pairs})
+        pair.image for pair in found.values()} - {pair.image for pair in pairs}, taken, alone)
+
+
+def _lone(files: set[str]) -> tuple[str, ...]:
+    """Say how many label images have no image."""
+    return (f'{len(files)} label images without an image',) if files else ()
 
 
 def _listed(

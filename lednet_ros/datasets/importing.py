@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,8 @@ from lednet_ros.datasets.importers.export import Drawn, Export, ImportedClass, P
 from lednet_ros.datasets.importers.finding import ImageFinder
 from lednet_ros.images.sources import IMAGE_SUFFIXES
 from lednet_ros.model.labels import UNLABELLED
+
+_LONGEST = 120  # characters of a name in an error: some exports have an image in its place
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,8 @@ def _inner(name: str, image: Path) -> PurePosixPath:
     """Return the path of an image in the data set: as its tool names it, but inside."""
     parts = [p for p in PurePosixPath(name.replace('\\', '/')).parts
              if p not in ('/', '..', '.') and not p.endswith(':')]  # a drive of Windows
-    return PurePosixPath(*parts[:-1], image.name)
+    # What is hidden would be passed over by the data.yaml.
+    return PurePosixPath(*(re.sub(r'^\.', '_', p) for p in (*parts[:-1], image.name)))
 
 
 def _labels(
@@ -193,7 +197,8 @@ def _paint(labels: np.ndarray, drawn: Drawn, id_: int) -> bool:
 
 def _refuse_missing(missing: Sequence[str], source: Path, result: Imported) -> None:
     if missing:
-        names = ', '.join(missing[:3]) + (', ...' if len(missing) > 3 else '')
+        names = ', '.join([*(name[:_LONGEST] for name in missing[:3]),
+                           *(['...'] if len(missing) > 3 else [])])
         raise DataError(f'{source}: {len(missing)} of its images are not there, or twice '
                         f'({names}): export it with images, or give their folder by --images')
     if not result.splits:

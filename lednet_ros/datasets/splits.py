@@ -90,21 +90,25 @@ def chosen(
     """
     Return those of `files`, by their paths, that a list's lines name.
 
-    A line names a file by its path, with or without its suffix, by its name, likewise, or by what
-    the wildcards of its pattern matched. Raise DataError for one that names none, or several.
+    A line names a file by its path or the end of it, with or without its suffix, or by what the
+    wildcards of its pattern matched. Raise DataError for one that names none, or several.
     """
     by_key: dict[str, set[str]] = defaultdict(set)
+    by_end: dict[str, set[str]] = defaultdict(set)
     for file in files:
         pure = PurePosixPath(file)
-        for key in (file, str(pure.with_suffix('')), pure.name, pure.stem,
-                    '/'.join(matched[file])):
+        for key in (file, str(pure.with_suffix('')), '/'.join(matched[file])):
             by_key[normalize('NFC', key)].add(file)
+        for i in range(1, len(pure.parts)):
+            for named in (pure, pure.with_suffix('')):
+                by_end[normalize('NFC', '/'.join(named.parts[i:]))].add(file)
     found: dict[str, None] = {}
     missing = []
     for line in lines:
         # The last is of VOC's lists of one class, whose second word tells if an image shows it.
         names = (line.image, _relative(line.image, root), _FLAG.sub('', line.image))
-        keys = next(filter(None, (by_key.get(normalize('NFC', name)) for name in names)), set())
+        keys = next(filter(None, (by.get(normalize('NFC', name)) for by in (by_key, by_end)
+                                  for name in names)), set())
         if len(keys) > 1:
             one, other = sorted(keys)[:2]
             raise DataError(f'{path}: {line.image!r} is {one} as well as {other}: write the path')

@@ -57,7 +57,7 @@ def evaluate(
     values = np.zeros(256, np.int64)
     frames = []
     for index in range(len(data)):
-        image, found = data.read_values(index)
+        image, found, _ = data.read_values(index)
         values += np.bincount(found.ravel(), minlength=256)
         truth = data.to_id[found]
         seen = segmenter.segment([image], rgb=True, confidence=True)[0]

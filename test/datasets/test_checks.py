@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from orchard import draw
+from PIL import Image
 
 from lednet_ros.cli.train import main
 from lednet_ros.common.errors import DataError
@@ -135,6 +136,27 @@ def test_training_warns_as_the_check_does(tmp_path, recipe_file, capsys) -> None
 def reports(root: Path) -> tuple[DataReport, DataReport]:
     train, val = (check_data(open_data_set(root, split)) for split in ('train', 'val'))
     return train, val
+
+
+def test_palettes_that_contradict_each_other_are_warned_of(tmp_path) -> None:
+    """Of tools that order palettes anew for each file, where no class has a colour to compare."""
+    colors = np.array([[0, 0, 0], [128, 64, 128], [0, 255, 0]], np.uint8)
+    ids = np.arange(3, dtype=np.uint8).repeat(4).reshape(3, 4)
+    for i, order in enumerate(([0, 1, 2], [0, 1, 2], [2, 1, 0], [1, 0, 2])):
+        for kind in ('images', 'labels'):
+            (tmp_path / kind).mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / f'images/{i}.png'), np.full((3, 4, 3), 60 * i, np.uint8))
+        picture = Image.fromarray(np.argsort(order).astype(np.uint8)[ids], 'P')
+        picture.putpalette(colors[order].ravel().tolist())
+        picture.save(tmp_path / f'labels/{i}.png')
+    described = tmp_path / 'data.yaml'
+    described.write_text('train: {images: "images/*.png"}\nlabels: labels/*.png\n'
+                         'classes: [rest, road, tree]\n')
+    [warning] = check_data(open_data_set(tmp_path, 'train')).warnings()
+    assert ('2 label images show a value in another colour than others do (0 in 2.png and in '
+            '0.png, for one)') in warning
+    described.write_text(described.read_text().replace('images/*', 'images/[01]'))
+    assert [*check_data(open_data_set(tmp_path, 'train')).warnings()] == []
 
 
 def test_images_of_their_own_are_not_taken_for_each_other(orchard) -> None:

@@ -344,6 +344,41 @@ def test_a_share_is_taken_as_blocks_in_time(tmp_path) -> None:
     assert splits[1][:10] == [*range(35, 45)]
 
 
+def test_label_images_without_an_image_are_counted_over_all_splits(tmp_path) -> None:
+    for i in range(4):
+        image(tmp_path, f'images/{i}.jpg')
+        mask(tmp_path, f'labels/{i}.png', IDS)
+    mask(tmp_path, 'labels/alone.png', IDS)
+    rest = 'labels: labels/*.png\nclasses: [a, b, c]\n'
+    for text in ('images: images/*.jpg\nval: 0.5\n', 'images: images/*.jpg\ntrain: t.txt\n'
+                 'val: v.txt\n', 'train: {images: "images/[01].jpg"}\n'
+                 'val: {images: "images/[23].jpg"}\n'):
+        (tmp_path / 't.txt').write_text('0\n1\n')
+        (tmp_path / 'v.txt').write_text('2\n')
+        describe(tmp_path, text + rest)
+        for split in ('train', 'val'):
+            assert '1 label images without an image' in open_data_set(tmp_path, split).left_out
+
+
+@pytest.mark.parametrize('name', described())
+def test_a_share_of_one_s_own_goes_with_every_description(tmp_path, name) -> None:
+    """Nothing but the images is missing then."""
+    label = {'name': 'x--road', 'readable': 'Road', 'evaluate': True, 'color': [1, 2, 3]}
+    for place, text in {'config.json': json.dumps({'labels': [label]}),
+                        'config_v2.0.json': json.dumps({'labels': [label]}),
+                        'labelmap.txt': 'road:1,2,3::', 'train.lst': 'a.jpg a.png',
+                        'train/_classes.csv': 'Pixel Value, Class\n0, road',
+                        'ImageSets/Segmentation/train.txt': 'a'}.items():
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_text(text)
+    for path in ('JPEGImages/a.jpg', 'SegmentationClass/a.png'):
+        image(tmp_path, path)
+    try:
+        open_data_set(describe(tmp_path, f'base: {name}\nval: 0.3\n'), 'train')
+    except DataError as error:
+        assert 'no image of train is left of' in str(error)
+
+
 def test_nested_folders_suffixes_and_hidden_files(tmp_path) -> None:
     for name in ('a.jpg', 'x/b.PNG', 'x/y/c.bmp'):
         image(tmp_path, f'frames/{name}')
@@ -419,6 +454,9 @@ def test_a_colour_that_no_class_has_is_named(tmp_path) -> None:
              "classes: [{name: soil, color: '#000000'}, {name: weed, color: '#ff0000'}]")
     with pytest.raises(DataError, match=r'masks/a.png: holds 1 colours \(#010203\) in 50.0 % of'):
         open_data_set(tmp_path, 'train').read(0)
+    mask(tmp_path, 'masks/a.png', [[(1, 0, 0), (254, 1, 0), (0, 0, 3), (9, 99, 200)]])
+    with pytest.raises(DataError, match='as JPEG or resizing leaves them: save the masks without'):
+        open_data_set(tmp_path, 'train').read(0)
 
 
 def test_made_up_colours_contradict_no_palette(tmp_path) -> None:
@@ -489,7 +527,7 @@ def test_a_list_that_fits_no_image_is_named(tmp_path, lines, said) -> None:
 @pytest.mark.parametrize('line', [
     'images/my walk/a b.jpg', 'a b.jpg', 'a b', '"a b.jpg"', './images/my walk/a b.jpg',
     'ROOT/images/my walk/a b.jpg', 'images\\my walk\\a b.jpg', 'a b 1', 'c 2024.05', 'c 1',
-    'u\u0308', 'images/my walk/a b.jpg labels/my walk/a b.png',
+    'my walk/a b', 'my walk/a b.jpg', 'u\u0308', 'images/my walk/a b.jpg labels/my walk/a b.png',
     '"ROOT/images/my walk/a b.jpg"\t"ROOT/labels/my walk/a b.png"',
 ])
 def test_a_list_names_images_with_spaces_and_by_any_system_s_path(tmp_path, line) -> None:

@@ -138,6 +138,29 @@ def test_coco_crowds_and_ignored_regions_lie_below_and_are_not_labelled(
     assert max(soil['color']) > 0, 'black hides the picture under an overlay'
 
 
+def test_coco_says_how_much_becomes_255_and_a_mask_of_cvat_is_no_crowd(
+    coco_file, tmp_path, capsys
+) -> None:
+    """Datumaro writes iscrowd for every run length, and attributes of CVAT's beside it."""
+    mask = {'category_id': 7, 'iscrowd': 1, 'segmentation': {
+        'counts': [0, HEIGHT, HEIGHT * WIDTH - HEIGHT], 'size': [HEIGHT, WIDTH]}}
+    soil = {'category_id': 3, 'segmentation': [box(4, 0, 8, 6)]}
+    _, labels = run(coco_file([{**mask, 'attributes': {'occluded': False}}, soil]),
+                    tmp_path / 'cvat')
+    assert labels['0.jpg'].tolist() == ids((1, 0, 0, 1, 6), (0, 4, 0, 8, 6))
+    assert 'iscrowd' not in capsys.readouterr().err
+    _, labels = run(coco_file([mask, soil]), tmp_path / 'coco_s')
+    assert labels['0.jpg'].tolist() == ids((0, 4, 0, 8, 6))
+    assert 'left out: 1 regions with iscrowd or ignore, which become 255' in (
+        capsys.readouterr().err)
+
+
+def test_coco_s_panoptic_form_is_named(coco_file, tmp_path, capsys) -> None:
+    source = coco_file([{'file_name': '0.png', 'segments_info': [{'id': 1, 'category_id': 7}]}])
+    assert main([str(source), str(tmp_path / 'out')]) == 1
+    assert "is of COCO's panoptic form" in capsys.readouterr().err
+
+
 def test_coco_run_lengths_have_holes(coco_file, tmp_path) -> None:
     from pycocotools import mask as library
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
@@ -430,6 +453,19 @@ def test_label_studio_s_polygons_brushes_and_boxes(tmp_path, capsys) -> None:
     assert 'left out: 1 annotations of tasks that have a later one' in err
 
 
+def test_label_studio_s_data_may_have_other_texts_beside_the_image(tmp_path) -> None:
+    result = {'type': 'rectanglelabels', 'to_name': 'picture', 'original_width': WIDTH,
+              'original_height': HEIGHT, 'value': {
+                  'x': 0, 'y': 0, 'width': 50, 'height': 50, 'rectanglelabels': ['weed']}}
+    picture(tmp_path / 'ls' / 'a.jpg')
+    (tmp_path / 'ls' / 'export.json').write_text(json.dumps([{
+        'id': 1, 'data': {'id': '7', 'caption': 'weeds: b/w?', 'url': '/data/upload/1/a.jpg?d=2'},
+        'annotations': [{'result': [result]}]}]))
+    pytest.importorskip('pycocotools', reason='needs pycocotools')
+    _, labels = run(tmp_path / 'ls', tmp_path / 'out')
+    assert [Path(name).name for name in labels] == ['a.jpg']
+
+
 def test_label_studio_turns_a_box_about_its_corner(tmp_path) -> None:
     pytest.importorskip('pycocotools', reason='needs pycocotools')
     source = label_studio(tmp_path, [{'type': 'rectanglelabels', 'value': {
@@ -560,6 +596,34 @@ def test_ultralytics_splits_are_those_of_its_folders(tmp_path) -> None:
 # All of them
 
 
+@pytest.mark.parametrize('splits', [
+    'train: [images/day, images/noon]\nval: images/night', 'train: a.txt\nval: [b.txt]'],
+    ids=['folders', 'lists'])
+def test_ultralytics_splits_are_those_of_its_yaml(tmp_path, splits) -> None:
+    source = tmp_path / 'yolo'
+    places = ['day', 'night', 'noon']
+    for place in places:
+        picture(source / 'images' / place / f'{place}.png')
+        (source / 'labels' / place).mkdir(parents=True)
+        (source / 'labels' / place / f'{place}.txt').write_text('0 0 0 1 0 1 1')
+    (source / 'a.txt').write_text('./images/day/day.png\nimages/noon/noon.png\n')
+    (source / 'b.txt').write_text('./images/night/night.png\n')
+    (source / 'data.yaml').write_text(f'{splits}\nnames: [weed]\n')
+    run(source, tmp_path / 'out')
+    found = {split: [pair.image.stem for pair in open_data_set(tmp_path / 'out', split).pairs]
+             for split in ('train', 'val')}
+    assert found == {'train': ['day', 'noon'], 'val': ['night']}
+
+
+def test_where_an_export_has_no_train_split_that_is_said(coco_file, tmp_path, capsys) -> None:
+    source = coco_file([{'category_id': 3, 'segmentation': [box(0, 0, 8, 6)], 'image_id': i}
+                        for i in range(2)], 2)
+    folder = source / 'annotations'
+    (folder / 'instances_default.json').rename(folder / 'instances_val.json')
+    run(source, tmp_path / 'out')
+    assert 'no image is of a train split, so val is a share of all' in capsys.readouterr().err
+
+
 def test_an_image_of_another_folder_is_found_by_its_name(tmp_path) -> None:
     source, photos = tmp_path / 'json', tmp_path / 'photos'
     source.mkdir()
@@ -598,6 +662,31 @@ def test_an_image_that_training_would_leave_out_is_refused(tmp_path, capsys) -> 
     (source / 'b.json').write_text((source / 'b.json').read_text().replace('b.jpg', 'b.gif'))
     assert main([str(source), str(tmp_path / 'out')]) == 1
     assert 'b.gif: is no image that training reads: make it one of .png' in capsys.readouterr().err
+
+
+def test_hidden_names_of_an_export_are_no_hidden_images_of_the_data_set(
+    coco_file, tmp_path
+) -> None:
+    source = coco_file([{'category_id': 3, 'segmentation': [box(0, 0, 8, 6)], 'image_id': i}
+                        for i in range(2)], 2)
+    (source / '.cache').mkdir()
+    for old, new in (('0.jpg', '.cache/a.jpg'), ('1.jpg', '.b.jpg')):
+        (source / 'images' / old).rename(source / new)
+        file = source / 'annotations' / 'instances_default.json'
+        file.write_text(file.read_text().replace(f'"{old}"', f'"{source / new}"'))
+    _, labels = run(source, tmp_path / 'out')
+    assert {Path(name).name for name in labels} == {'a.jpg', '_b.jpg'}
+
+
+@pytest.mark.parametrize('name', ['data:image/png;base64,' + 'A' * 5000, 'a\0.jpg'])
+def test_a_name_that_no_file_can_have_is_no_image(coco_file, tmp_path, capsys, name) -> None:
+    source = coco_file([{'category_id': 3, 'segmentation': [box(0, 0, 8, 6)]}])
+    file = source / 'annotations' / 'instances_default.json'
+    file.write_text(file.read_text().replace('"0.jpg"', json.dumps(name)))
+    assert main([str(source), str(tmp_path / 'out')]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert '1 of its images are not there, or twice' in line
+    assert len(line) < 500
 
 
 def test_an_image_is_where_its_absolute_path_says(coco_file, tmp_path) -> None:
@@ -919,6 +1008,24 @@ def test_classes_that_look_alike_and_shapes_of_no_image_are_named(
     err = capsys.readouterr().err
     assert "classes 'Weed ' and 'weed' differ in upper and lower case or spaces only" in err
     assert 'left out: 1 shapes of images that the file does not list' in err
+
+
+def test_ultralytics_coordinates_in_pixels_are_refused(tmp_path, capsys) -> None:
+    source = ultralytics(tmp_path, '0.0 0 0 640 0 640 480\n')
+    assert main([str(source), str(tmp_path / 'out')]) == 1
+    assert "640, which is no share of the image's sides" in capsys.readouterr().err
+
+
+def test_cvat_s_subsets_that_are_no_splits_are_kept_apart_too(tmp_path) -> None:
+    source = cvat(tmp_path, '', images=('Day/a.png', 'Night/a.png'))
+    points = f'points="0,0;{WIDTH},0;{WIDTH},{HEIGHT};0,{HEIGHT}"'
+    (source / 'annotations.xml').write_text(CVAT.format(meta='', body=''.join(
+        f'<image id="{i}" name="a.png" subset="{subset}" width="{WIDTH}" height="{HEIGHT}">'
+        f'<polygon label="{label}" {points}/></image>'
+        for i, (subset, label) in enumerate((('Day', 'weed'), ('Night', 'soil'))))))
+    _, labels = run(source, tmp_path / 'out')
+    assert {name: found[0][0] for name, found in labels.items()} == {
+        'Day/a.png': 1, 'Night/a.png': 0}
 
 
 def test_poses_of_ultralytics_are_no_polygons(tmp_path, capsys) -> None:

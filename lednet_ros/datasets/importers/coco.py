@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from lednet_ros.common.errors import DataError
 from lednet_ros.datasets.importers.export import (
     Drawn,
     Export,
@@ -74,6 +75,9 @@ def _pictures(
     names = {c['id']: text_of(c['name']) for c in data['categories']}
     by_image = defaultdict(list)
     for annotation in data['annotations']:
+        if 'segments_info' in annotation:
+            raise DataError(f"{file}: is of COCO's panoptic form, whose masks lie in PNG files: "
+                            'export instances, as polygons or run lengths')
         by_image[annotation['image_id']].append(annotation)
     listed = {image['id'] for image in data['images']}
     left_out['shapes of images that the file does not list'] += sum(
@@ -97,7 +101,9 @@ def _folder_of_images(file: Path) -> Path:
 
 
 def _is_ignored(annotation: Mapping[str, Any]) -> bool:
-    return bool(annotation.get('iscrowd') or annotation.get('ignore'))
+    # Datumaro, by which CVAT exports, calls every mask a crowd. Attributes tell its files.
+    is_crowd = annotation.get('iscrowd') and 'attributes' not in annotation
+    return bool(is_crowd or annotation.get('ignore'))
 
 
 def _drawn(
@@ -105,8 +111,13 @@ def _drawn(
     left_out: Counter[str],
 ) -> Iterator[Drawn]:
     mask = _mask(annotation.get('segmentation'), height, width, left_out)
-    if mask is not None:
-        yield Drawn('' if _is_ignored(annotation) else names[annotation['category_id']], mask)
+    if mask is None:
+        return
+    if _is_ignored(annotation):
+        left_out['regions with iscrowd or ignore, which become 255'] += 1
+        yield Drawn('', mask)
+    else:
+        yield Drawn(names[annotation['category_id']], mask)
 
 
 def _mask(

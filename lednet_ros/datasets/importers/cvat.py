@@ -86,9 +86,11 @@ def _pictures(file: Path, below: str, left_out: Counter[str]) -> Iterator[Pictur
 
     def picture(name: str, size: tuple[int, int], subset: str,
                 shapes: list[tuple[Element, str]]) -> Picture:
-        folder = file.parent / 'images' / subset
-        return Picture(name, *size, _drawn(shapes, *size, left_out), split_of(subset),
-                       folder if folder.is_dir() else file.parent, below)
+        folder, split = file.parent / 'images' / subset, split_of(subset)
+        apart = '' if split or subset == 'default' else subset
+        return Picture(name, *size, _drawn(shapes, *size, left_out), split,
+                       folder if folder.is_dir() else file.parent,
+                       '/'.join(filter(None, (below, apart))))
 
     for element in _elements(file, ('meta', 'image', 'track')):
         if element.tag == 'meta':

@@ -13,7 +13,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlparse
 
@@ -32,6 +32,7 @@ from lednet_ros.datasets.importers.export import (
 )
 from lednet_ros.datasets.importers.polygons import fill, is_area, placed
 from lednet_ros.datasets.importers.supervisely import decode_bitmap
+from lednet_ros.images.sources import IMAGE_SUFFIXES
 
 TOOL = 'Label Studio'
 _KINDS = ('brushlabels', 'bitmasklabels', 'polygonlabels', 'rectanglelabels', 'ellipselabels',
@@ -91,12 +92,18 @@ def _image(task: Mapping[str, Any], name: str, is_alone: bool) -> str:
     """Return the path or the name of a task's image, out of the address that its data has."""
     data = task['data']
     texts = [data.get(name), *([data.get('image'), *data.values()] if is_alone else [])]
-    text = next((text for text in texts if isinstance(text, str) and text), '')
-    if not text:
+    paths = [_path(text) for text in texts if isinstance(text, str) and text]
+    if not paths:
         raise ValueError(f'task {task.get("id")}: nothing says which image {name} is')
+    # There may be other texts beside it.
+    return next((path for path in paths
+                 if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES), paths[0])
+
+
+def _path(text: str) -> str:
     address = urlparse(text, allow_fragments=False)  # a name may have a #
     inside = re.search('(?:^|&)d=([^&]*)', address.query)
-    return unquote(inside[1] if inside else address.path)
+    return unquote(inside[1] if inside and 'local-files' in address.path else address.path)
 
 
 def _drawn(

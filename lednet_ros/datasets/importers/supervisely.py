@@ -98,7 +98,8 @@ def decode_bitmap(text: str) -> np.ndarray:
     data = base64.b64decode(text)
     with suppress(zlib.error):
         data = zlib.decompress(data)
-    pixels: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    pixels: np.ndarray | None = cv2.imdecode(
+        np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
     if pixels is None:
         raise ValueError('a bitmap that is no PNG')
     if pixels.ndim == 3:

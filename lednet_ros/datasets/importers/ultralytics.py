@@ -8,6 +8,7 @@ shape lies over the larger one, and OpenCV fills them.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,7 @@ from lednet_ros.images.sources import IMAGE_SUFFIXES
 
 TOOL = 'Ultralytics'
 _ORIENTATION = 0x0112
+_FARTHEST = 2.0  # a share of a side: what is farther away was not divided by it
 
 
 def is_ultralytics(file: Path) -> bool:
@@ -66,15 +68,17 @@ def open_ultralytics(files: list[Path]) -> Export:
     if not labels:
         raise DataError(f'{file}: has no labels/**/*.txt beside it: export the labels too')
     left_out: Counter[str] = Counter()
+    with format_named(file, TOOL):
+        splits = _splits(data, root)
     images = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES
               and 'images' in path.relative_to(root).parts]
     labelled = set(labels)
 
     def pictures(path: Path) -> Iterator[Picture]:
         if path in labelled:
-            yield _picture(_image_of(path, root), path, root, names, left_out)
+            yield _picture(_image_of(path, root), path, root, names, splits, left_out)
         elif _renamed(path, root, 'images', 'labels').with_suffix('.txt') not in labelled:
-            yield _picture(path, None, root, names, left_out)  # nothing is drawn on it
+            yield _picture(path, None, root, names, splits, left_out)  # nothing is drawn on it
 
     return Export([ImportedClass(name) for name in names.values()],
                   pictures_of([*labels, *images], TOOL, pictures), [file, *labels], left_out)
@@ -85,15 +89,37 @@ def _names(names: Any) -> dict[int, str]:
     return {int(i): str(name) for i, name in sorted(pairs)}
 
 
+def _splits(data: dict[str, Any], root: Path) -> dict[Path, str]:
+    """Return which split folders and images are of, by the YAML, where they are there."""
+    splits: dict[Path, str] = {}
+    for split in ('train', 'val', 'test'):
+        places = data.get(split) or []
+        for place in [places] if isinstance(places, str) else places:
+            path = root / place
+            if path.suffix == '.txt' and path.is_file():
+                lines = path.read_text(encoding='utf-8-sig').splitlines()
+                splits |= {_whole(path.parent / line.strip()): split for line in lines}
+            elif path.is_dir():
+                splits[_whole(path)] = split
+    return splits
+
+
+def _whole(path: Path) -> Path:
+    return Path(os.path.abspath(path))
+
+
 def _picture(
-    image: Path, labels: Path | None, root: Path, names: dict[int, str], left_out: Counter[str]
+    image: Path, labels: Path | None, root: Path, names: dict[int, str],
+    splits: dict[Path, str], left_out: Counter[str],
 ) -> Picture:
     with Image.open(image) as opened:
         width, height = opened.size
         if opened.getexif().get(_ORIENTATION, 1) >= 5:
             width, height = height, width
     parts = [part for part in image.relative_to(root).parts if part != 'images']
-    split = split_of('/'.join(parts[:-1]))
+    place = _whole(image)
+    split = next((splits[p] for p in (place, *place.parents) if p in splits),
+                 split_of('/'.join(parts[:-1])))
     inner = [part for part in parts[:-1] if not split_of(part)]
     return Picture('/'.join([*inner, image.name]), height, width,
                    _drawn(labels, names, height, width, left_out) if labels else iter(()),
@@ -125,11 +151,13 @@ def _drawn(
             left_out['boxes without a mask' if len(line) == 5 else
                      'lines that are no polygon of 3 points or more'] += 1
             continue
-        if int(line[0]) not in names:
+        if float(line[0]) not in names:
             raise ValueError(f'class {line[0]} of {len(names)}')
-        points = np.array(placed((
-            np.array(line[1:], float).reshape(-1, 2) * [width, height]).ravel())).reshape(-1, 2)
+        shares = np.array(line[1:], float).reshape(-1, 2)
+        points = np.array(placed((shares * [width, height]).ravel())).reshape(-1, 2)
+        if abs(shares).max() > _FARTHEST:
+            raise ValueError(f"{abs(shares).max():g}, which is no share of the image's sides")
         mask = np.zeros((height, width), np.uint8)
         cv2.fillPoly(mask, [points.astype(np.int32)], 1)
-        shapes.append(Drawn(names[int(line[0])], mask.astype(bool)))
+        shapes.append(Drawn(names[int(float(line[0]))], mask.astype(bool)))
     yield from sorted(shapes, key=lambda drawn: -int(drawn.mask.sum()))
