@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,15 @@ def imported() -> set[str]:
                      [node.module or ''] if isinstance(node, ast.ImportFrom) else [])
             modules |= {name.partition('.')[0] for name in names}
     return modules - {'', 'lednet_ros', '__future__', *sys.stdlib_module_names}
+
+
+@pytest.mark.parametrize(('board', 'needs'), [
+    ('jetpack6', {'dllist', 'packaging', 'typing-extensions'}),
+    ('jetpack7', {'dllist', 'packaging', 'typing-extensions', 'filelock', 'psutil'})])
+def test_a_jetson_gets_what_torch_tensorrt_needs_but_tensorrt(board: str, needs: set[str]) -> None:
+    """By the metadata of its wheels (2.8; 2.9 and 2.12): there it is installed by --no-deps."""
+    text = (ROOT / 'requirements' / f'robot-{board}.txt').read_text(encoding='utf-8')
+    assert needs <= {re.split('[=<> ]', line)[0] for line in text.splitlines()}
 
 
 def test_in_a_bare_environment_pip_brings_all_that_is_imported_but_torch_and_ros() -> None:

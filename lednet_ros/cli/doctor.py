@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lednet_ros.common.command import command
-from lednet_ros.common.errors import ConfigError
+from lednet_ros.common.errors import ConfigError, printable
 
 OK, WARN, FAIL = 'ok', 'warn', 'fail'
 PROBES = ('opencv', 'cv_bridge', 'torch', 'tensorrt', 'onnxruntime', 'ros', 'checkpoint', 'cache')
@@ -80,6 +80,13 @@ def examine(facts: Facts) -> list[Finding]:
 
 # Facts.
 
+_ROOT = Path('/')
+_RELEASES = (  # facts, in which files, and what to read there: the parts of a version
+    ('os', 'etc/os-release', r'^PRETTY_NAME=["\']?(.*?)["\']?$'),
+    ('l4t', 'etc/nv_tegra_release', r'R(\d+).*REVISION: ([\d.]+)'),
+    ('driver', 'proc/driver/nvidia/version', r'\b(\d{3}\.[\d.]+)\b'))
+
+
 def gather() -> dict[str, Any]:
     """Return what is to be known of this machine, without importing anything heavy here."""
     facts: dict[str, Any] = {'environment': {
@@ -101,20 +108,38 @@ def probe(name: str) -> dict[str, Any]:
     """Return what doctor_probe.py finds in a process of its own, or how that process ended."""
     command = [sys.executable, '-m', 'lednet_ros.cli.doctor_probe', name]
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, encoding='utf-8',
-            errors='replace', timeout=PROBE_TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired:
-        return {'raised': f'no answer within {PROBE_TIMEOUT_S:.0f} s'}
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE)
     except OSError as error:
-        return {'raised': f'{sys.executable} cannot be started ({error.strerror})'}
-    with suppress(ValueError, IndexError):
-        if done.returncode == 0:
-            return dict(json.loads(done.stdout.strip().splitlines()[-1]))
-    last = (done.stderr.strip().splitlines() or [''])[-1][:300]
-    ended = (f'ended by signal {-done.returncode}' if done.returncode < 0
-             else f'ended with code {done.returncode}')
+        return {'raised': f'{sys.executable or "python"} cannot be started ({error.strerror})'}
+    try:
+        out, err = process.communicate(timeout=PROBE_TIMEOUT_S)
+    except subprocess.TimeoutExpired as late:
+        process.kill()
+        with suppress(subprocess.TimeoutExpired):  # a driver may hold it for ever
+            process.wait(1.0)
+        for stream in (process.stdout, process.stderr):
+            if stream:
+                stream.close()
+        return _answer(late.stdout or b'') or {
+            'raised': f'no answer within {PROBE_TIMEOUT_S:.0f} s'}
+    found = _answer(out)
+    if found:  # how it ended after that was not asked
+        return found
+    last = (err.decode(errors='replace').strip().splitlines() or [''])[-1][:300]
+    ended = (f'ended by signal {-process.returncode}' if process.returncode < 0
+             else f'ended with code {process.returncode}')
     return {'raised': f'importing it {ended}' + (f' ({last})' if last else '')}
+
+
+def _answer(out: bytes) -> dict[str, Any] | None:
+    """Return the facts that a probe printed, whatever libraries print around them."""
+    for line in reversed(out.decode(errors='replace').splitlines()):
+        with suppress(ValueError, RecursionError):
+            found = json.loads(line)
+            if isinstance(found, dict):
+                return found
+    return None
 
 
 def _system() -> Facts:
@@ -124,17 +149,11 @@ def _system() -> Facts:
         'is_venv': sys.prefix != sys.base_prefix, 'encoding': locale.getpreferredencoding(False),
         'home': os.environ.get('HOME', ''),
         'gpu_devices': [path for path in GPU_DEVICES if os.path.exists(path)]}
-    with suppress(OSError, ValueError):
-        release = Path('/etc/os-release').read_text(encoding='utf-8')
-        facts['os'] = re.findall(r'^PRETTY_NAME="?(.*?)"?$', release, re.MULTILINE)[0]
-    with suppress(OSError):
-        found = re.search(r'R(\d+).*REVISION: ([\d.]+)',
-                          Path('/etc/nv_tegra_release').read_text(encoding='utf-8'))
-        facts['l4t'] = f'{found[1]}.{found[2]}' if found else 'unknown'
-    with suppress(OSError):
-        version = Path('/proc/driver/nvidia/version').read_text(encoding='utf-8')
-        found = re.search(r'\b(\d{3}\.[\d.]+)\b', version)
-        facts['driver'] = found[1] if found else 'unknown'
+    for name, place, pattern in _RELEASES:
+        with suppress(OSError):
+            found = re.search(pattern, (_ROOT / place).read_text(
+                encoding='utf-8', errors='replace'), re.MULTILINE)
+            facts[name] = '.'.join(found.groups()) if found else 'unknown'
     facts['missing'] = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     with suppress(importlib.metadata.PackageNotFoundError):
         facts['lednet_ros'] = importlib.metadata.version('lednet_ros')
@@ -142,11 +161,20 @@ def _system() -> Facts:
 
 
 def _memory() -> Facts:
-    lines = Path('/proc/meminfo').read_text(encoding='utf-8').splitlines()
+    lines = (_ROOT / 'proc/meminfo').read_text(encoding='utf-8').splitlines()
     kib = {line.split(':')[0]: int(line.split()[1]) for line in lines}
-    return {'total_mb': kib['MemTotal'] / 1024, 'available_mb': kib['MemAvailable'] / 1024,
-            'swap_mb': kib['SwapTotal'] / 1024,
-            'shm_mb': shutil.disk_usage('/dev/shm').total / 2**20}
+    facts: dict[str, Any] = {
+        'total_mb': kib['MemTotal'] / 1024, 'swap_mb': kib.get('SwapTotal', 0) / 1024,
+        'available_mb': kib.get('MemAvailable', kib['MemFree']) / 1024, 'shm_mb': 0.0}
+    for place in ('sys/fs/cgroup/memory.max', 'sys/fs/cgroup/memory/memory.limit_in_bytes'):
+        with suppress(OSError, ValueError):  # 'max', for one
+            limit_mb = int((_ROOT / place).read_text(encoding='ascii')) / 2**20
+            if limit_mb < facts['total_mb']:
+                facts |= {'total_mb': limit_mb, 'is_limited': True,
+                          'available_mb': min(limit_mb, facts['available_mb'])}
+    with suppress(OSError):
+        facts['shm_mb'] = shutil.disk_usage(_ROOT / 'dev/shm').total / 2**20
+    return facts
 
 
 def _cpu() -> Facts:
@@ -273,19 +301,21 @@ def _judge_opencv(facts: Facts) -> list[Finding]:
 
 
 def _judge_gpu(facts: Facts) -> list[Finding]:
+    torch, system = facts['torch'], facts['system']
+    board = [Finding('Jetson', OK, f'L4T {system["l4t"]}')] if system.get('l4t') else []
     failed = _raised('torch', facts, 'torch', 'install torch by the table of boards in '
                      'docs/install.md')
     if failed:
-        return failed
-    torch, system = facts['torch'], facts['system']
+        return [*failed, *board]
     build = f'for CUDA {torch["cuda"]}' if torch['cuda'] else 'a CPU build'
     findings = [Finding('torch', OK, f'{torch["version"]}, {build}' + (
-        f', cuDNN {torch["cudnn"]}' if torch.get('cudnn') else ''))]
-    if system.get('l4t'):
-        findings.append(Finding('Jetson', OK, f'L4T {system["l4t"]}'))
+        f', cuDNN {torch["cudnn"]}' if torch.get('cudnn') else '')), *board]
     if not torch['gpus']:
         why = torch.get('why_no_gpu', 'no CUDA GPU')
-        if why == 'no CUDA GPU':
+        if why == 'no CUDA GPU' and board:
+            findings.append(Finding('GPU', FAIL, "none of the Jetson's GPU devices is here",
+                                    'in a container, start that with --runtime nvidia'))
+        elif why == 'no CUDA GPU':
             findings.append(Finding('GPU', OK, 'none: the network runs on the CPU'))
         else:
             cause, _, remedy = why.partition(': ')
@@ -311,6 +341,8 @@ def _judge_tensorrt(facts: Facts) -> list[Finding]:
         return [Finding('TensorRT', WARN, str(found['raised']), 'torch runs the network instead')]
     if 'refusal' in found:
         return [Finding('TensorRT', WARN, str(found['refusal']))]
+    if found.get('doubt'):
+        return [Finding('TensorRT', WARN, found['doubt'], 'it is tried all the same')]
     return [Finding('TensorRT', OK, f'torch_tensorrt {found["torch_tensorrt"]}, TensorRT '
                     f'{found["tensorrt"]}')]
 
@@ -347,13 +379,18 @@ def _judge_cache(facts: Facts) -> list[Finding]:
             'torch_tensorrt': facts['tensorrt'].get('torch_tensorrt'),
             'tensorrt': facts['tensorrt'].get('tensorrt'),
             'onnxruntime': facts['onnxruntime'].get('version')}
+    engines = [engine for engine in cache['engines'] if engine['is_whole']]
     fit = sum(all(here.get(name) == version for name, version in engine['versions'] or ()
-                  if name in here) for engine in cache['engines'])
-    text = (f'{cache["directory"]}: {len(cache["engines"])} engines, {fit} of them of these '
-            f'versions, {cache["free_mb"]:.0f} MB free')
+                  if name in here) for engine in engines)
+    text = (f'{cache["directory"]}: {len(engines)} engines, {fit} of them of these versions, '
+            f'{cache["free_mb"]:.0f} MB free')
+    damaged = len(cache['engines']) - len(engines)
     if cache['free_mb'] < 500:
         return [Finding('engine cache', WARN, text, 'make room: an engine takes some 10 MB, '
                         'building it more')]
+    if damaged:
+        return [Finding('engine cache', WARN, f'{text}; {damaged} damaged files, whose engines '
+                        'are built anew', 'lednet_compile --prune deletes them, and the others')]
     return [Finding('engine cache', OK, text)]
 
 
@@ -361,7 +398,8 @@ def _judge_memory(facts: Facts) -> list[Finding]:
     memory = facts['memory']
     if 'raised' in memory:
         return [Finding('memory', WARN, memory['raised'])]
-    text = f'{memory["available_mb"]:.0f} of {memory["total_mb"]:.0f} MB available'
+    text = f'{memory["available_mb"]:.0f} of {memory["total_mb"]:.0f} MB available' + (
+        ", by the container's limit" if memory.get('is_limited') else '')
     findings = [Finding('memory', OK, text) if memory['available_mb'] >= 1500 else Finding(
         'memory', WARN, text, 'building an engine and loading torch take 1.5 GB: end other '
         'processes or add swap')]
@@ -414,7 +452,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.json:
         _write(arguments.json, {'findings': [asdict(f) for f in findings], 'facts': facts})
     for finding in findings:
-        print(finding)
+        print(printable(str(finding)))
     count = {level: sum(f.level == level for f in findings) for level in (OK, WARN, FAIL)}
     print(f'{count[OK]} ok, {count[WARN]} to look at, {count[FAIL]} to mend')
     return 1 if count[FAIL] else 0

@@ -46,20 +46,27 @@ def torch_facts() -> Facts:
     facts: Facts = {'version': torch.__version__, 'cuda': torch.version.cuda,
                     'threads': torch.get_num_threads(), 'gpus': []}
     from lednet_ros.common.errors import LednetRosError
-    from lednet_ros.segmentation.backends.cuda_runner import require_code_for, why_no_gpu
+    from lednet_ros.segmentation.backends.cuda_runner import (
+        explained,
+        require_code_for,
+        why_no_gpu,
+    )
     if not torch.cuda.is_available():
         facts['why_no_gpu'] = why_no_gpu()
         return facts
     cudnn: Any = torch.backends.cudnn
     facts |= {'architectures': torch.cuda.get_arch_list(), 'cudnn': cudnn.version()}
     for number in range(torch.cuda.device_count()):
-        properties = torch.cuda.get_device_properties(number)
-        gpu: Facts = {'name': properties.name,
-                      'capability': f'{properties.major}.{properties.minor}'}
+        gpu: Facts = {'name': f'cuda:{number}', 'capability': 'unknown'}
+        device = torch.device('cuda', number)
         try:
-            require_code_for(torch.device('cuda', number))
-            free, total = torch.cuda.mem_get_info(number)
-            gpu |= {'free_mb': free / 2**20, 'total_mb': total / 2**20}
+            with explained(f'{device}', device, 'see what nvidia-smi and dmesg say of it'):
+                properties = torch.cuda.get_device_properties(number)
+                gpu |= {'name': properties.name,
+                        'capability': f'{properties.major}.{properties.minor}'}
+                require_code_for(device)
+                free, total = torch.cuda.mem_get_info(number)
+                gpu |= {'free_mb': free / 2**20, 'total_mb': total / 2**20}
         except LednetRosError as error:
             gpu['refusal'] = str(error)
         facts['gpus'].append(gpu)
@@ -67,15 +74,15 @@ def torch_facts() -> Facts:
 
 
 def tensorrt_facts() -> Facts:
-    """Return whether the tensorrt backend can be imported; its own line says why not."""
+    """Return whether the tensorrt backend can be used; its own line says why not."""
     from lednet_ros.common.errors import LednetRosError
-    from lednet_ros.segmentation.backends.tensorrt import import_torch_tensorrt
+    from lednet_ros.segmentation.backends.tensorrt import import_both
     try:
-        module = import_torch_tensorrt()
+        torch_tensorrt, tensorrt, doubt = import_both()
     except LednetRosError as error:
         return {'refusal': str(error)}
-    return {'torch_tensorrt': module.__version__,
-            'tensorrt': importlib.import_module('tensorrt').__version__}
+    return {'torch_tensorrt': torch_tensorrt.__version__, 'tensorrt': tensorrt.__version__,
+            'doubt': doubt}
 
 
 def onnxruntime_facts() -> Facts:
@@ -131,8 +138,8 @@ def cache_facts() -> Facts:
         place = place.parent
     return {'directory': str(cache.directory), 'can_keep': can_keep,
             'free_mb': shutil.disk_usage(place).free / 2**20,
-            'engines': [{'kind': entry.key.get('kind'), 'versions': entry.key.get('versions')}
-                        for entry in cache.entries()]}
+            'engines': [{'kind': entry.key.get('kind'), 'versions': entry.key.get('versions'),
+                         'is_whole': cache.is_whole(entry)} for entry in cache.entries()]}
 
 
 PROBES: dict[str, Callable[[], Facts]] = {

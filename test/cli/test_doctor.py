@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,10 @@ GOOD: dict[str, Any] = {
     'ros': {'rclpy': '/opt', 'middleware': 'rmw_fastrtps_cpp'},
     'checkpoint': {'name': 'lednet-camvid.safetensors', 'labels': 'camvid'},
     'cache': {'directory': '/home/robot/.cache/lednet_ros', 'can_keep': True, 'free_mb': 9e4,
-              'engines': [{'kind': 'onnx', 'versions': [['onnxruntime', '1.32.0']]},
-                          {'kind': 'onnx', 'versions': [['onnxruntime', '1.20.0']]}]},
+              'engines': [{'kind': 'onnx', 'versions': [['onnxruntime', '1.32.0']],
+                           'is_whole': True},
+                          {'kind': 'onnx', 'versions': [['onnxruntime', '1.20.0']],
+                           'is_whole': True}]},
 }
 
 
@@ -91,7 +94,13 @@ def test_a_machine_that_has_all_is_all_ok() -> None:
     (with_('checkpoint', raised='CheckpointError: damaged'), 'checkpoint', FAIL, 'damaged'),
     (with_('cache', can_keep=False), 'engine cache', WARN, 'writable engine_cache_dir'),
     (with_('cache', free_mb=3.0), 'engine cache', WARN, 'make room'),
+    (with_('cache', engines=[{'versions': None, 'is_whole': False}, *GOOD['cache']['engines']]),
+     'engine cache', WARN, '2 engines, 1 of them of these versions, 90000 MB free; 1 damaged'),
+    (with_('tensorrt', doubt='TensorRT 11.2: made for TensorRT 11.0'), 'TensorRT', WARN,
+     'made for TensorRT 11.0: it is tried'),
     (with_('memory', available_mb=700.0), 'memory', WARN, '1.5 GB'),
+    (with_('memory', total_mb=2e3, available_mb=2e3, is_limited=True), 'memory', OK,
+     "2000 MB available, by the container's limit"),
     (with_('memory', shm_mb=64.0), '/dev/shm', WARN, '--shm-size'),
     (with_('cpu', usable=2, load=0.1), 'CPU', OK, '2 of 8 cores'),
     (with_('cpu', load=9.0), 'CPU', WARN, 'latency will vary'),
@@ -118,6 +127,30 @@ def test_a_board_and_a_driver_are_named() -> None:
     said = '\n'.join(map(str, examine(facts)))
     assert 'L4T 36.4.3' in said
     assert 'does not fit CUDA 13.0, driver 535.54: update the driver' in said
+    facts['torch'] = {'raised': 'OSError: libcudart.so: cannot open shared object file'}
+    assert 'L4T 36.4.3' in '\n'.join(map(str, examine(facts)))
+    facts['torch'] = {**GOOD['torch'], 'gpus': [], 'why_no_gpu': 'no CUDA GPU'}
+    [gpu] = [f for f in examine(facts) if f.subject == 'GPU']
+    assert (gpu.level, gpu.remedy) == (FAIL, 'in a container, start that with --runtime nvidia')
+
+
+@pytest.mark.parametrize(('release', 'tegra', 'meminfo', 'found'), [
+    (b'NAME=x\n', b'# R36 (release), REVISION: 4.3, GCID: 1',
+     b'MemTotal: 4096 kB\nMemFree: 1024 kB', ('unknown', '36.4.3', 4.0, 1.0)),
+    (b"PRETTY_NAME='Board \xff'", b'\xfe\xff\x00', b'MemTotal: 4096 kB\nMemAvailable: 2048 kB\n'
+     b'MemFree: 0 kB\n', ('Board \ufffd', 'unknown', 4.0, 2.0))], ids=['terse', 'no text'])
+def test_files_of_the_system_that_say_little_hide_nothing(
+    tmp_path, monkeypatch, release, tegra, meminfo, found
+) -> None:
+    for place, content in {'etc/os-release': release, 'etc/nv_tegra_release': tegra,
+                           'proc/meminfo': meminfo, 'sys/fs/cgroup/memory.max': b'max'}.items():
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_bytes(content)
+    monkeypatch.setattr(doctor, '_ROOT', tmp_path)
+    system, memory = doctor._system(), doctor._memory()
+    assert (system['os'], system['l4t'], memory['total_mb'], memory['available_mb']) == found
+    (tmp_path / 'sys/fs/cgroup/memory.max').write_text(str(2 ** 20))
+    assert doctor._memory()['available_mb'] == 1.0
 
 
 def test_facts_that_nobody_thought_of_hide_no_other_finding() -> None:
@@ -144,6 +177,72 @@ def test_a_library_that_breaks_its_process_breaks_no_report(
     monkeypatch.setattr(doctor.sys, 'executable', str(python))
     monkeypatch.setattr(doctor, 'PROBE_TIMEOUT_S', within_s)
     assert words in doctor.probe('torch')['raised']
+
+
+@pytest.mark.parametrize(('then', 'within_s'), [
+    ('print(5)', 300.0), ('os.kill(os.getpid(), signal.SIGSEGV)', 300.0),
+    ('time.sleep(600)', 1.0)], ids=['prints', 'crashes', 'hangs'])
+def test_what_a_library_does_after_the_answer_spoils_no_answer(
+    tmp_path, monkeypatch, then, within_s
+) -> None:
+    python = tmp_path / 'python'
+    python.write_text(f"#!{sys.executable}\nimport os, signal, time\nprint('hello')\n"
+                      f"print('{{\"version\": \"2.8\"}}', flush=True)\n{then}\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(doctor.sys, 'executable', str(python))
+    monkeypatch.setattr(doctor, 'PROBE_TIMEOUT_S', within_s)
+    assert doctor.probe('torch') == {'version': '2.8'}
+
+
+def test_what_can_only_build_engines_or_does_not_fit_is_no_tensorrt(monkeypatch) -> None:
+    from lednet_ros.cli import doctor_probe
+    from lednet_ros.segmentation.backends import tensorrt
+    torch = tensorrt.torch.__version__
+    number = '.'.join(torch.split('.')[:2])
+    monkeypatch.setattr(tensorrt, 'import_torch_tensorrt',
+                        lambda: types.SimpleNamespace(__version__=f'{number}.0'))
+    for stand_in, said in (
+            ({'__version__': '1.4', '_package_name': 'tensorrt_rtx'}, 'for the tests'),
+            ({'__version__': '8.6.1'}, 'do not work together')):
+        monkeypatch.setitem(sys.modules, 'tensorrt', types.SimpleNamespace(**stand_in))
+        assert said in doctor_probe.tensorrt_facts()['refusal']
+
+
+def test_a_gpu_that_is_full_is_not_torch_s_fault(monkeypatch) -> None:
+    import torch
+
+    from lednet_ros.cli import doctor_probe
+
+    def full(*_: object) -> None:
+        raise RuntimeError('CUDA error: out of memory')
+
+    for name, stand_in in {
+            'is_available': lambda: True, 'device_count': lambda: 1, 'mem_get_info': full,
+            'get_device_properties': lambda _: types.SimpleNamespace(
+                name='Orin', major=8, minor=7),
+            'get_device_capability': lambda _: (8, 7), 'get_arch_list': list}.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    [gpu] = doctor_probe.torch_facts()['gpus']
+    assert gpu['name'] == 'Orin'
+    assert 'out of memory' in gpu['refusal']
+    assert 'end other programs' in gpu['refusal']
+
+
+def test_damaged_engines_are_counted_apart(tmp_path, monkeypatch) -> None:
+    from lednet_ros.cli import doctor_probe
+    from lednet_ros.segmentation.backends.engine_cache import EngineCache, EngineKey
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    cache = EngineCache()
+    for height in range(5):
+        key = EngineKey('onnx', 'w', 's', height, 8, 'fp32', False, 'cpu', (('torch', '2'),))
+        cache.fetch(key, lambda: b'engine', lambda engine: engine)
+    cut, odd, bare, aside, _ = sorted((tmp_path / 'lednet_ros').glob('*.engine'))
+    cut.write_bytes(cut.read_bytes()[:-1])
+    odd.write_bytes(odd.read_bytes().replace(b'[["torch", "2"]]', b'5'))
+    bare.write_bytes(b'')
+    aside.rename(aside.with_suffix('.bad'))
+    engines = doctor_probe.cache_facts()['engines']
+    assert sorted(e['is_whole'] for e in engines) == [False] * 4 + [True]
 
 
 def test_of_a_broken_library_that_another_needs_the_first_is_blamed(tmp_path) -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import gpu_stand_ins
@@ -351,6 +352,7 @@ def has_gpu(monkeypatch: pytest.MonkeyPatch, node: str) -> None:
     ('13.0', None, 'an NVIDIA GPU, but its driver does not fit CUDA 13.0 of torch {torch}: upd'),
     ('13.0', '0', 'an NVIDIA GPU, but its driver does not fit CUDA 13.0 of torch {torch}: upd'),
     ('13.0', '', "an NVIDIA GPU, but CUDA_VISIBLE_DEVICES is '': unset it"),
+    ('13.0', '3,0', "an NVIDIA GPU, but CUDA_VISIBLE_DEVICES is '3,0': unset it"),
     ('13.0', '-1', "an NVIDIA GPU, but CUDA_VISIBLE_DEVICES is '-1': unset it")])
 def test_a_gpu_that_torch_does_not_see_is_told_from_none(
     monkeypatch: pytest.MonkeyPatch, node: str, build: str | None, hidden: str | None, says: str
@@ -365,13 +367,26 @@ def test_a_gpu_that_torch_does_not_see_is_told_from_none(
     assert cuda.why_no_gpu() == 'no CUDA GPU'
 
 
+def test_a_gpu_that_this_user_may_not_use_is_no_fault_of_the_driver(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / 'nvhost-gpu').touch()
+    monkeypatch.setattr(cuda.glob, 'glob', lambda pattern: [
+        str(tmp_path / 'nvhost-gpu')] * (pattern == '/dev/nvhost-gpu'))
+    monkeypatch.setattr(torch.version, 'cuda', '12.6')
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    monkeypatch.setattr(cuda.os, 'access', lambda path, how: False)
+    assert 'this user may not use' in cuda.why_no_gpu()
+    assert 'groups video and render' in cuda.why_no_gpu()
+
+
 @pytest.mark.usefixtures('stand_ins')
 @pytest.mark.parametrize(('gpu', 'built_for', 'runs'), [
     ((8, 7), ['sm_87'], True), ((8, 7), ['sm_75', 'sm_80', 'sm_90'], True),
     ((7, 0), ['sm_75', 'sm_80', 'compute_90'], False), ((12, 1), ['sm_120'], True),
     ((12, 0), ['sm_90', 'sm_100a'], False), ((11, 0), ['sm_80', 'compute_90'], True),
     ((9, 0), ['sm_90a'], True), ((9, 1), ['sm_90a'], False), ((10, 3), ['sm_100f'], True),
-    ((7, 0), [], True)], ids=str)
+    ((7, 0), [], True), ((9, 0), ['gfx90a', 'gfx1100'], True)], ids=str)
 def test_a_gpu_that_torch_has_no_code_for_is_named(
     monkeypatch: pytest.MonkeyPatch, gpu: tuple[int, int], built_for: list[str], runs: bool
 ) -> None:

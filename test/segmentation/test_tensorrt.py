@@ -266,6 +266,21 @@ def test_without_torch_tensorrt_the_error_says_what_to_install(
         tensorrt.import_torch_tensorrt()
 
 
+@pytest.mark.parametrize('version', ['2.8.0', None])
+def test_what_torch_tensorrt_needs_is_named_where_it_was_installed_without(
+    monkeypatch: pytest.MonkeyPatch, version: str | None
+) -> None:
+    """As on a Jetson, where pip has to be told --no-deps."""
+    def fail(name: str) -> None:
+        raise ModuleNotFoundError("No module named 'dllist'", name='dllist')
+
+    monkeypatch.setattr(torch, '__version__', '2.8.0')
+    monkeypatch.setattr(tensorrt, '_installed_version', lambda: version)
+    monkeypatch.setattr(tensorrt.importlib, 'import_module', fail)
+    with pytest.raises(BackendUnavailable, match='needs dllist, which is not installed: pip inst'):
+        tensorrt.import_torch_tensorrt()
+
+
 def test_a_user_without_a_name_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a container that runs as a number: torch_tensorrt asks for the name."""
     def fail(name: str) -> None:

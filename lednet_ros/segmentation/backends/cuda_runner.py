@@ -109,14 +109,23 @@ def _free(device: torch.device) -> tuple[int, str]:
 
 def why_no_gpu() -> str:
     """Return why torch finds no CUDA GPU, in words."""
-    if not any(map(glob.glob, ('/dev/nvidia[0-9]*', '/dev/nvhost-gpu', '/dev/nvgpu/igpu0'))):
+    nodes = [node for pattern in ('/dev/nvidia[0-9]*', '/dev/nvhost-gpu', '/dev/nvgpu/igpu0')
+             for node in glob.glob(pattern)]
+    if not nodes:
         return 'no CUDA GPU'
     if torch.version.cuda is None:
         return (f'an NVIDIA GPU, but torch {torch.__version__} is a CPU build: install a CUDA '
                 'build of torch')
     hidden = os.environ.get('CUDA_VISIBLE_DEVICES')
-    if hidden is not None and not re.match(r'\d|GPU-|MIG-', hidden):
+    number = re.match(r'\d+', hidden or '')
+    is_none = int(number[0]) >= len(nodes) if number else not re.match('GPU-|MIG-', hidden or '')
+    if hidden is not None and is_none:
         return f"an NVIDIA GPU, but CUDA_VISIBLE_DEVICES is '{hidden}': unset it"
+    closed = [node for node in nodes
+              if os.path.exists(node) and not os.access(node, os.R_OK | os.W_OK)]
+    if len(closed) == len(nodes):
+        return (f'an NVIDIA GPU, but this user may not use {closed[0]}: add the user to the '
+                'groups video and render, and log in anew')
     return (f'an NVIDIA GPU, but its driver does not fit CUDA {torch.version.cuda} of torch '
             f'{torch.__version__}: update the driver, or install a torch for an older CUDA')
 
@@ -128,6 +137,8 @@ def require_code_for(device: torch.device) -> None:
     for architecture in built_for:
         kind, _, number = architecture.partition('_')
         digits = re.sub(r'\D', '', number)
+        if kind not in ('sm', 'compute') or len(digits) < 2:  # as of ROCm: it says nothing here
+            return
         has = int(digits[:-1]), int(digits[-1])
         if number.endswith('a'):  # 'sm_90a': for this one alone
             fits = has == (major, minor)

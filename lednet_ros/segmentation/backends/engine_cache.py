@@ -171,6 +171,16 @@ class EngineCache:
                 path, stat.st_size, stat.st_mtime, path.suffix == _BAD, _read_key(path)))
         return sorted(entries, key=lambda entry: -entry.used_s)
 
+    def is_whole(self, entry: Entry) -> bool:
+        """Whether an entry's file is as it was written; one that is not is built anew."""
+        try:
+            header, _, payload = entry.path.read_bytes().partition(b'\n')
+            record = json.loads(header)
+            dict(record['key']['versions'])
+            return not entry.is_bad and record['sha256'] == hashlib.sha256(payload).hexdigest()
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
     def prune(self, unused_for_days: float = 0.0) -> list[Entry]:
         """Delete engines not used for so long (0: all), set-aside files and what was left over."""
         before_s = time.time() - unused_for_days * 86400

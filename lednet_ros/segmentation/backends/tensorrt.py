@@ -62,6 +62,11 @@ def import_torch_tensorrt() -> Any:
     except Exception as error:
         # Without a driver or a library it raises RuntimeError, AssertionError, OSError or a bare
         # Exception, at the convenience of whichever of its modules notices first.
+        lacks = error.name if isinstance(error, ModuleNotFoundError) else None
+        if lacks and not lacks.startswith(('torch_tensorrt', 'tensorrt')):  # as by --no-deps
+            raise BackendUnavailable(
+                f'tensorrt: torch_tensorrt needs {lacks}, which is not installed: pip install '
+                f'{lacks}, {INSTEAD}') from error
         if not version:
             raise BackendUnavailable(
                 f'tensorrt: torch_tensorrt is not installed: install {wanted(torch.__version__)}, '
@@ -180,15 +185,25 @@ def load_engine(engine: bytes, confidence: bool, device: torch.device) -> Progra
     return program
 
 
-def engine_key(checkpoint: Checkpoint, config: SegmenterConfig, confidence: bool) -> EngineKey:
-    """Return what the engine depends on. Raise BackendUnavailable where TensorRT cannot run."""
+def import_both() -> tuple[Any, Any, str | None]:
+    """
+    Return torch_tensorrt, the TensorRT that it runs on, and what is doubtful about the two.
+
+    Raise BackendUnavailable for what can only build, or for versions that do not go together.
+    """
     torch_tensorrt = import_torch_tensorrt()
     tensorrt = importlib.import_module('tensorrt')
     if getattr(tensorrt, '_package_name', '') == 'tensorrt_rtx':  # it stands in under this name
         raise BackendUnavailable(
             'tensorrt: torch_tensorrt_rtx is for the tests on machines without a GPU: install '
             f'{wanted(torch.__version__)} in a venv without it, {INSTEAD}')
-    check_versions(torch.__version__, torch_tensorrt.__version__, tensorrt.__version__)
+    return torch_tensorrt, tensorrt, check_versions(
+        torch.__version__, torch_tensorrt.__version__, tensorrt.__version__)
+
+
+def engine_key(checkpoint: Checkpoint, config: SegmenterConfig, confidence: bool) -> EngineKey:
+    """Return what the engine depends on. Raise BackendUnavailable where TensorRT cannot run."""
+    torch_tensorrt, tensorrt, _ = import_both()
     device = _choose_gpu(config)
     with explained(f'tensorrt {device}', device, INSTEAD):
         require_code_for(device)
