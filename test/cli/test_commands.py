@@ -262,7 +262,8 @@ def test_text_files_are_utf_8_whatever_the_locale() -> None:
                 name = getattr(node.func, 'attr', getattr(node.func, 'id', ''))
                 modes = [a.value for a in node.args if isinstance(a, ast.Constant)
                          and isinstance(a.value, str) and set(a.value) <= set('rwax+t')]
-                if (name in ('read_text', 'write_text') or (name in ('open', 'fdopen') and modes)
+                if ((isinstance(node.func, ast.Attribute) and name in ('read_text', 'write_text'))
+                        or (name in ('open', 'fdopen') and modes)
                         or (isinstance(node.func, ast.Name) and name == 'open'
                             and len(node.args) == 1)
                         or any(k.arg == 'text' for k in node.keywords)):

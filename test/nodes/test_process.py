@@ -148,6 +148,6 @@ def test_a_node_leaves_the_graph_before_its_process_ends(monkeypatch, problem, c
     gc.disable()  # it comes when it likes
     try:
         assert run.run('brief', lambda stop: Brief(found, problem), []) == code
-        assert found == [gone]
+        assert gone in found  # Kilted's shutdown destroys nodes too
     finally:
         gc.enable()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -45,9 +46,10 @@ def said_by(names: tuple[str, ...], environment: dict[str, str | None]) -> list[
     """Run commands, which all have to fail, and return their lines."""
     variables = {**os.environ, 'PYTHONPATH': str(ROOT),
                  'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', **environment}
-    done = subprocess.run(
-        [sys.executable, '-c', RUN, *names], text=True, capture_output=True,
-        env={name: value for name, value in variables.items() if value is not None})
+    with tempfile.TemporaryDirectory() as directory:  # for lednet_demo's output
+        done = subprocess.run(
+            [sys.executable, '-c', RUN, *names], text=True, capture_output=True, cwd=directory,
+            env={name: value for name, value in variables.items() if value is not None})
     assert done.returncode == 0, done.stderr
     return done.stderr.splitlines()
 
