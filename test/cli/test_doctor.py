@@ -261,6 +261,7 @@ def test_what_torch_is_needed_for_is_not_blamed_for_it() -> None:
 
 
 def test_a_middleware_that_is_not_there_is_told_in_its_own_words() -> None:
+    pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
     done = run({**os.environ, 'RMW_IMPLEMENTATION': 'rmw_nobodys_cpp'},
                '-m', 'lednet_ros.cli.doctor_probe', 'ros')
     found = json.loads(done.stdout)
