@@ -30,12 +30,13 @@ class ImageFinder:
 
     def find(self, picture: Picture) -> Path | None:
         """Return an image's path; None where it is not there, or there are several."""
-        if Path(picture.image).is_absolute() and _is_file(Path(picture.image)):
+        # os.path: a name that no file can have, too long for one, is none that is there.
+        if Path(picture.image).is_absolute() and os.path.isfile(picture.image):
             return Path(picture.image)
         name = picture.image.replace('\\', '/').lstrip('/')
         folders = [*([picture.where] if picture.where else []), *self._roots]
         for path in (folder / inner / name for folder in folders for inner in ('', 'images')):
-            if PurePosixPath(name).suffix and _is_file(path):
+            if PurePosixPath(name).suffix and os.path.isfile(path):
                 return path
         found = self._nearest(PurePosixPath(name))
         # Label Studio puts eight characters and a dash before an uploaded file's name.
@@ -71,13 +72,6 @@ class ImageFinder:
         # A link to an image is the same one: an import leaves such.
         return list({path.resolve(): path
                      for path in self._by_name.get(_as_read(name), [])}.values())
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # no file has such a name: it is too long, for one
-        return False
 
 
 def _as_read(name: str) -> str:
