@@ -46,13 +46,13 @@ def partition_report(
     """Ask Torch-TensorRT how it would split the graph, building nothing. Needs no GPU."""
     import torch
 
+    from lednet_ros.segmentation.backends.graph import make_graph
     from lednet_ros.segmentation.backends.tensorrt import (
         build_settings,
         export,
         import_torch_tensorrt,
         partition,
     )
-    from lednet_ros.segmentation.backends.torch import make_graph
     import_torch_tensorrt()  # says what is wrong before the long part
     precision = 'fp32' if config.precision == 'fp32' else 'fp16'
     size = config.input_size(checkpoint)

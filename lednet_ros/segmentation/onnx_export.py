@@ -104,12 +104,12 @@ def compare_with_torch(
 ) -> SelfCheck:
     """Compare what a runtime gives for frames, `run`, with the network in fp32."""
     if config.outputs == 'labels':
-        return self_check(checkpoint, run, config.height, config.width, config.batch or 2,
-                          label_of_class(checkpoint.labels))
+        return self_check(checkpoint, lambda frames: [run(frames)], config.height, config.width,
+                          config.batch or 2, label_of_class(checkpoint.labels))
 
-    def labels(frames: np.ndarray) -> np.ndarray:
+    def labels(frames: np.ndarray) -> list[np.ndarray]:
         scores = upsample(checkpoint.network, torch.from_numpy(run(frames)),
                           (config.height, config.width))
-        return scores.argmax(1).numpy()
+        return [scores.argmax(1).numpy()]
 
     return self_check(checkpoint, labels, config.height, config.width, config.batch or 2)

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -17,13 +18,14 @@ from lednet_ros.segmentation.backends.graph import ScoreGraph
 MIN_AGREEMENT = 0.99  # fp16 on a sound GPU stays well above; a miscompiled layer far below
 MIN_DECIDED = 0.5     # fewer pixels than this say too little about the rest
 MARGIN = 0.01         # of the score range: closer than this, rounding may choose either class
+SLACK = 26            # of 255: how far apart confidences may be, a tenth
 
 
 @dataclass(frozen=True)
 class SelfCheck:
     """How far a program agrees with torch in fp32. Shares from 0 to 1."""
 
-    agreement: float  # of the decided pixels, those with the same label
+    agreement: float  # of the decided pixels, those with the same label (and confidence)
     decided: float    # of all pixels, those whose two best scores differ by more than MARGIN
 
     def __str__(self) -> str:
@@ -41,32 +43,50 @@ class SelfCheck:
         return None
 
 
+class Refused(Exception):
+    """The self-check said no. Not a LednetRosError: the cache shall set such a program aside."""
+
+
+class _Reference(NamedTuple):
+    """What the network says of a frame in fp32, (H, W) each."""
+
+    labels: np.ndarray             # integer
+    clear: np.ndarray              # bool: where a program has to say the same
+    confidence: np.ndarray | None  # float32, 0 to 255; NaN: too near a floor to tell
+
+
 def self_check(
     checkpoint: Checkpoint,
-    run: Callable[[np.ndarray], np.ndarray],
+    run: Callable[[np.ndarray], Sequence[np.ndarray]],
     height: int,
     width: int,
     batch: int = 1,
     label_of_class: np.ndarray | None = None,
+    confidence: bool = False,
+    floors: Sequence[float] = (),
 ) -> SelfCheck:
     """
-    Compare a program's labels with those of the network in fp32.
+    Compare a program's labels with those of the network in fp32, and its confidence if it has it.
 
     `run` takes `batch` frames, uint8 (N, H, W, 3) RGB, and returns their labels, integer
-    (N, H, W): of class ids, or of what `label_of_class`, uint8 (classes,), makes of them. The
+    (N, H, W): of class ids, or of what `label_of_class`, uint8 (classes,), makes of them. With
+    `confidence` that comes second, an integer of 255 parts, and 0 below the score `floors`. The
     network runs on the CPU: on a GPU, libraries that only this needs would stay in its memory.
     Raise CheckpointError where its own scores are not finite.
     """
     frames = make_frames(batch, height, width)
     graph = ScoreGraph(checkpoint.network, checkpoint.preprocessing)
-    wanted = [_reference(graph, frame, checkpoint) for frame in frames]  # scores take memory
-    labels = run(frames)
+    wanted = [_reference(graph, frame, checkpoint, confidence, floors)
+              for frame in frames]  # scores take memory
+    labels, *certainties = run(frames)
     same = decided = 0
-    for (expected, clear), label in zip(wanted, labels, strict=True):
-        if label_of_class is not None:
-            expected = label_of_class[expected]
-        same += int((label == expected)[clear].sum())
-        decided += int(clear.sum())
+    for i, expected in enumerate(wanted):
+        label = expected.labels if label_of_class is None else label_of_class[expected.labels]
+        is_same = labels[i] == label
+        if expected.confidence is not None:
+            is_same &= ~(np.abs(certainties[0][i] - expected.confidence) > SLACK)
+        same += int(is_same[expected.clear].sum())
+        decided += int(expected.clear.sum())
     return SelfCheck(same / decided if decided else 0.0, decided / labels.size)
 
 
@@ -104,16 +124,23 @@ def make_frames(count: int, height: int, width: int) -> np.ndarray:
 
 @torch.no_grad()
 def _reference(
-    graph: ScoreGraph, frame: np.ndarray, checkpoint: Checkpoint
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return labels in fp32, and where they are clear: (H, W) integer and bool."""
+    graph: ScoreGraph, frame: np.ndarray, checkpoint: Checkpoint, confidence: bool = False,
+    floors: Sequence[float] = (),
+) -> _Reference:
     scores = upsample(
         graph.network, graph(torch.from_numpy(frame)[None]), frame.shape[:2])[0]
     if not scores.isfinite().all():
         raise checkpoint.diverged()
-    if len(scores) == 1:
-        everywhere = torch.ones(scores.shape[1:], dtype=torch.bool)
-        return scores.argmax(0).numpy(), everywhere.numpy()
-    best, second = scores.topk(2, 0).values
-    clear = best - second > MARGIN * (scores.max() - scores.min())
-    return scores.argmax(0).numpy(), clear.numpy()
+    best, labels = scores.max(0)
+    margin = MARGIN * (scores.max() - scores.min())
+    clear = torch.ones(labels.shape, dtype=torch.bool)
+    if len(scores) > 1:
+        clear = best - scores.topk(2, 0).values[1] > margin
+    if not confidence:
+        return _Reference(labels.numpy(), clear.numpy(), None)
+    certainty = 255 * (scores / checkpoint.metadata.temperature).softmax(0).amax(0)
+    if floors:
+        above = best - torch.tensor(floors)[labels]
+        certainty[above < 0] = 0
+        certainty[above.abs() <= margin] = torch.nan
+    return _Reference(labels.numpy(), clear.numpy(), certainty.numpy())

@@ -24,8 +24,7 @@ from lednet_ros.model.checkpoint import Checkpoint, Metadata, Preprocessing
 from lednet_ros.model.labels import builtin_label_set
 from lednet_ros.model.networks import make_network, upsample
 from lednet_ros.segmentation.backends import tensorrt
-from lednet_ros.segmentation.backends.graph import LabelGraph
-from lednet_ros.segmentation.backends.torch import make_graph
+from lednet_ros.segmentation.backends.graph import LabelGraph, make_graph
 from lednet_ros.segmentation.self_check import make_frames
 
 CPU = torch.device('cpu')

@@ -62,7 +62,7 @@ def backend(
 
 def test_the_backend_says_what_the_network_says(backend: Any, checkpoint: Checkpoint) -> None:
     found = self_check(
-        checkpoint, lambda frames: backend.run(frames, False).labels, HEIGHT, WIDTH, 2)
+        checkpoint, lambda frames: [backend.run(frames, False).labels], HEIGHT, WIDTH, 2)
     assert found.refusal is None
     assert found.agreement > 0.995
 

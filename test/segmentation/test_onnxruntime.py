@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ONNX Runtime backend against the torch one, and what it does where it cannot run."""
 
+import ast
 import os
+import re
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +27,12 @@ from lednet_ros.model.checkpoint import (
 )
 from lednet_ros.model.labels import builtin_label_set
 from lednet_ros.model.lednet import LEDNet
+from lednet_ros.model.networks import NETWORKS, make_network
 from lednet_ros.segmentation import Segmenter, SegmenterConfig
-from lednet_ros.segmentation.backends.graph import ScoreGraph
-from lednet_ros.segmentation.backends.onnxruntime import session_options, waiting
+from lednet_ros.segmentation.backends import onnxruntime as onnx_backend
+from lednet_ros.segmentation.backends.engine_cache import EngineCache
+from lednet_ros.segmentation.backends.graph import ScoreGraph, graph_sources
+from lednet_ros.segmentation.backends.onnxruntime import engine_key, session_options, waiting
 
 pytest.importorskip('onnxruntime')
 pytest.importorskip('onnx')
@@ -169,6 +175,81 @@ def test_other_preprocessing_is_another_model(
     assert len(list(tmp_path.glob('*.engine'))) == 2
 
 
+def scaled(model: bytes, factor: float) -> bytes:
+    """Return a model whose scores are multiplied: by -1 other labels, else other confidence."""
+    import onnx
+    made = onnx.load_model_from_string(model)
+    last = made.graph.node[-1]
+    assert list(last.output) == ['scores']
+    last.output[0] = 'unscaled'
+    made.graph.initializer.append(
+        onnx.numpy_helper.from_array(np.array(factor, np.float32), 'factor'))
+    made.graph.node.append(onnx.helper.make_node('Mul', ['unscaled', 'factor'], ['scores']))
+    return made.SerializeToString()
+
+
+@pytest.mark.parametrize('factor', [-1.0, 0.2], ids=['labels', 'confidence'])
+def test_a_kept_model_that_says_something_else_is_set_aside_and_built_anew(
+    trained: Checkpoint, config: SegmenterConfig, tmp_path: Path,
+    caplog: pytest.LogCaptureFixture, factor: float
+) -> None:
+    """It was refused at each start, with the file that is to blame left where it is."""
+    from lednet_ros.segmentation.backends.onnx_plain import onnx_model
+    config = replace(config, input_height=96, input_width=128)
+    EngineCache(tmp_path).fetch(
+        engine_key(trained, (96, 128)), lambda: scaled(onnx_model(trained, 96, 128), factor),
+        lambda model: model)
+    with Segmenter(trained, config) as segmenter:
+        assert segmenter.self_check is not None
+        assert segmenter.self_check.agreement > 0.999
+        assert segmenter.build_s
+    assert 'the self-check failed' in caplog.text
+    assert 'set aside' in caplog.text
+    assert {path.suffix for path in tmp_path.iterdir()} == {'.bad', '.engine', '.lock'}
+    with Segmenter(trained, config) as segmenter:
+        assert segmenter.build_s == 0.0
+
+
+def test_a_new_model_that_says_something_else_is_refused_and_not_kept(
+    trained: Checkpoint, config: SegmenterConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = onnx_backend._build
+    monkeypatch.setattr(onnx_backend, '_build', lambda *args: scaled(build(*args), -1.0))
+    with pytest.raises(BackendUnavailable, match=r'the self-check failed.*choose backend torch'):
+        Segmenter(trained, replace(config, input_height=96, input_width=128))
+    assert not list(tmp_path.glob('*.engine'))
+
+
+def imported_by(module: str) -> set[str]:
+    """Return the package's own modules of layers and blocks that a module imports, and theirs."""
+    found: set[str] = set()
+    left = [module]
+    while left:
+        tree = ast.parse(Path(find_spec(left.pop()).origin).read_text())
+        new = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+               and re.match(r'lednet_ros\.model\.(lednet|networks)', node.module or '')} - found
+        found |= new
+        left += new
+    return found
+
+
+@pytest.mark.parametrize('name', NETWORKS)
+def test_whatever_a_network_is_made_of_is_in_the_key(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CGNet's blocks are ESPNet's, too: where those change, no old model may be found."""
+    hashed: set[str] = set()
+    monkeypatch.setattr(
+        onnx_backend, 'hash_of_sources', lambda *modules: hashed.update(modules) or '')
+    labels = builtin_label_set('camvid')
+    engine_key(Checkpoint(make_network(name, len(labels)).eval(), labels, Preprocessing(),
+                          Metadata(64, 96)), (64, 96))
+    module = f'lednet_ros.model.{NETWORKS[name].module}'
+    assert {module, *imported_by(module), 'lednet_ros.model.networks', *graph_sources(),
+            onnx_backend.__name__, *(f'lednet_ros.segmentation.backends.{writer}' for writer in (
+                'onnx_plain', 'onnx_writer'))} <= hashed
+
+
 @pytest.mark.parametrize('wrong', [{'device': 'cuda:0'}, {'precision': 'fp16'}])
 def test_what_it_cannot_do_is_refused(
     trained: Checkpoint, config: SegmenterConfig, wrong: dict[str, str]
@@ -193,11 +274,10 @@ def test_this_onnxruntime_takes_the_settings_and_as_many_threads_as_cores(
 ) -> None:
     import onnxruntime
 
-    from lednet_ros.segmentation.backends import onnxruntime as backend
-    monkeypatch.setattr(backend, 'usable_cores', lambda: 3)
+    monkeypatch.setattr(onnx_backend, 'usable_cores', lambda: 3)
     asked: list[int] = []
-    monkeypatch.setattr(backend, 'OnnxSessions', lambda make, most: asked.append(most))
-    backend.load_sessions(onnxruntime, b'')
+    monkeypatch.setattr(onnx_backend, 'OnnxSessions', lambda make, most: asked.append(most))
+    onnx_backend.load_sessions(onnxruntime, b'')
     assert asked == [3]
     options = session_options(onnxruntime, 3)
     assert options.intra_op_num_threads == 3

@@ -26,7 +26,7 @@ from lednet_ros.model.checkpoint import Checkpoint, default_checkpoint, load_che
 from lednet_ros.segmentation import SegmenterConfig
 from lednet_ros.segmentation.backends import tensorrt
 from lednet_ros.segmentation.backends import torch as torch_backend
-from lednet_ros.segmentation.backends.torch import make_graph
+from lednet_ros.segmentation.backends.graph import graph_sources, make_graph
 from lednet_ros.segmentation.self_check import make_frames
 
 pytestmark = [
@@ -97,7 +97,7 @@ def gpu(real: Any, monkeypatch: pytest.MonkeyPatch) -> Gpu:
 @pytest.fixture
 def directory(built: tuple[Path, Gpu], gpu: Gpu, tmp_path: Path) -> Path:
     """A cache of this test's own, with both engines."""
-    gpu.programs = built[1].programs
+    gpu.programs = dict(built[1].programs)  # to which other tests add
     return Path(shutil.copytree(built[0], tmp_path / 'cache'))
 
 
@@ -256,6 +256,21 @@ def test_a_kept_engine_that_says_something_else_is_set_aside_and_rebuilt(
     assert names_in(directory) == ['.bad', '.engine', '.engine']
     assert any('the self-check failed' in r.getMessage() and r.levelname == 'WARNING'
                for r in caplog.records)
+
+
+def test_a_kept_engine_of_other_confidence_is_set_aside_and_rebuilt(
+    checkpoint: Checkpoint, gpu: Gpu, directory: Path, quick_builder: list[str],
+) -> None:
+    stale = make_graph(checkpoint, True, CPU, 'fp16')
+    stale.temperature = 4 * checkpoint.metadata.temperature
+    gpu.programs = {
+        engine: stale if program.confidence else program
+        for engine, program in gpu.programs.items()}
+    backend = make_backend(checkpoint, directory)
+    backend.run(make_frames(1, HEIGHT, WIDTH), True)
+    assert backend.self_check.agreement == 1.0
+    assert quick_builder == ['fp16']
+    assert names_in(directory) == ['.bad', '.engine', '.engine']
 
 
 def test_a_new_engine_that_says_something_else_is_refused_and_not_kept(
@@ -424,6 +439,16 @@ def test_the_key_knows_the_temperature_where_the_engine_gives_confidence(
         names = {tensorrt.engine_key(c, SegmenterConfig(), confidence).file_name
                  for c in (checkpoint, warm)}
         assert (len(names) == 2) == is_another
+
+
+def test_the_key_knows_the_sources_of_all_networks(
+    checkpoint: Checkpoint, gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: set[str] = set()
+    monkeypatch.setattr(
+        tensorrt, 'hash_of_sources', lambda *modules: hashed.update(modules) or '')
+    tensorrt.engine_key(checkpoint, SegmenterConfig(), False)
+    assert hashed == {tensorrt.__name__, *graph_sources()}
 
 
 def test_the_key_tells_gpus_of_one_name_apart(

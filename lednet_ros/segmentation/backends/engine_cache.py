@@ -57,7 +57,11 @@ def hash_of_sources(*modules: str) -> str:
 
 @dataclass(frozen=True)
 class EngineKey:
-    """All that a compiled program depends on: programs of equal keys are interchangeable."""
+    """
+    All that a compiled program depends on: programs of equal keys are interchangeable.
+
+    Each backend that compiles has an `engine_key` that makes it: onnxruntime.py and tensorrt.py.
+    """
 
     kind: str            # 'onnx' or 'tensorrt'
     weights_sha256: str  # Checkpoint.sha256, which leaves out the preprocessing

@@ -7,12 +7,15 @@ The forms are chosen so that each graph becomes one TensorRT engine; a test hold
 
 from __future__ import annotations
 
+import copy
+import pkgutil
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from lednet_ros.model.checkpoint import Preprocessing
+from lednet_ros.model import networks
+from lednet_ros.model.checkpoint import Checkpoint, Preprocessing
 from lednet_ros.model.networks import AnyNetwork, upsample
 
 
@@ -75,3 +78,25 @@ class LabelGraph(nn.Module):
             familiar = torch.minimum(behind, scores - self.floors).amax(1) >= 0
             softmax = softmax * familiar.to(softmax.dtype)
         return labels, (255 * softmax).round().to(torch.int32)
+
+
+def make_graph(
+    checkpoint: Checkpoint, confidence: bool, device: torch.device, precision: str,
+    floors: Sequence[float] = (),
+) -> LabelGraph:
+    """Make a graph ready to run or to compile, with weights of its own."""
+    network = copy.deepcopy(checkpoint.network)  # the caller's stays as it is
+    graph = LabelGraph(network, checkpoint.preprocessing, confidence,
+                       checkpoint.metadata.temperature, floors)
+    return graph.to(device, torch.float16 if precision == 'fp16' else torch.float32).eval()
+
+
+def graph_sources() -> tuple[str, ...]:
+    """
+    Return the modules that decide what a graph computes: all of the networks', and this one.
+
+    Networks share blocks, so any of those modules may be a part of any network.
+    """
+    package = networks.__name__
+    return (__name__, 'lednet_ros.model.lednet', package,
+            *(f'{package}.{module.name}' for module in pkgutil.iter_modules(networks.__path__)))

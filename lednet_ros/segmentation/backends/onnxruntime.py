@@ -18,11 +18,12 @@ from lednet_ros.model.checkpoint import Checkpoint
 from lednet_ros.model.networks import entry_of, name_of
 from lednet_ros.segmentation.backends.base import BackendInfo, BackendResult
 from lednet_ros.segmentation.backends.engine_cache import EngineCache, EngineKey, hash_of_sources
+from lednet_ros.segmentation.backends.graph import graph_sources
 from lednet_ros.segmentation.backends.onnx_sessions import OnnxSessions
 from lednet_ros.segmentation.backends.torch import choose_precision
 from lednet_ros.segmentation.config import SegmenterConfig
 from lednet_ros.segmentation.letterbox import Fit, place_all
-from lednet_ros.segmentation.self_check import self_check
+from lednet_ros.segmentation.self_check import Refused, SelfCheck, self_check
 from lednet_ros.segmentation.upsample import make_upsampling
 
 _INSTALL = 'pip install onnxruntime onnx'
@@ -38,31 +39,38 @@ class OnnxRuntimeBackend:
             raise ConfigError(f'device is {config.device} but backend onnxruntime runs on the '
                               'CPU: choose device auto or cpu, or backend tensorrt or torch')
         choose_precision(config, torch.device('cpu'))
-        runtime = import_onnxruntime()
-        size = config.input_size(checkpoint)
-        key = EngineKey(
-            kind='onnx', weights_sha256=checkpoint.sha256, sources=hash_of_sources(
-                __name__, f'{__package__}.onnx_writer', f'{__package__}.graph',
-                type(checkpoint.network).__module__),
-            height=size[0], width=size[1], precision='fp32', confidence=False, device='cpu',
-            versions=(('onnxruntime', runtime.__version__),
-                      ('preprocessing', repr(checkpoint.preprocessing)),
-                      *exported_by(checkpoint)))
-        cached = EngineCache(config.engine_cache_dir or None).fetch(
-            key, lambda: _build(checkpoint, size), lambda model: load_sessions(runtime, model))
-        self._sessions = cached.engine
-        scores_shape = self._sessions.choose().scores.shape[1:]
-        self._upsampling = make_upsampling(
-            tuple(scores_shape[1:]), size, entry_of(checkpoint.network).aligned)
+        self._runtime = import_onnxruntime()
+        self._checkpoint = checkpoint
+        self._size = size = config.input_size(checkpoint)
         self._temperature = checkpoint.metadata.temperature  # after the model, which gives scores
         self._floors = config.score_floors(checkpoint)
         self.info = BackendInfo('onnxruntime', 'cpu', 'fp32', reason)
-        self.build_s = cached.build_s
-        self.self_check = self_check(
-            checkpoint, lambda frames: self.run(frames, confidence=False).labels, *size)
-        if self.self_check.refusal:
+        try:
+            cached = EngineCache(config.engine_cache_dir or None).fetch(
+                engine_key(checkpoint, size), lambda: _build(checkpoint, size), self._load)
+        except Refused as refusal:
             raise BackendUnavailable(
-                f'backend onnxruntime: {self.self_check.refusal}: choose backend torch')
+                f'backend onnxruntime: {refusal}: choose backend torch') from None
+        self.self_check: SelfCheck | None = cached.engine
+        self.build_s = cached.build_s
+
+    def _load(self, model: bytes) -> SelfCheck:
+        """Load a model and compare it with torch; raise Refused where it says something else."""
+        self._sessions = load_sessions(self._runtime, model)
+        height, width = self._sessions.choose().scores.shape[2:]
+        self._upsampling = make_upsampling(
+            (height, width), self._size, entry_of(self._checkpoint.network).aligned)
+        found = self_check(
+            self._checkpoint, self._outputs, *self._size, confidence=True, floors=self._floors)
+        if found.refusal:
+            self.close()
+            raise Refused(found.refusal)
+        return found
+
+    def _outputs(self, frames: np.ndarray) -> list[np.ndarray]:
+        result = self.run(frames, confidence=True)
+        assert result.confidence is not None
+        return [result.labels, result.confidence]
 
     def preprocess(
         self, frames: Sequence[np.ndarray], are_rgb: Sequence[bool], fits: Sequence[Fit]
@@ -90,6 +98,18 @@ class OnnxRuntimeBackend:
     def close(self) -> None:
         """Release the sessions' memory."""
         self._sessions.close()
+
+
+def engine_key(checkpoint: Checkpoint, size: tuple[int, int]) -> EngineKey:
+    """Return what the model depends on; size is (height, width). Raise BackendUnavailable."""
+    return EngineKey(
+        kind='onnx', weights_sha256=checkpoint.sha256, sources=hash_of_sources(
+            __name__, f'{__package__}.onnx_plain', f'{__package__}.onnx_writer',
+            *graph_sources()),
+        height=size[0], width=size[1], precision='fp32', confidence=False, device='cpu',
+        versions=(('onnxruntime', import_onnxruntime().__version__),
+                  ('preprocessing', repr(checkpoint.preprocessing)),
+                  *exported_by(checkpoint)))
 
 
 def exported_by(checkpoint: Checkpoint) -> tuple[tuple[str, str], ...]:

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from lednet_ros.common.errors import BackendUnavailable, first_line
 from lednet_ros.model.checkpoint import Checkpoint
-from lednet_ros.segmentation.backends import graph
 from lednet_ros.segmentation.backends.base import BackendInfo, BackendResult
 from lednet_ros.segmentation.backends.cuda_runner import (
     CudaRunner,
@@ -34,17 +33,16 @@ from lednet_ros.segmentation.backends.engine_cache import (
     EngineKey,
     hash_of_sources,
 )
-from lednet_ros.segmentation.backends.graph import LabelGraph
+from lednet_ros.segmentation.backends.graph import LabelGraph, graph_sources, make_graph
 from lednet_ros.segmentation.backends.tensorrt_versions import INSTEAD, check_versions, wanted
 from lednet_ros.segmentation.backends.torch import (
     choose_device,
     choose_precision,
     is_gpu,
-    make_graph,
 )
 from lednet_ros.segmentation.config import SegmenterConfig
 from lednet_ros.segmentation.letterbox import Fit
-from lednet_ros.segmentation.self_check import SelfCheck, self_check
+from lednet_ros.segmentation.self_check import Refused, SelfCheck, self_check
 
 _TRY = f'try precision fp32, {INSTEAD}'
 _GIB = 1 << 30
@@ -211,8 +209,8 @@ def engine_key(checkpoint: Checkpoint, config: SegmenterConfig, confidence: bool
     preprocessing = checkpoint.preprocessing
     height, width = config.input_size(checkpoint)
     return EngineKey(
-        kind='tensorrt', weights_sha256=checkpoint.sha256, sources=hash_of_sources(
-            __name__, graph.__name__, type(checkpoint.network).__module__),
+        kind='tensorrt', weights_sha256=checkpoint.sha256,
+        sources=hash_of_sources(__name__, *graph_sources()),
         height=height, width=width, precision=choose_precision(config, device),
         confidence=confidence,
         # An engine remembers which of several GPUs it was built on; all Orins have one name.
@@ -305,7 +303,7 @@ class TensorRTBackend:
                 cached: Cached[Program] = self._cache.fetch(
                     self._keys[confidence], lambda: self._build(confidence),
                     lambda engine: self._load(engine, confidence))
-            except _Refused as refusal:
+            except Refused as refusal:
                 raise BackendUnavailable(f'{self._what}: {refusal}: {_TRY}') from None
         how = 'from the cache' if cached.hit else f'built in {cached.build_s:.0f} s'
         _log.info('%s %s; it %s', self._what, how, self.self_check)
@@ -331,7 +329,7 @@ class TensorRTBackend:
         Load an engine and compare it with torch.
 
         Its bytes are as they were built, so that what goes wrong is the machine's fault, and
-        raised as such: only an engine with other labels is set aside by the cache.
+        raised as such: only an engine that says something else is set aside by the cache.
         """
         _log.info('%s: checking the engine', self.info.name)
         with (explained(f'{self._what}: loading it', self._device,
@@ -339,21 +337,23 @@ class TensorRTBackend:
               torch.cuda.device(self._device), torch.no_grad()):
             program = load_engine(engine, confidence, self._device)
 
-            def labels(frames: np.ndarray) -> np.ndarray:
+            def outputs(frames: np.ndarray) -> list[np.ndarray]:
                 pixels = torch.from_numpy(frames).to(self._device)
                 # torch_tensorrt does not say so where TensorRT refuses to run: its outputs are
                 # then what lay in their memory, which is to be this.
                 nothing = [torch.full((1, *self._size), -1, dtype=torch.int32,
                                       device=self._device) for _ in range(8)]
                 del nothing
-                found = program(pixels)[0].cpu().numpy()
-                if (found < 0).any():
+                found = [output.cpu().numpy() for output in program(pixels)]
+                if any((output < 0).any() for output in found):
                     raise RuntimeError('TensorRT wrote no labels, see the lines above')
                 return found
 
-            found = self_check(self._checkpoint, labels, *self._size)
+            found = self_check(
+                self._checkpoint, outputs, *self._size, confidence=confidence,
+                floors=self._keys[confidence].floors)
         if found.refusal:
-            raise _Refused(found.refusal)
+            raise Refused(found.refusal)
         self.self_check = found
         return program
 
@@ -367,15 +367,11 @@ def _precision_that_holds(checkpoint: Checkpoint, config: SegmenterConfig) -> st
     graph = make_graph(checkpoint, False, torch.device('cpu'), 'fp16')
 
     @torch.no_grad()
-    def labels(frames: np.ndarray) -> np.ndarray:
-        return graph(torch.from_numpy(frames))[0].numpy()
+    def outputs(frames: np.ndarray) -> list[np.ndarray]:
+        return [output.numpy() for output in graph(torch.from_numpy(frames))]
 
-    refusal = self_check(checkpoint, labels, *config.input_size(checkpoint)).refusal
+    refusal = self_check(checkpoint, outputs, *config.input_size(checkpoint)).refusal
     if refusal:
         _log.warning('tensorrt: in fp16 %s: going on in fp32, slower; precision fp32 spares '
                      'this check', refusal)
     return 'fp32' if refusal else 'fp16'
-
-
-class _Refused(Exception):
-    """The self-check said no. Not a LednetRosError: the cache shall set such an engine aside."""

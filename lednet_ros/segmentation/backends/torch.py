@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from lednet_ros.segmentation.backends.cuda_runner import (
     require_code_for,
     why_no_gpu,
 )
-from lednet_ros.segmentation.backends.graph import LabelGraph
+from lednet_ros.segmentation.backends.graph import make_graph
 from lednet_ros.segmentation.config import SegmenterConfig
 from lednet_ros.segmentation.letterbox import Fit, place_all
 from lednet_ros.segmentation.self_check import (
@@ -94,17 +93,6 @@ def choose_precision(config: SegmenterConfig, device: torch.device) -> str:
     return config.precision
 
 
-def make_graph(
-    checkpoint: Checkpoint, confidence: bool, device: torch.device, precision: str,
-    floors: Sequence[float] = (),
-) -> LabelGraph:
-    """Make a graph ready to run or to compile, with weights of its own."""
-    network = copy.deepcopy(checkpoint.network)  # the caller's stays as it is
-    graph = LabelGraph(network, checkpoint.preprocessing, confidence,
-                       checkpoint.metadata.temperature, floors)
-    return graph.to(device, torch.float16 if precision == 'fp16' else torch.float32).eval()
-
-
 class TorchBackend:
     """
     Runs the graph eagerly, channels last (which halves the time of its convolutions).
@@ -156,7 +144,7 @@ class TorchBackend:
                     runner.run(np.zeros((1, *self._size, 3), np.uint8), False)
                     return
                 found = self_check(
-                    checkpoint, lambda frames: runner.run(frames, False).labels, *self._size)
+                    checkpoint, lambda frames: [runner.run(frames, False).labels], *self._size)
         except Exception:
             with contextlib.suppress(Exception):  # of what is broken
                 self.close()
