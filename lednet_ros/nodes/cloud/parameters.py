@@ -19,18 +19,19 @@ PARAMETERS = (
           choices=('depth', 'points')),
     Param('cameras', [''],
           'Names of the cameras, each with topics <camera>/label, <camera>/camera_info and '
-          '<camera>/depth or <camera>/points, that make one cloud, grid and scan. If the list is '
-          'empty, there is one camera, without a prefix.'),
+          '<camera>/depth or <camera>/points, that make one cloud, grid and scan. Each has a pose '
+          'of its own, such as camera.<camera>.height, and camera.height is then ignored. An '
+          "empty list, or [''], means one camera without a name, whose topics have no prefix."),
     _OF_GROUND['stale_after_s'],
     _OF_GROUND['traversability'],
     _OF_GROUND['min_confidence'],
     _OF_GROUND['rectified'],
     Param('output_frame', 'base_link',
-          "Frame of the outputs, the robot's own. It has to lie on the ground with z up: take "
-          'base_footprint if base_link does not.', judge=own_frame_fault),
+          "Frame of the outputs, the robot's own. Its origin must be at ground level, with z up: "
+          'use base_footprint if base_link is higher.', judge=own_frame_fault),
     Param('fixed_frame', '',
-          "A frame that stays, such as odom. The robot's motion between the stamps of labels and "
-          'depth or points is taken out by it. If it is empty, no motion is taken out.',
+          "World-fixed frame, such as odom, by which the robot's motion between the stamps of "
+          'labels and depth or points is compensated. If it is empty, it is not compensated.',
           judge=frame_fault),
     _OF_GROUND['pose_source'],
     _OF_GROUND['tf_timeout_s'],
@@ -45,8 +46,9 @@ PARAMETERS = (
           "Depth and points farther than this are left out, in metres from the sensor. A LiDAR's "
           'points stay in the cloud.', between=(0.1, 1000.0)),
     Param('edge_jump', 0.05,
-          'Pixels at a jump of depth of more than this part of the distance are left out on the '
-          'farther side and in the air between. 0 leaves nothing out.', between=(0.0, 1.0),
+          'Depth discontinuity, as a fraction of the distance. At a larger jump between '
+          'neighbouring pixels the farther pixel is discarded, and so is one that floats between '
+          'the two surfaces. 0 keeps all.', between=(0.0, 1.0),
           live=True),
     Param('label_border', 2,
           'Points of a LiDAR within so many pixels of where classes meet stay unlabelled.',
@@ -61,7 +63,8 @@ PARAMETERS = (
           'Steepest slope in radians that the robot can drive on.',
           between=(0.01, 1.4), live=True),
     Param('max_clearance', 2.0,
-          'What hangs higher above the ground than this is no obstacle, in metres.',
+          'Points higher above the ground than this, in metres, are ignored in the grid and the '
+          "scan: give the robot's height and a margin.",
           between=(0.02, 100.0), live=True),
     *(_OF_GROUND[name] for name in (
         'points.stride', 'grid.frame', 'grid.resolution', 'grid.size', 'grid.decay_s',
@@ -72,7 +75,7 @@ PARAMETERS = (
           'manager.'),
     _OF_GROUND['diagnostics.period_s'],
     Param('diagnostics.max_latency_ms', 0.0,
-          'The 95th percentile of the latency from stamp to output above which the node warns, in '
-          'milliseconds. 0 never warns.', between=(0.0, 1e6), live=True),
+          'Diagnostics warn if the 95th percentile of the latency from the image stamp to the '
+          'output is above this, in milliseconds. 0 never warns.', between=(0.0, 1e6), live=True),
     _OF_GROUND['diagnostics.stale_after_s'],
 )

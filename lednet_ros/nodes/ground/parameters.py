@@ -19,11 +19,12 @@ PARAMETERS = (
           'theirs.'),
     Param('cameras', [''],
           'Names of the cameras, each with topics <camera>/label and <camera>/camera_info, that '
-          'make one cloud, grid and scan. If the list is empty, there is one camera, on label and '
-          'camera_info.'),
+          'make one cloud, grid and scan. Each has a pose of its own, such as '
+          "camera.<camera>.height, and camera.height is then ignored. An empty list, or [''], "
+          'means one camera without a name, on label and camera_info.'),
     Param('stale_after_s', 1.0,
-          'A camera whose newest label image is older than the newest one of all cameras by more '
-          'than this, in seconds, takes no part: what it looks at is unknown.',
+          'A camera whose newest label image lags the newest of all cameras by more than this '
+          'many seconds is ignored, and its field of view counts as unknown.',
           between=(0.01, 60.0), live=True),
     Param('min_confidence', 0.0,
           'A pixel whose class is less probable than this counts as unknown. Above 0 the '
@@ -32,14 +33,15 @@ PARAMETERS = (
           'Set it to true if the label images are of rectified images, for which P of camera_info '
           'holds instead of K and D.'),
     Param('robot_frame', 'base_link',
-          'Frame of the outputs. It has to lie on the ground with z up: take base_footprint if '
-          'base_link does not.', judge=own_frame_fault),
+          'Frame of the outputs. Its origin must be at ground level, with z up: use '
+          'base_footprint if base_link is higher.', judge=own_frame_fault),
     Param('pose_source', 'auto',
           "Source of the camera's pose. auto takes TF where tf2_ros is installed, else the "
           'parameters.', choices=POSE_SOURCES),
     Param('tf_timeout_s', 0.2,
-          "Longest time in seconds that a label image waits for the transforms of its stamp. It"
-          " has to pass by the node's clock and by the wall clock. 0 does not wait.",
+          'Longest time in seconds that a label image waits for the transforms of its stamp. The '
+          'wait ends only when this time has passed both in ROS time and in wall time. 0 does not '
+          'wait.',
           between=(0.0, 10.0), live=True),
     Param('camera.height', 0.0,
           'Height of the camera above the ground in metres. 0 means that it is not given.',
@@ -66,11 +68,11 @@ PARAMETERS = (
           'Ground farther than this is left out, in metres from the point below the camera.',
           between=(0.1, 1000.0)),
     Param('points.stride', 1,
-          'Step between the rows and columns of the label image whose points are published. Above '
-          '1 the cloud is smaller than the label image.', between=(1, 64), live=True),
+          'Publish only every n-th row and column of the points.', between=(1, 64), live=True),
     Param('grid.frame', '',
-          'Frame of the grid. In a fixed frame such as odom, the grid remembers for grid.decay_s. '
-          'If it is empty, each grid is of one image, in the robot frame.', judge=frame_fault),
+          'Frame of the grid. In a fixed frame such as odom the grid is accumulated: what was '
+          'seen of a cell is kept for grid.decay_s. If it is empty, each grid is of the newest '
+          'image of each camera, in the robot frame.', judge=frame_fault),
     Param('grid.resolution', 0.1,
           'Side length of a grid cell in metres.', between=(0.01, 10.0)),
     Param('grid.size', 20.0,
@@ -80,20 +82,20 @@ PARAMETERS = (
           'Time in seconds after which a cell that is no longer seen becomes unknown.',
           between=(0.0, 3600.0)),
     Param('grid.hit', 0.9,
-          'Probability that a cell of a grid that remembers (grid.frame) is occupied after one '
-          'fully certain sighting of an obstacle or of blocked ground.', between=(0.5, 0.97)),
+          'Probability that a cell of an accumulated grid is occupied after one fully certain '
+          'sighting of an obstacle or of blocked ground, starting from 0.5.', between=(0.5, 0.97)),
     Param('grid.miss', 0.3,
-          'Probability that a cell of a grid that remembers is occupied after one fully certain '
-          'sighting of free ground.',
+          'Probability that a cell of an accumulated grid is occupied after one fully certain '
+          'sighting of free ground, starting from 0.5.',
           between=(0.01, 0.49)),
     Param('grid.occupied_above', 0.7,
-          'A cell that remembers becomes occupied above this probability, and stays so until it '
-          'is below one half.', between=(0.5, 0.97)),
+          'A cell of an accumulated grid becomes occupied above this probability, and stays so '
+          'until it is no longer above 0.5.', between=(0.5, 0.97)),
     Param('grid.free_below', 0.25,
-          'A cell that remembers is free below this probability of being occupied.',
+          'A cell of an accumulated grid is free below this probability of being occupied.',
           between=(0.03, 0.49)),
     Param('grid.weigh_confidence', False,
-          'Weigh what a grid that remembers sees by the confidence of its pixels. The topic '
+          'Weigh what an accumulated grid sees by the confidence of its pixels. The topic '
           'confidence is subscribed to then.'),
     Param('free_space.angle_increment', 0.0087,
           'Angle between two beams of the scan in radians.', between=(0.001, 0.2)),

@@ -39,23 +39,25 @@ PARAMETERS = (
           "package's.",
           between=(0, MAX_INPUT_SIZE)),
     Param('fit', 'letterbox',
-          "How an image is resized to the network's input. letterbox keeps its shape and pads the "
-          'rest, stretch fills the input.', choices=FITS),
+          "How an image is resized to the network's input. letterbox keeps its aspect ratio and "
+          'pads the rest, stretch fills the input.', choices=FITS),
     Param('cameras', [''],
-          'Names of the cameras, each with an image topic <camera>/image. If the list is empty, '
-          'there is one camera, on the topic image.'),
+          "Names of the cameras, each with an image topic <camera>/image. An empty list, or [''], "
+          'means one camera without a name, on the topic image.'),
     Param('image_transport', 'raw',
           'Transport of the images. compressed subscribes to JPEG or PNG on <image '
           'topic>/compressed.', choices=TRANSPORTS),
     Param('output_size', 'camera',
-          "Size of all outputs: camera for the camera's, network for the network input's, or "
-          'WIDTHxHEIGHT such as 424x240.', judge=output_size_fault, live=True),
+          'Size of all outputs: camera (that of the camera image), network (that of the network '
+          'input), or WIDTHxHEIGHT such as 424x240.', judge=output_size_fault, live=True),
     Param('min_confidence', 0.0,
           'A pixel whose class is less probable than this is published as 255, unlabelled.',
           between=(0.0, 1.0), live=True),
     Param('unfamiliar_share', 0.0,
-          'Publish as 255 the pixels that are likely none of the classes: those that score lower '
-          "than all but this share of their class's pixels did at calibration. 0 turns it off.",
+          "Publish as 255 each pixel whose score is below this quantile of its class's scores at "
+          'calibration, because it probably shows something that the network was not trained on. '
+          '0.01 also discards about 1 % of ordinary pixels. It needs a calibrated checkpoint. 0 '
+          'turns it off.',
           between=(0.0, MAX_UNFAMILIAR_SHARE)),
     Param('overlay_alpha', 0.5,
           "Opacity of the classes' colours in the overlay.", between=(0.0, 1.0), live=True),

@@ -54,7 +54,8 @@ class Backend(Protocol):
         """
         Fit camera frames, uint8 (H, W, 3), rows possibly padded, into a batch for `run`.
 
-        Where they are fitted is the backend's choice: `fit.place_all` does it on the CPU.
+        Where they are fitted is the backend's choice: `letterbox.place_all` does it on the CPU.
+        Resizing only: mean and std are part of the graph, see graph.ScoreGraph.
         """
         ...
 
