@@ -272,7 +272,7 @@ class _Loop:
         job, position = self._job, self._position
         recipe, processes = job.recipe, job.processes
         for group in self._optimizer.param_groups:
-            group['lr'] = self._rate(position.step)
+            group['lr'] = self._learning_rate(position.step)
         # Dropout depends on the step alone, so a resumed training draws the same.
         torch.manual_seed((recipe.seed * 1_000_003 + position.step) * 1009 + processes.rank)
         self._parallel.train()
@@ -292,7 +292,7 @@ class _Loop:
             self._average.update_parameters(self._network)
         return float(processes.sum(loss.detach()) / processes.count)
 
-    def _rate(self, step: int) -> float:
+    def _learning_rate(self, step: int) -> float:
         """Return the learning rate: 'poly' (Section 3.1), with a linear rise before."""
         recipe, schedule = self._job.recipe, self.schedule
         rising = recipe.warm_up * schedule.steps_per_epoch
@@ -322,7 +322,7 @@ class _Loop:
         row = {
             'stage': self._stage, 'epoch': epoch, 'loss': loss, 'val_miou': scores.miou,
             'val_pixel_accuracy': scores.pixel_accuracy,
-            'learning_rate': self._rate(position.step - 1) if epoch else 0.0, **pace,
+            'learning_rate': self._learning_rate(position.step - 1) if epoch else 0.0, **pace,
             **{f'val_iou/{name}': iou for name, iou in scores.class_iou.items()}}
         is_best = scores.miou > position.best
         if is_best:

@@ -143,7 +143,7 @@ def test_a_graph_that_recorded_nothing_is_not_believed(
 
 @pytest.mark.usefixtures('stand_ins')
 def test_what_lay_in_memory_from_the_other_ending_is_no_answer() -> None:
-    """The endings share a pool: what one has freed holds the right labels of its last frame."""
+    """The variants share a pool: what one has freed holds the right labels of its last frame."""
     kept: list[Tensor] = []
 
     def program(pixels: Tensor) -> list[Tensor]:

@@ -68,7 +68,7 @@ def test_the_backend_says_what_the_network_says(backend: Any, checkpoint: Checkp
 
 
 def test_replays_do_not_depend_on_what_ran_before(backend: Any) -> None:
-    """Batch sizes and endings take turns."""
+    """Batch sizes and variants take turns."""
     frames = make_frames(3, HEIGHT, WIDTH)
     first = {(n, c): backend.run(frames[:n], c) for n in (1, 2, 3) for c in (False, True)}
     for (n, confidence), expected in list(first.items())[::-1] * 3:

@@ -128,7 +128,7 @@ class InferenceWorker:
             for (name, queued), seen in zip(batch.items(), segmentations, strict=True):
                 if frames.abandoned:  # the node is inactive, or already active again
                     self._cameras[name].stats.dropped('abandoned')
-                elif self._is_published(name, queued, seen, outputs[name]):
+                elif self._publish_and_count(name, queued, seen, outputs[name]):
                     published_s = time.monotonic()
                     self._latency.add(published_s, stages_ms(
                         queued, seen.timings, began_s, labelled_s, published_s))
@@ -145,9 +145,10 @@ class InferenceWorker:
             raise RuntimeError(f'{len(segmentations)} label images for {len(batch)} frames')
         return segmentations
 
-    def _is_published(
+    def _publish_and_count(
         self, name: str, queued: QueuedFrame, seen: Segmentation, outputs: set[str]
     ) -> bool:
+        """Publish a frame's labels; return whether that went well."""
         try:
             self._publish(name, queued, seen, outputs)
         except Exception as error:  # of one camera's, which costs the others nothing

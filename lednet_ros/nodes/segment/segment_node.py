@@ -48,7 +48,7 @@ from lednet_ros.nodes.shared.time_jump import call_on_jump_back
 from lednet_ros.segmentation import Segmentation, SegmenterConfig
 from lednet_ros.segmentation.loader import NetworkLoader
 
-LIVE = ('min_confidence', 'output_size')  # of each batch
+SEGMENT_OPTIONS = ('min_confidence', 'output_size')  # parameters that Segmenter.segment takes
 POLL_S = 0.1         # whether a transition can go on
 WATCH_S = 0.2        # who listens
 STOP_WITHIN_S = 1.5  # for the frame in the making, when the node is told to end
@@ -126,7 +126,7 @@ class SegmentNode(PatientLifecycleNode):
             segmenter = self._loader.result()
             self._worker = InferenceWorker(
                 self._network, segmenter, self._cameras, self._publish, self._latency,
-                lambda: {name: self.parameter(name) for name in LIVE},
+                lambda: {name: self.parameter(name) for name in SEGMENT_OPTIONS},
                 lambda: not self.context.ok())
             for camera in self._cameras:
                 camera.open()
@@ -178,7 +178,7 @@ class SegmentNode(PatientLifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Release the network's memory and the outputs."""
-        if not self._wait(self._is_idle, CLEAN_UP_WITHIN_S):
+        if not self._wait(self._wait_until_idle, CLEAN_UP_WITHIN_S):
             if not self._is_ending():
                 self._problem = ('the network hangs: clean up again later, or end the process and '
                                  'look at the GPU')
@@ -212,9 +212,9 @@ class SegmentNode(PatientLifecycleNode):
             self._loader.cancel()
         if self._worker is not None:
             return self._worker.stop(STOP_WITHIN_S)
-        return self._is_idle(STOP_WITHIN_S)
+        return self._wait_until_idle(STOP_WITHIN_S)
 
-    def _is_idle(self, within_s: float) -> bool:
+    def _wait_until_idle(self, within_s: float) -> bool:
         """Wait until the network's thread has nothing to do; whether that is so in time."""
         job = self._loader or self._worker
         return job is None or job.wait(within_s)

@@ -33,7 +33,7 @@ USAGE = """usage: {0}_node --ros-args [-p NAME:=VALUE ...] [--params-file FILE] 
 
 
 class Runnable(Protocol):
-    """A rclpy node that works in a thread of its own."""
+    """A rclpy node that `run` starts and ends."""
 
     done: Future  # set when it ends by itself, or with the exception that ended it
 
@@ -41,7 +41,7 @@ class Runnable(Protocol):
         """Begin to work; may take long."""
 
     def stop(self) -> bool:
-        """End the thread; whether it is gone."""
+        """End what it does in threads of its own; return whether they are gone."""
 
     def get_logger(self) -> Any:
         """Return the node's own logger, the same one each time."""

@@ -24,7 +24,7 @@ from lednet_ros.segmentation.letterbox import Fit
 from lednet_ros.segmentation.self_check import make_frames
 
 Program = Callable[[Tensor], Sequence[Tensor]]
-"""uint8 (1, H, W, 3) RGB -> integer (1, H, W) labels and, by the other ending, confidence."""
+"""uint8 (1, H, W, 3) RGB -> integer (1, H, W) labels and, in the other variant, confidence."""
 
 MIN_REPLAYED = 0.999  # of a graph's pixels, those equal to the program's own
 
@@ -192,7 +192,7 @@ def _average(x: Tensor, size: int, dim: int) -> Tensor:
 
 @dataclass
 class _Captured:
-    """One ending of the program."""
+    """One variant of the program: labels alone, or confidence too."""
 
     program: Program
     graph: torch.cuda.CUDAGraph | None  # None: not capturable, run step by step
@@ -203,7 +203,7 @@ class CudaRunner:
     """
     Runs a program on frames of one size, one after another. Used by one thread at a time.
 
-    `program` returns a program of an ending (True: with confidence). It is asked once for each,
+    `program` returns a variant of the program (True: with confidence). It is asked once for each,
     and what it returns is then replayed from a CUDA graph. Frames of a batch take turns, so that
     several cameras take the memory of one (docs/decisions.md).
     """
@@ -312,7 +312,7 @@ class CudaRunner:
         return self._host[slot, output]
 
     def _capture(self, confidence: bool) -> _Captured:
-        """Record the program of an ending, or find what was recorded."""
+        """Record a variant of the program, or find what was recorded."""
         if confidence in self._captured:
             return self._captured[confidence]
         program = self._program(confidence)

@@ -295,7 +295,7 @@ class TensorRTBackend:
         self._runner.close()
 
     def _program(self, confidence: bool) -> Program:
-        """Load the engine of this ending, or build it; either way it is checked."""
+        """Load the engine of this variant, or build it; either way it is checked."""
         if self.build_s is not None:
             _log.info('%s: preparing confidence as well: no labels meanwhile', self.info.name)
         with explained(self._what, self._device, _TRY):
