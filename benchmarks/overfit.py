@@ -21,7 +21,7 @@ from typing import Any
 from lednet_ros.datasets.checks import check_data
 from lednet_ros.datasets.layouts import open_data_set
 from lednet_ros.model.checkpoint import default_checkpoint, load_checkpoint
-from lednet_ros.segmentation.backends.torch import choose_device
+from lednet_ros.segmentation.devices import choose_device
 from lednet_ros.training.progress import show_progress
 from lednet_ros.training.recipe import Recipe
 from lednet_ros.training.run_dir import Output

@@ -235,7 +235,7 @@ def benchmark(
     import numpy as np
 
     from lednet_ros.segmentation import SegmenterConfig
-    from lednet_ros.segmentation.backends.torch import choose_device
+    from lednet_ros.segmentation.devices import choose_device
     for size in knobs.sizes:  # what is wrong is said before anything is measured
         SegmenterConfig(device=knobs.device, input_height=size[0], input_width=size[1])
     knobs = replace(knobs, device=str(choose_device(knobs.device)))

@@ -120,7 +120,7 @@ def measure(
 ) -> Table2:
     """Measure every network of the paper. Raise BackendUnavailable or ConfigError."""
     from lednet_ros.model.networks import NETWORKS
-    from lednet_ros.segmentation.backends.torch import choose_device
+    from lednet_ros.segmentation.devices import choose_device
     device = str(choose_device(device))
     with ExitStack() as stack:
         cache = stack.enter_context(tempfile.TemporaryDirectory())

@@ -46,11 +46,8 @@ def torch_facts() -> Facts:
     facts: Facts = {'version': torch.__version__, 'cuda': torch.version.cuda,
                     'threads': torch.get_num_threads(), 'gpus': []}
     from lednet_ros.common.errors import LednetRosError
-    from lednet_ros.segmentation.backends.cuda_runner import (
-        explained,
-        require_code_for,
-        why_no_gpu,
-    )
+    from lednet_ros.segmentation.device_errors import explained
+    from lednet_ros.segmentation.devices import require_code_for, why_no_gpu
     if not torch.cuda.is_available():
         facts['why_no_gpu'] = why_no_gpu()
         return facts

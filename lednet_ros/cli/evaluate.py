@@ -211,8 +211,8 @@ def _table3(args: argparse.Namespace, data: DataSet) -> int:
 def _calibrate(args: argparse.Namespace, data: DataSet) -> int:
     from lednet_ros.common.progress_bar import progress_bar
     from lednet_ros.model.checkpoint import default_checkpoint, load_checkpoint
-    from lednet_ros.segmentation.backends.torch import choose_device
     from lednet_ros.segmentation.config import check_device
+    from lednet_ros.segmentation.devices import choose_device
     from lednet_ros.training.calibration import calibrate, write_calibrated
     check_device(args.device)
     checkpoint = load_checkpoint(args.checkpoint or default_checkpoint())

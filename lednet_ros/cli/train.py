@@ -148,7 +148,7 @@ def _read_all(data: DataSet) -> DataReport:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from lednet_ros.segmentation.backends.torch import choose_device
+    from lednet_ros.segmentation.devices import choose_device
     from lednet_ros.training.distributed import (
         end_at_once,
         is_of_lost_process,

@@ -99,7 +99,7 @@ def needed_build(checkpoint: Checkpoint, config: SegmenterConfig) -> ChildBuild 
     """Start building what a Segmenter of this config would spend minutes on; None: nothing."""
     from lednet_ros.segmentation.backends.engine_cache import EngineCache
     from lednet_ros.segmentation.backends.tensorrt import is_built
-    from lednet_ros.segmentation.backends.torch import choose_device
+    from lednet_ros.segmentation.devices import choose_device
     if config.backend != 'auto' and not BACKENDS[config.backend].builds_engine:
         return None
     try:

@@ -17,8 +17,8 @@ from lednet_ros.model.checkpoint import Checkpoint, default_checkpoint, load_che
 from lednet_ros.model.labels import UNLABELLED, LabelSet
 from lednet_ros.segmentation.backends.base import BackendInfo
 from lednet_ros.segmentation.backends.registry import make_backend
-from lednet_ros.segmentation.backends.torch import device_health
 from lednet_ros.segmentation.config import SegmenterConfig, fixed_output_size
+from lednet_ros.segmentation.devices import device_health
 from lednet_ros.segmentation.letterbox import Fit
 from lednet_ros.segmentation.self_check import SelfCheck
 

@@ -29,6 +29,7 @@ from lednet_ros.model.checkpoint import (
     save_checkpoint,
 )
 from lednet_ros.model.networks import AnyNetwork, entry_of, upsample
+from lednet_ros.segmentation.device_errors import is_out_of_memory
 from lednet_ros.segmentation.letterbox import Fit, place_all
 from lednet_ros.segmentation.torch_threads import Threads
 from lednet_ros.training.augmentation import resized
@@ -156,7 +157,7 @@ class Training:
             try:
                 loop.run()
             except (RuntimeError, MemoryError) as error:
-                if not _is_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 whose = "the GPU's" if self._job.device.type == 'cuda' else "the computer's"
                 raise OutOfMemory(
@@ -401,12 +402,6 @@ def _diverged(what: str, epoch: int) -> DataError:
                          'one for other input: choose another')
     return DataError(f'{what} in epoch {epoch + 1}: lower learning_rate; the best checkpoint is '
                      'kept')
-
-
-def _is_of_memory(error: Exception) -> bool:
-    """Whether memory ran out; on the CPU torch says so with a RuntimeError, and oneDNN hardly."""
-    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or any(
-        said in str(error) for said in ('DefaultCPUAllocator', 'could not create a primitive'))
 
 
 def _is_finite(network: nn.Module) -> bool:

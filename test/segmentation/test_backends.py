@@ -12,13 +12,13 @@ import torch
 
 from lednet_ros.common.errors import BackendUnavailable, OutOfMemory
 from lednet_ros.model.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
-from lednet_ros.segmentation import Segmenter, SegmenterConfig
-from lednet_ros.segmentation.backends import cuda_runner as backends_cuda
+from lednet_ros.segmentation import Segmenter, SegmenterConfig, devices
 from lednet_ros.segmentation.backends import registry
 from lednet_ros.segmentation.backends import torch as backends_torch
 from lednet_ros.segmentation.backends.base import BackendInfo
 from lednet_ros.segmentation.backends.registry import CHOICES, BackendSpec
-from lednet_ros.segmentation.backends.torch import TorchBackend, device_health
+from lednet_ros.segmentation.backends.torch import TorchBackend
+from lednet_ros.segmentation.devices import device_health
 from lednet_ros.segmentation.self_check import make_frames
 
 SMALL = {'input_height': 32, 'input_width': 32}
@@ -95,7 +95,7 @@ def test_auto_stays_on_the_gpu_where_that_is_asked_for(
 def test_why_a_gpu_cannot_be_used_is_the_reason(
     choose: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backends_cuda.glob, 'glob', lambda pattern: ['/dev/nvidia0'])
+    monkeypatch.setattr(devices.glob, 'glob', lambda pattern: ['/dev/nvidia0'])
     monkeypatch.setattr(torch.version, 'cuda', '13.0')
     why = 'an NVIDIA GPU, but its driver does not fit CUDA 13.0'
     assert choose(SegmenterConfig(), False).reason.startswith(why)
@@ -147,7 +147,7 @@ def test_the_health_of_a_gpu_is_told_and_a_lost_one_ends_no_report(
         raise RuntimeError('CUDA error: device is lost')
 
     monkeypatch.setattr(torch.cuda, 'temperature', lost)
-    monkeypatch.setattr(backends_torch, 'THERMAL', tmp_path)
+    monkeypatch.setattr(devices, 'THERMAL', tmp_path)
     assert device_health('cuda:0') == {'gpu_used_mb': 5000.0, 'gpu_total_mb': 8000.0}
     for number, (kind, temperature) in enumerate(
             [('cpu-thermal', '50000'), ('gpu-thermal', '47125'), ('soc0-thermal', '')]):
@@ -174,7 +174,8 @@ def test_what_torch_runs_on_a_gpu_in_fp32_is_fp32() -> None:
 def gpu(stand_ins: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU, on which fp16 is what a CPU makes of it."""
     monkeypatch.setattr(backends_torch, 'choose_device', lambda device: torch.device('cpu'))
-    monkeypatch.setattr(backends_torch, 'is_gpu', lambda device: True)
+    for part in (backends_torch, devices):
+        monkeypatch.setattr(part, 'is_gpu', lambda device: True)
 
 
 def start_torch(checkpoint: Checkpoint, precision: str = 'auto') -> TorchBackend:

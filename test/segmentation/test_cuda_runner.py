@@ -20,7 +20,10 @@ from gpu_stand_ins import Graph
 from torch import Tensor
 
 from lednet_ros.common.errors import BackendUnavailable, OutOfMemory
+from lednet_ros.segmentation import devices
 from lednet_ros.segmentation.backends import cuda_runner as cuda
+from lednet_ros.segmentation.backends.gpu_letterbox import place_on_gpu
+from lednet_ros.segmentation.device_errors import is_out_of_memory
 from lednet_ros.segmentation.letterbox import Fit
 
 CPU = torch.device('cpu')
@@ -254,7 +257,7 @@ def test_waiting_for_a_frame_keeps_no_core_busy_and_memory_goes_back_to_its_own_
         torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB'),
         RuntimeError('[Error Code 2: OutOfMemory] Requested size was 100'),
         RuntimeError('CUDA error: out of memory\nCUDA kernel errors might be'),
-        RuntimeError('cuDNN error: CUDNN_STATUS_ALLOC_FAILED'), MemoryError(),
+        RuntimeError('cuDNN error: CUDNN_STATUS_ALLOC_FAILED'),
         RuntimeError('NVML_SUCCESS == r INTERNAL ASSERT FAILED at '  # what it is on a Jetson
                      '"/opt/pytorch/c10/cuda/CUDACachingAllocator.cpp":1016, please report'),
         RuntimeError('[Error thrown at core/runtime/TRTEngine.cpp:185] Expected cuda_engine.get() '
@@ -276,6 +279,30 @@ def test_exhausted_memory_is_one_line_with_sizes(raised: Exception) -> None:
     assert 'smaller input_height' in text
     assert '\n' not in text
     assert error.value.__cause__ is raised
+
+
+@pytest.mark.usefixtures('stand_ins')
+@pytest.mark.parametrize('raised', [
+    MemoryError(), RuntimeError('could not create a primitive'),
+    RuntimeError('[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: not enough')], ids=str)
+def test_the_computer_s_memory_is_not_taken_for_the_gpu_s(raised: Exception) -> None:
+    def fail(pixels: Tensor) -> list[Tensor]:
+        raise raised
+
+    with pytest.raises(OutOfMemory, match=r'running at 6x4: the computer is out of memory \(') as (
+            error):
+        make_runner(fail).run(frame_of(1)[None], confidence=False)
+    assert 'GPU' not in str(error.value)
+
+
+@pytest.mark.parametrize(('error', 'is_of_memory'), [
+    (MemoryError(), True), (torch.cuda.OutOfMemoryError('CUDA out of memory'), True),
+    (RuntimeError('could not create a primitive'), True),  # all that oneDNN says of it
+    (RuntimeError('[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: not enough'), True),
+    (RuntimeError('mat1 and mat2 shapes cannot be multiplied'), False),
+], ids=str)
+def test_memory_that_ran_out_is_told_from_bugs(error: Exception, is_of_memory: bool) -> None:
+    assert is_out_of_memory(error) is is_of_memory
 
 
 @pytest.mark.usefixtures('stand_ins')
@@ -343,7 +370,7 @@ def test_what_the_machine_fails_with_is_one_line_with_the_remedy(
 
 
 def has_gpu(monkeypatch: pytest.MonkeyPatch, node: str) -> None:
-    monkeypatch.setattr(cuda.glob, 'glob', lambda pattern: [node] * (pattern == node))
+    monkeypatch.setattr(devices.glob, 'glob', lambda pattern: [node] * (pattern == node))
 
 
 @pytest.mark.parametrize('node', ['/dev/nvidia[0-9]*', '/dev/nvhost-gpu', '/dev/nvgpu/igpu0'])
@@ -362,22 +389,22 @@ def test_a_gpu_that_torch_does_not_see_is_told_from_none(
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
     if hidden is not None:
         monkeypatch.setenv('CUDA_VISIBLE_DEVICES', hidden)
-    assert cuda.why_no_gpu().startswith(says.format(torch=torch.__version__))
+    assert devices.why_no_gpu().startswith(says.format(torch=torch.__version__))
     has_gpu(monkeypatch, 'none')
-    assert cuda.why_no_gpu() == 'no CUDA GPU'
+    assert devices.why_no_gpu() == 'no CUDA GPU'
 
 
 def test_a_gpu_that_this_user_may_not_use_is_no_fault_of_the_driver(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / 'nvhost-gpu').touch()
-    monkeypatch.setattr(cuda.glob, 'glob', lambda pattern: [
+    monkeypatch.setattr(devices.glob, 'glob', lambda pattern: [
         str(tmp_path / 'nvhost-gpu')] * (pattern == '/dev/nvhost-gpu'))
     monkeypatch.setattr(torch.version, 'cuda', '12.6')
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
-    monkeypatch.setattr(cuda.os, 'access', lambda path, how: False)
-    assert 'this user may not use' in cuda.why_no_gpu()
-    assert 'groups video and render' in cuda.why_no_gpu()
+    monkeypatch.setattr(devices.os, 'access', lambda path, how: False)
+    assert 'this user may not use' in devices.why_no_gpu()
+    assert 'groups video and render' in devices.why_no_gpu()
 
 
 @pytest.mark.usefixtures('stand_ins')
@@ -393,10 +420,10 @@ def test_a_gpu_that_torch_has_no_code_for_is_named(
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda _: gpu)
     monkeypatch.setattr(torch.cuda, 'get_arch_list', lambda: built_for)
     if runs:
-        cuda.require_code_for(CPU)
+        devices.require_code_for(CPU)
         return
     with pytest.raises(BackendUnavailable, match=r'has no code for this GPU \(Orin, sm_\d+\)'):
-        cuda.require_code_for(CPU)
+        devices.require_code_for(CPU)
 
 
 def scene(height: int, width: int) -> np.ndarray:
@@ -419,6 +446,6 @@ def test_fitting_on_the_gpu_equals_fitting_on_the_cpu_within_one_grey_level(
     expected = np.empty((*network, 3), np.uint8)
     fit.place(frame, rgb, expected)
     out = torch.full((*network, 3), 99, dtype=torch.uint8)
-    cuda.place_on_gpu(torch.from_numpy(frame), rgb, fit, out)
+    place_on_gpu(torch.from_numpy(frame), rgb, fit, out)
     most = 0 if camera == network else 1
     assert np.abs(out.numpy().astype(int) - expected).max() <= most

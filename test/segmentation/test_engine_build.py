@@ -13,10 +13,9 @@ from types import SimpleNamespace
 import pytest
 
 from lednet_ros.model.checkpoint import default_checkpoint, load_checkpoint
-from lednet_ros.segmentation import SegmenterConfig
+from lednet_ros.segmentation import SegmenterConfig, devices
 from lednet_ros.segmentation import engine_build as child_build
 from lednet_ros.segmentation.backends import tensorrt
-from lednet_ros.segmentation.backends import torch as backends_torch
 from lednet_ros.segmentation.engine_build import ChildBuild
 
 TORCH = SegmenterConfig(backend='torch', device='cpu', input_height=32, input_width=48)
@@ -72,7 +71,7 @@ def test_the_child_of_an_auto_that_needs_an_engine_builds_just_that(
 ) -> None:
     """Else it would do with torch where TensorRT fails, and the node try again by itself."""
     monkeypatch.setattr(tensorrt, 'is_built', lambda *_: False)
-    monkeypatch.setattr(backends_torch, 'choose_device', lambda _: SimpleNamespace(type='cuda'))
+    monkeypatch.setattr(devices, 'choose_device', lambda _: SimpleNamespace(type='cuda'))
     build = child_build.needed_build(
         load_checkpoint(default_checkpoint()), SegmenterConfig(engine_cache_dir=str(tmp_path)))
     assert build is not None
@@ -85,7 +84,7 @@ def test_no_child_builds_what_cannot_be_kept(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tensorrt, 'is_built', lambda *_: False)
-    monkeypatch.setattr(backends_torch, 'choose_device', lambda _: SimpleNamespace(type='cuda'))
+    monkeypatch.setattr(devices, 'choose_device', lambda _: SimpleNamespace(type='cuda'))
     (tmp_path / 'file').touch()  # root may write anywhere else
     assert child_build.needed_build(
         load_checkpoint(default_checkpoint()),
@@ -121,7 +120,7 @@ def test_the_child_ends_when_its_parent_is_killed(within) -> None:
     parent = subprocess.Popen(
         [sys.executable, '-c', f"""
 import time
-from lednet_ros.segmentation import SegmenterConfig
+from lednet_ros.segmentation import SegmenterConfig, devices
 from lednet_ros.segmentation import engine_build as child_build
 import sys
 child_build._command = lambda *_: [sys.executable, '-c', {BUSY!r}]

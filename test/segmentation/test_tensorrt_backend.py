@@ -23,7 +23,7 @@ from tensorrt_check import import_without_gpu, why_not
 
 from lednet_ros.common.errors import BackendUnavailable, OutOfMemory, first_line
 from lednet_ros.model.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
-from lednet_ros.segmentation import SegmenterConfig
+from lednet_ros.segmentation import SegmenterConfig, devices
 from lednet_ros.segmentation.backends import tensorrt
 from lednet_ros.segmentation.backends import torch as torch_backend
 from lednet_ros.segmentation.backends.graph import graph_sources, make_graph
@@ -62,7 +62,7 @@ def fake(gpu: Gpu, patch: pytest.MonkeyPatch) -> None:
     for part in (_TRTEngine, _runtime_config):
         patch.setattr(
             part, 'ENABLED_FEATURES', part.ENABLED_FEATURES._replace(tensorrt_rtx=False))
-    for part in (tensorrt, torch_backend):
+    for part in (tensorrt, torch_backend, devices):
         patch.setattr(part, 'choose_device', lambda device: CPU)
         patch.setattr(part, 'is_gpu', lambda device: True)
 

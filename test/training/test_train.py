@@ -592,17 +592,6 @@ def test_what_goes_wrong_in_the_middle_is_one_line_and_the_end(
     assert not multiprocessing.active_children()
 
 
-@pytest.mark.parametrize(('error', 'is_of_memory'), [
-    (MemoryError(), True), (torch.cuda.OutOfMemoryError('CUDA out of memory'), True),
-    (RuntimeError('could not create a primitive'), True),  # all that oneDNN says of it
-    (RuntimeError('[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: not enough'), True),
-    (RuntimeError('mat1 and mat2 shapes cannot be multiplied'), False),
-], ids=str)
-def test_memory_that_ran_out_is_told_from_bugs(error, is_of_memory) -> None:
-    from lednet_ros.training.train import _is_of_memory
-    assert _is_of_memory(error) is is_of_memory
-
-
 def test_averaged_weights_do_not_keep_the_first_ones_for_long() -> None:
     """Fifty steps of 0.997 would leave 86 % of them."""
     from torch.optim.swa_utils import AveragedModel

@@ -3,23 +3,21 @@
 
 from __future__ import annotations
 
-import glob
 import logging
-import os
-import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from lednet_ros.common.errors import BackendUnavailable, LednetRosError, OutOfMemory, first_line
+from lednet_ros.common.errors import first_line
 from lednet_ros.segmentation.backends.base import BackendResult
+from lednet_ros.segmentation.backends.gpu_letterbox import place_on_gpu
+from lednet_ros.segmentation.device_errors import explained, is_out_of_memory
 from lednet_ros.segmentation.letterbox import Fit
 from lednet_ros.segmentation.self_check import make_frames
 
@@ -32,162 +30,6 @@ _CAPTURING = threading.Lock()  # torch waits for the whole GPU before it capture
 #                                capture of this process survives
 
 _log = logging.getLogger(__name__)
-
-# What CUDA, torch and TensorRT say (in lower case, without spaces), what it means and what helps.
-_MEMORY = (
-    'outofmemory', 'alloc_failed', 'allocation_failed',
-    'cudacachingallocator.cpp')  # Jetson: torch asks NVML, which is not there, how full the GPU is
-# torch_tensorrt passes TensorRT's reason on to stderr alone.
-_REFUSED = ('unabletodeserializethetensorrtengine', 'failedtodeserializetensorrtengine',
-            'tensorrtexecutioncontext', 'failedtocreateexecutioncontext')
-_PLENTY = 1 << 30  # of free memory: no engine of ours needs so much
-_MACHINE = (
-    (('nokernelimage', 'invaliddevicefunction'),
-     'torch {torch} has no code for this GPU: install a torch built for it'),
-    (('driverversionisinsufficient', 'systemistooold', 'unsupportedtoolchain', 'ptxversion'),
-     "the NVIDIA driver is too old for torch's CUDA {cuda}: update the driver, or install a torch "
-     'for an older CUDA'),
-    (('notcompiledwithcuda',), 'torch {torch} is a CPU build: install a CUDA build of torch'),
-    (('nonvidiadriver', 'nocudagpus', 'nocuda-capable'),
-     'the NVIDIA driver does not answer ({said}): check it with nvidia-smi'),
-    (('cudaerror', 'cudaunknownerror', 'cudaruntime', 'cudnn_status', 'cublas_status',
-      'cudnnerror', 'cudadriver', 'cudacall'),
-     'the GPU failed ({said}): look at dmesg, restart the machine'))
-
-
-@contextmanager
-def explained(doing: str, device: torch.device, otherwise: str = '') -> Iterator[None]:
-    """
-    Turn what CUDA, torch and TensorRT raise into one line: OutOfMemory or BackendUnavailable.
-
-    `otherwise` is the remedy where nothing is known of an error; without it that passes as it is.
-    """
-    try:
-        yield
-    except LednetRosError:
-        raise
-    except Exception as error:
-        said = first_line(error)
-        text = str(error).lower().replace(' ', '')
-        free, told = _free(device)
-        if any(words in text for words in _REFUSED) and free > _PLENTY:
-            raise BackendUnavailable(
-                f'{doing}: TensorRT refuses the engine ({said}, see the lines above){told}: if it '
-                'is of another GPU or TensorRT, delete it by lednet_compile --prune') from error
-        if is_out_of_memory(error):
-            what = 'out of memory' if 'outofmemory' in text else 'most likely out of memory'
-            because = '' if 'outofmemory' in text else f' ({said})'
-            raise OutOfMemory(
-                f'{doing}: {what} on {device}{because}{told}: end other programs on this GPU, or '
-                'choose a smaller input_height and input_width') from error
-        for says, cause in _MACHINE:
-            if any(words in text for words in says):
-                raise BackendUnavailable(f'{doing}: ' + cause.format(
-                    torch=torch.__version__, cuda=torch.version.cuda, said=said)) from error
-        if not otherwise:
-            raise
-        if not str(error).strip():  # an assert of torch_tensorrt's
-            said += f', see the lines above{told}'
-        raise BackendUnavailable(f'{doing}: failed ({said}): {otherwise}') from error
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, or TensorRT refused without a word, for which that is the reason."""
-    text = str(error).lower().replace(' ', '')
-    return (isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError))
-            or any(words in text for words in (*_MEMORY, *_REFUSED)))
-
-
-def _free(device: torch.device) -> tuple[int, str]:
-    """Return the GPU's free memory in bytes, and the same in words."""
-    with suppress(Exception):  # so full, or so broken, that even asking fails
-        torch.cuda.empty_cache()
-        free, total = torch.cuda.mem_get_info(device)
-        return free, f', {free >> 20} of {total >> 20} MiB are free'
-    return 0, ''
-
-
-def why_no_gpu() -> str:
-    """Return why torch finds no CUDA GPU, in words."""
-    nodes = [node for pattern in ('/dev/nvidia[0-9]*', '/dev/nvhost-gpu', '/dev/nvgpu/igpu0')
-             for node in glob.glob(pattern)]
-    if not nodes:
-        return 'no CUDA GPU'
-    if torch.version.cuda is None:
-        return (f'an NVIDIA GPU, but torch {torch.__version__} is a CPU build: install a CUDA '
-                'build of torch')
-    hidden = os.environ.get('CUDA_VISIBLE_DEVICES')
-    number = re.match(r'\d+', hidden or '')
-    is_none = int(number[0]) >= len(nodes) if number else not re.match('GPU-|MIG-', hidden or '')
-    if hidden is not None and is_none:
-        return f"an NVIDIA GPU, but CUDA_VISIBLE_DEVICES is '{hidden}': unset it"
-    closed = [node for node in nodes
-              if os.path.exists(node) and not os.access(node, os.R_OK | os.W_OK)]
-    if len(closed) == len(nodes):
-        return (f'an NVIDIA GPU, but this user may not use {closed[0]}: add the user to the '
-                'groups video and render, and log in anew')
-    return (f'an NVIDIA GPU, but its driver does not fit CUDA {torch.version.cuda} of torch '
-            f'{torch.__version__}: update the driver, or install a torch for an older CUDA')
-
-
-def require_code_for(device: torch.device) -> None:
-    """Raise BackendUnavailable where this torch has no code for a GPU, which its kernels need."""
-    major, minor = torch.cuda.get_device_capability(device)
-    built_for = torch.cuda.get_arch_list()  # 'sm_90', and 'compute_90': to be translated
-    for architecture in built_for:
-        kind, _, number = architecture.partition('_')
-        digits = re.sub(r'\D', '', number)
-        if kind not in ('sm', 'compute') or len(digits) < 2:  # as of ROCm: it says nothing here
-            return
-        has = int(digits[:-1]), int(digits[-1])
-        if number.endswith('a'):  # 'sm_90a': for this one alone
-            fits = has == (major, minor)
-        elif kind == 'sm':
-            fits = has[0] == major and has[1] <= minor
-        else:
-            fits = has <= (major, minor)
-        if fits:
-            return
-    if built_for:
-        raise BackendUnavailable(
-            f'{device}: torch {torch.__version__} has no code for this GPU '
-            f'({torch.cuda.get_device_name(device)}, sm_{major}{minor}), only for '
-            f'{", ".join(built_for)}: install a torch built for it, or choose device cpu')
-
-
-def place_on_gpu(frame: Tensor, rgb: bool, fit: Fit, out: Tensor) -> None:
-    """
-    Write a camera frame, uint8 (H, W, 3), into `out` as RGB: what Fit.place does on the CPU.
-
-    Equal to it where nothing is resized, else within one grey level.
-    """
-    bottom, right = fit.top + fit.height, fit.left + fit.width
-    if frame.shape[:2] != (fit.height, fit.width):
-        resized = frame.float()
-        if fit.height * 2 < frame.shape[0] or fit.width * 2 < frame.shape[1]:
-            resized = _average(_average(resized, min(fit.height, frame.shape[0]), 0),
-                               min(fit.width, frame.shape[1]), 1)
-        if resized.shape[:2] != (fit.height, fit.width):
-            resized = F.interpolate(
-                resized.permute(2, 0, 1)[None], (fit.height, fit.width), mode='bilinear',
-                align_corners=False)[0].permute(1, 2, 0)
-        frame = resized.round().clamp(0, 255).to(torch.uint8)
-    inside = out[fit.top:bottom, fit.left:right]
-    inside[:] = frame if rgb else frame.flip(2)
-    out[fit.top:bottom, :fit.left] = inside[:, :1]
-    out[fit.top:bottom, right:] = inside[:, -1:]
-    out[:fit.top] = out[fit.top].clone()
-    out[bottom:] = out[bottom - 1].clone()
-
-
-def _average(x: Tensor, size: int, dim: int) -> Tensor:
-    """Shrink one dimension by area, as OpenCV does: differences of the running sum."""
-    step = x.shape[dim] / size
-    edges = torch.arange(size + 1, dtype=torch.float64, device=x.device) * step
-    whole = edges.long().clamp(max=x.shape[dim] - 1)
-    part = (edges - whole).to(x.dtype).view([-1 if d == dim else 1 for d in range(x.ndim)])
-    until_edge = x.cumsum(dim).sub_(x).index_select(dim, whole) + part * x.index_select(dim, whole)
-    return until_edge.diff(dim=dim) / step
 
 
 @dataclass

@@ -20,8 +20,8 @@ from lednet_ros.segmentation.backends.base import BackendInfo, BackendResult
 from lednet_ros.segmentation.backends.engine_cache import EngineCache, EngineKey, hash_of_sources
 from lednet_ros.segmentation.backends.graph import graph_sources
 from lednet_ros.segmentation.backends.onnx_sessions import OnnxSessions
-from lednet_ros.segmentation.backends.torch import choose_precision
 from lednet_ros.segmentation.config import SegmenterConfig
+from lednet_ros.segmentation.devices import choose_precision
 from lednet_ros.segmentation.letterbox import Fit, place_all
 from lednet_ros.segmentation.self_check import Refused, SelfCheck, self_check
 from lednet_ros.segmentation.upsample import make_upsampling

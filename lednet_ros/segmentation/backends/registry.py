@@ -61,8 +61,7 @@ def make_backend(checkpoint: Checkpoint, config: SegmenterConfig) -> Backend:
     """
     if config.backend != 'auto':
         return BACKENDS[config.backend].load()(checkpoint, config, 'asked for')
-    from lednet_ros.segmentation.backends.cuda_runner import why_no_gpu
-    from lednet_ros.segmentation.backends.torch import choose_device
+    from lednet_ros.segmentation.devices import choose_device, why_no_gpu
     on_cpu = replace(config, device='cpu')
     attempts = [(name, on_cpu) for name in names('cpu')]
     amiss = [config.no_tensorrt] if config.no_tensorrt else []

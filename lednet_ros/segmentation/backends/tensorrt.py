@@ -21,12 +21,7 @@ from torch import Tensor
 from lednet_ros.common.errors import BackendUnavailable, first_line
 from lednet_ros.model.checkpoint import Checkpoint
 from lednet_ros.segmentation.backends.base import BackendInfo, BackendResult
-from lednet_ros.segmentation.backends.cuda_runner import (
-    CudaRunner,
-    Program,
-    explained,
-    require_code_for,
-)
+from lednet_ros.segmentation.backends.cuda_runner import CudaRunner, Program
 from lednet_ros.segmentation.backends.engine_cache import (
     Cached,
     EngineCache,
@@ -35,12 +30,14 @@ from lednet_ros.segmentation.backends.engine_cache import (
 )
 from lednet_ros.segmentation.backends.graph import LabelGraph, graph_sources, make_graph
 from lednet_ros.segmentation.backends.tensorrt_versions import INSTEAD, check_versions, wanted
-from lednet_ros.segmentation.backends.torch import (
+from lednet_ros.segmentation.config import SegmenterConfig
+from lednet_ros.segmentation.device_errors import explained
+from lednet_ros.segmentation.devices import (
     choose_device,
     choose_precision,
     is_gpu,
+    require_code_for,
 )
-from lednet_ros.segmentation.config import SegmenterConfig
 from lednet_ros.segmentation.letterbox import Fit
 from lednet_ros.segmentation.self_check import Refused, SelfCheck, self_check
 

@@ -6,25 +6,25 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lednet_ros.common.errors import BackendUnavailable, ConfigError
+from lednet_ros.common.errors import BackendUnavailable
 from lednet_ros.model.checkpoint import Checkpoint
 from lednet_ros.segmentation.backends.base import BackendInfo, BackendResult
-from lednet_ros.segmentation.backends.cuda_runner import (
-    CudaRunner,
-    Program,
-    explained,
-    require_code_for,
-    why_no_gpu,
-)
+from lednet_ros.segmentation.backends.cuda_runner import CudaRunner, Program
 from lednet_ros.segmentation.backends.graph import make_graph
 from lednet_ros.segmentation.config import SegmenterConfig
+from lednet_ros.segmentation.device_errors import explained
+from lednet_ros.segmentation.devices import (
+    choose_device,
+    choose_precision,
+    is_gpu,
+    require_code_for,
+)
 from lednet_ros.segmentation.letterbox import Fit, place_all
 from lednet_ros.segmentation.self_check import (
     SelfCheck,
@@ -33,64 +33,7 @@ from lednet_ros.segmentation.self_check import (
 )
 from lednet_ros.segmentation.torch_threads import Threads
 
-THERMAL = Path('/sys/class/thermal')
-
 _log = logging.getLogger(__name__)
-
-
-def choose_device(device: str) -> torch.device:
-    """Return the device that a setting names. Raise BackendUnavailable with the remedy."""
-    if device == 'auto':
-        return torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')
-    chosen = torch.device(device)
-    if chosen.type == 'cuda':
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (chosen.index or 0) >= count:
-            there = f'{count} of them can be used' if count else why_no_gpu()
-            raise BackendUnavailable(
-                f'device {device}: {there}: choose device auto or cpu, or another GPU')
-        return torch.device('cuda', chosen.index or 0)
-    return chosen
-
-
-def is_gpu(device: torch.device) -> bool:
-    """Whether a device is a CUDA GPU."""
-    return device.type == 'cuda'
-
-
-def device_health(device: str) -> dict[str, float]:
-    """
-    Return a CUDA GPU's memory in MB, as the driver sees it, and temperature in degrees Celsius.
-
-    Empty for the CPU and for a GPU that is lost. A Jetson's memory is the whole computer's, and
-    its temperature the kernel's; a PC's is NVML's (nvidia-ml-py), and left out without it.
-    """
-    if not device.startswith('cuda'):
-        return {}
-    try:
-        free, total = torch.cuda.mem_get_info(device)
-    except RuntimeError:  # who asks wants to report just that
-        return {}
-    health = {'gpu_used_mb': (total - free) / 1e6, 'gpu_total_mb': total / 1e6}
-    try:
-        health['gpu_temperature_c'] = float(torch.cuda.temperature(device))
-    except Exception:  # not installed, no driver library, a Jetson
-        with contextlib.suppress(OSError, ValueError):
-            for zone in THERMAL.glob('thermal_zone*'):
-                if 'gpu' in (zone / 'type').read_text(encoding='utf-8').lower():
-                    health['gpu_temperature_c'] = int(
-                        (zone / 'temp').read_text(encoding='utf-8')) / 1e3
-    return health
-
-
-def choose_precision(config: SegmenterConfig, device: torch.device) -> str:
-    """Return 'fp16' or 'fp32'. Raise ConfigError for fp16 on the CPU."""
-    if config.precision == 'auto':
-        return 'fp16' if is_gpu(device) else 'fp32'
-    if config.precision == 'fp16' and not is_gpu(device):
-        raise ConfigError('precision is fp16 but the device is the CPU, which would only be '
-                          'slower: choose precision auto or fp32')
-    return config.precision
 
 
 class TorchBackend:
