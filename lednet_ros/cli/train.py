@@ -5,12 +5,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +20,9 @@ if TYPE_CHECKING:
 
     from lednet_ros.datasets.checks import DataReport
     from lednet_ros.datasets.layouts import DataSet
+    from lednet_ros.training.calibration import Calibration
     from lednet_ros.training.distributed import Processes
-    from lednet_ros.training.recipe import Recipe
-    from lednet_ros.training.train import Listener, Position, Training
-
-
-_MOST_PADDING = 0.25  # of a crop, before the random scale: more is most likely not meant
+    from lednet_ros.training.train import Position
 
 
 @command('lednet_train')
@@ -107,12 +101,13 @@ def _open(args: argparse.Namespace) -> tuple[Any, DataSet, DataSet]:
 
 
 def _check(args: argparse.Namespace) -> int:
+    from lednet_ros.datasets.checks import check_with_progress, judge
     _, train, val = _open(args)
-    reports = _read_all(train), _read_all(val)
+    reports = check_with_progress(train), check_with_progress(val)
     for report in reports:
         print('\n'.join(report.lines()))
     _draw(*reports, args.output)
-    for warning in _judge(*reports):
+    for warning in judge(*reports):
         say('lednet_train', f'warning: {warning}')
     return 0
 
@@ -128,23 +123,6 @@ def _draw(train: DataReport, val: DataReport, output: Path | None) -> None:
             print(f'{path}: samples as they are labelled, and the classes')
     except (LednetRosError, OSError) as error:  # the check is worth more
         say('lednet_train', f'warning: not drawn: {error}')
-
-
-def _judge(train: DataReport, val: DataReport) -> list[str]:
-    """Return what to warn of. Raise DataError where the data cannot be used."""
-    from lednet_ros.datasets.checks import shared_images
-    for report in (train, val):
-        report.refuse_faults()
-    train.refuse_single_class()
-    return [*train.warnings(), *val.warnings(), *shared_images(train, val)]
-
-
-def _read_all(data: DataSet) -> DataReport:
-    from lednet_ros.common.progress_bar import progress_bar
-    from lednet_ros.datasets.checks import check_data
-    with progress_bar() as progress:
-        task = progress.add_task(f'reading {data.split}', total=len(data))
-        return check_data(data, lambda: progress.advance(task))
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -190,141 +168,40 @@ def _own_device(device: str) -> str:
 def _train_among(processes: Processes, device: torch.device, args: argparse.Namespace) -> str:
     """Train; say how it ended."""
     from lednet_ros.datasets.drives import drive_table, leave_one_out
+    from lednet_ros.model.checkpoint import default_checkpoint, load_checkpoint
+    from lednet_ros.training.session import Session
     recipe, train, val = _open(args)
+    init = None
+    if args.init:
+        init = load_checkpoint(default_checkpoint() if args.init == 'camvid' else args.init)
+    session = Session(processes, device, recipe, init, args.listener, args.name, _say_confidence)
     if not args.leave_one_drive_out:
-        position, is_done = _train_on(processes, device, args, recipe, train, val, args.output)
+        position, is_done = session.train_on(train, val, args.output)
         from_init = (', which --init began with: no epoch was better'
                      if position.best == _of_beginning(position) else '')
         return (f'best val mIoU {position.best:.4f}{from_init}: best.safetensors' if is_done
                 else 'stopped and saved: the same command goes on')
     last = {}
     for drive, others, own in leave_one_out(train, val):
-        position, is_done = _train_on(
-            processes, device, args, recipe, others, own, args.output / drive)
+        position, is_done = session.train_on(others, own, args.output / drive)
         if not is_done:
             return f'stopped and saved, without {drive}: the same command goes on'
         last[drive] = position.history[-1]
     return '\n'.join(['', *drive_table(last)])
 
 
+def _say_confidence(found: Calibration, shared: list[str]) -> None:
+    print(f'confidence: {found}')
+    if shared:
+        say('lednet_train', f'warning: {", ".join(shared)} is in train and in val too, so on '
+            'another street confidence is still too high: lednet_evaluate --calibrate with a '
+            'drive that train has not')
+
+
 def _of_beginning(position: Position) -> float | None:
     """Return the mIoU of what --init began with; None where nothing was."""
     first = position.history[0] if position.history else {}
     return first['val_miou'] if first.get('epoch') == 0 else None
-
-
-def _train_on(
-    processes: Processes, device: torch.device, args: argparse.Namespace, recipe: Recipe,
-    train: DataSet, val: DataSet, directory: Path,
-) -> tuple[Position, bool]:
-    """Train on one split, scored on another; return where that stands and whether it is done."""
-    from lednet_ros.datasets.data_sheet import DATA_SHEET, write_data_sheet
-    from lednet_ros.model.checkpoint import default_checkpoint, load_checkpoint
-    from lednet_ros.training.first_views import write_views
-    from lednet_ros.training.listeners import both, load_listener
-    from lednet_ros.training.progress import show_progress
-    from lednet_ros.training.run_dir import VIEWS, Output
-    from lednet_ros.training.train import Job, Training
-    from lednet_ros.training.trained_network import what_is_kept
-    init = None
-    if args.init:
-        init = load_checkpoint(default_checkpoint() if args.init == 'camvid' else args.init)
-    output: Output | None = None
-
-    def open_output() -> None:
-        nonlocal output
-        output = Output(directory, {
-            **recipe.to_dict(), 'init': init.sha256 if init else None,
-            'labels': train.labels.to_dict(),
-            **{name: [os.path.relpath(p.image, data.root) for p in data.pairs]
-               for name, data in (('data', train), ('val data', val))}})
-
-    def read_all() -> tuple[DataReport, list[str]]:
-        report, val_report = _read_all(train), _read_all(val)
-        warnings = [*_judge(report, val_report), *_padding(recipe, report)]
-        if output:
-            output.note_content(' '.join(
-                f'{r.sha256} {r.data.to_id.tobytes().hex()}' for r in (report, val_report)))
-        write_data_sheet(report, val_report, directory / DATA_SHEET)
-        return report, [*report.lines(), *([what_is_kept(train.labels, init)] if init else []),
-                        *(f'warning: {w}' for w in warnings)]
-
-    try:
-        processes.share(open_output)
-        report, notes = processes.share(read_all)
-        with show_progress(processes.is_first) as listener:
-            if output:
-                output.begin(recipe.to_dict())
-                write_views(train, recipe, directory / VIEWS)
-                listener.on_note('\n'.join(notes))
-                if args.listener:
-                    listener = both(listener, load_listener(
-                        args.listener, recipe.to_dict(), directory))
-            training = Training(Job(
-                recipe, report, val, output, init, device, processes, listener,
-                args.name or directory.absolute().name))
-            with _stopped_by_signals(training, listener):
-                is_done = training.run()
-        if is_done:
-            processes.share(lambda: _calibrate(directory, train, val, device))
-    finally:
-        if output:
-            output.close()
-    return training.position, is_done
-
-
-def _padding(recipe: Recipe, report: DataReport) -> list[str]:
-    """Warn where crops are much larger than the images, and so mostly hold none of them."""
-    from lednet_ros.training.augmentation import padding_of
-    empty = max((padding_of(recipe, size) for size in report.sizes), default=0.0)
-    if empty <= _MOST_PADDING:
-        return []
-    return [f'{100 * empty:.0f} % of a crop lies beside the image, which is that much smaller at '
-            f'{recipe.input_width}x{recipe.input_height}, and is not learnt from: --size sets '
-            'crops with the size']
-
-
-def _calibrate(directory: Path, train: DataSet, val: DataSet, device: torch.device) -> None:
-    """Write a temperature into the checkpoints of a training that is done, once."""
-    from lednet_ros.common.progress_bar import progress_bar
-    from lednet_ros.datasets.drives import drive_of
-    from lednet_ros.model.checkpoint import load_checkpoint
-    from lednet_ros.training.calibration import calibrate, write_calibrated
-    from lednet_ros.training.card import write_card
-    for name in ('last', 'best'):
-        path = directory / f'{name}.safetensors'
-        checkpoint = load_checkpoint(path)
-        if 'calibration' in checkpoint.metadata.training:
-            continue
-        with progress_bar() as progress:
-            task = progress.add_task(f'confidence of {path.name}', total=len(val))
-            found = calibrate(checkpoint, val, device, partial(progress.advance, task))
-        write_calibrated(checkpoint, found, path)
-        write_card(load_checkpoint(path), path.with_suffix('.md'))
-        if name == 'best':
-            print(f'confidence: {found}')
-            shared = set(found.drives) & {drive_of(pair.image) for pair in train.pairs}
-            if shared:
-                say('lednet_train', f'warning: {", ".join(sorted(shared))} is in train and in val '
-                    'too, so on another street confidence is still too high: lednet_evaluate '
-                    '--calibrate with a drive that train has not')
-
-
-@contextmanager
-def _stopped_by_signals(training: Training, listener: Listener) -> Iterator[None]:
-    """End the training after its step by SIGINT and SIGTERM; a second one does not wait."""
-    def stop(number: int, _: object) -> None:
-        training.is_stopped = True
-        signal.signal(number, before[number])
-        listener.on_note('stopping after this step; once more to end at once, and go on from the '
-                         'last epoch')
-
-    before = {int(n): signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _has_cuda() -> bool:

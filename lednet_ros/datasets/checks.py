@@ -16,6 +16,7 @@ import numpy as np
 
 from lednet_ros.common.cpu import usable_cores
 from lednet_ros.common.errors import DataError
+from lednet_ros.common.progress_bar import progress_bar
 from lednet_ros.datasets.layouts import DataSet
 from lednet_ros.model.labels import UNLABELLED, LabelSet
 
@@ -145,6 +146,21 @@ def check_data(data: DataSet, on_pair: Callable[[], None] = lambda: None) -> Dat
         data, sizes, values, np.array(by_image, np.int32).reshape(len(good), len(data.labels)),
         np.array(small, np.float32).reshape(len(good), _SMALL[0] * _SMALL[1]), tuple(good),
         tuple(faults), whole.hexdigest(), tuple(repainted))
+
+
+def check_with_progress(data: DataSet) -> DataReport:
+    """Read every pair as `check_data` does, beside a progress bar."""
+    with progress_bar() as progress:
+        task = progress.add_task(f'reading {data.split}', total=len(data))
+        return check_data(data, lambda: progress.advance(task))
+
+
+def judge(train: DataReport, val: DataReport) -> list[str]:
+    """Return what to warn of. Raise DataError where the data cannot be used."""
+    for report in (train, val):
+        report.refuse_faults()
+    train.refuse_single_class()
+    return [*train.warnings(), *val.warnings(), *shared_images(train, val)]
 
 
 def _by_class(data: DataSet, values: np.ndarray) -> np.ndarray:
