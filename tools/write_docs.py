@@ -50,13 +50,15 @@ TABLES = (
           'need, and give it to segment.launch.py by params_file:=, or to the node by '
           '--params-file. In one file with those of segment.yaml, put this below them: what '
           'stands under /** holds for both nodes. The node needs the pose of the camera: from TF, '
-          'or from pose_source: parameters and camera.height.'),
+          'or from pose_source: parameters and camera.height. A camera of a name has its own: '
+          'camera: {front: {height: 1.2, pitch: 0.3}} beside cameras: [front].'),
     Table('semantic_cloud', cloud.PARAMETERS, 'cloud.yaml', '/**/semantic_cloud',
           'All parameters of semantic_cloud_node with their defaults. Copy this file, change what '
           'you need, and give it to segment.launch.py by params_file:=, or to the node by '
           '--params-file. In one file with those of segment.yaml, put this below them: what '
           'stands under /** holds for both nodes. The node needs the pose of the camera: from TF, '
-          'or from pose_source: parameters and camera.height.'),
+          'or from pose_source: parameters and camera.height. A camera of a name has its own: '
+          'camera: {front: {height: 1.2, pitch: 0.3}} beside cameras: [front].'),
     Table('image_source', image_source_node.PARAMETERS),
 )
 

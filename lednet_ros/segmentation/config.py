@@ -31,7 +31,7 @@ class SegmenterConfig:
     precision: str = 'auto'      # 'auto' is fp16 on CUDA and fp32 on the CPU
     input_height: int = 0        # of the network's input in pixels; 0: the checkpoint's
     input_width: int = 0
-    fit: str = 'letterbox'       # 'letterbox' keeps the frame's shape, 'stretch' fills the input
+    fit: str = 'letterbox'       # 'letterbox' keeps the aspect ratio, 'stretch' fills the input
     output_size: str = 'camera'  # of label images: the frame's, 'network' or 'WIDTHxHEIGHT'
     min_confidence: float = 0.0  # a pixel less certain than this becomes 255
     # a pixel whose score this share of ordinary ones of its class lie below becomes 255; 0: none
