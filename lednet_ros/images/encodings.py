@@ -355,6 +355,8 @@ def _decode(data: bytes, formats: tuple[_Format, ...]) -> _Decoded:
             raise BadImage(f'a {kind.name} in {image.mode}: write one in RGB or grey')
         orientation = _orientation(image)
         image.load()
+        if kind is _JPEG:
+            _refuse_unfinished_jpeg(image, data)
         left = _orientation(image)  # a PNG tells it late; a TIFF is turned by some Pillows
     except (BadImage, MemoryError):
         raise
@@ -445,6 +447,26 @@ def _refuse_bad_jpeg(data: bytes) -> None:
     """Walk a JPEG to its end: a camera's buffer may hold anything behind it."""
     if all(marker != _END for marker, _ in _jpeg_segments(data)):
         raise BadImage(f'a JPEG of {len(data)} bytes that is cut short or damaged')
+
+
+def _refuse_unfinished_jpeg(image: Image.Image, data: bytes) -> None:
+    """
+    Refuse a picture whose data lacks a part before its end marker, as after a lost USB packet.
+
+    libjpeg paints what is missing grey, which passes for road. More data changes such a picture,
+    and no other; that is tried where the last pixel is of that grey.
+    """
+    last = image.getpixel((image.width - 1, image.height - 1))
+    if last not in (_MISSING, (_MISSING,) * 3):
+        return
+    end = next(at for marker, at in _jpeg_segments(data) if marker == _END)
+    more = JpegImageFile(BytesIO(data[:end] + _FILLER + data[end:]))
+    if more.tobytes() != image.tobytes():
+        raise BadImage(f'a JPEG of {len(data)} bytes that is damaged: its lower part is missing')
+
+
+_MISSING = 128
+_FILLER = bytes(range(1, 128))  # the coefficients of some blocks, whatever the tables
 
 
 def _jpeg_segments(data: bytes | memoryview) -> Iterator[tuple[int, int]]:

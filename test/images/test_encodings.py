@@ -220,6 +220,37 @@ def test_bytes_behind_a_jpeg_s_end_do_no_harm() -> None:
                           decode_compressed(compressed(jpeg)).pixels)
 
 
+JPEGS = {
+    'plain': [], 'quality 40': [cv2.IMWRITE_JPEG_QUALITY, 40],
+    'optimized': [cv2.IMWRITE_JPEG_OPTIMIZE, 1],
+    '4:4:4': [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]}
+
+
+@pytest.mark.parametrize('flags', JPEGS.values(), ids=JPEGS)
+@pytest.mark.parametrize('is_grey', [False, True], ids=['colour', 'grey'])
+@pytest.mark.parametrize(('begin', 'end'), [(0.3, 0.4), (0.5, 0.95), (0.8, 0.85)])
+def test_a_jpeg_that_lacks_a_part_inside_is_refused(flags, is_grey, begin, end) -> None:
+    """libjpeg makes its lower part grey, which a network takes for road."""
+    rng = np.random.default_rng(0)
+    view = cv2.resize(rng.integers(0, 256, (12, 16, 3), np.uint8), (203, 149))
+    jpeg = cv2.imencode('.jpg', view[..., 0] if is_grey else view, flags)[1].tobytes()
+    decode_compressed(compressed(jpeg))
+    begin, end = (jpeg.index(b'\xff\xda') + int(part * (len(jpeg) - jpeg.index(b'\xff\xda')))
+                  for part in (begin, end))
+    with pytest.raises(BadImage, match='a JPEG of .* that is damaged: its lower part is missing'):
+        decode_compressed(compressed(jpeg[:begin] + jpeg[end:]))
+
+
+@pytest.mark.parametrize('flags', JPEGS.values(), ids=JPEGS)
+@pytest.mark.parametrize('shape', [(24, 32), (24, 32, 3), (149, 203, 3)])
+def test_a_jpeg_that_is_grey_below_is_read(flags, shape) -> None:
+    view = np.full(shape, 128, np.uint8)
+    view[:10] = 200
+    for pixels in (view, np.full(shape, 128, np.uint8)):
+        jpeg = cv2.imencode('.jpg', pixels, flags)[1].tobytes()
+        assert (decode_compressed(compressed(jpeg + bytes(40))).pixels[-1, -1] == 128).all()
+
+
 def png_of_size(width: int, height: int) -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack('>I', len(data)) + kind + data + struct.pack(
