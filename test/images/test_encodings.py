@@ -237,7 +237,7 @@ def test_a_jpeg_that_lacks_a_part_inside_is_refused(flags, is_grey, begin, end) 
     decode_compressed(compressed(jpeg))
     begin, end = (jpeg.index(b'\xff\xda') + int(part * (len(jpeg) - jpeg.index(b'\xff\xda')))
                   for part in (begin, end))
-    with pytest.raises(BadImage, match='a JPEG of .* that is damaged: its lower part is missing'):
+    with pytest.raises(BadImage, match=r'a JPEG of .* that is damaged: its lower part is missing'):
         decode_compressed(compressed(jpeg[:begin] + jpeg[end:]))
 
 
