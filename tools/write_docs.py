@@ -26,8 +26,8 @@ from lednet_ros.nodes.segment import parameters as segment  # noqa: E402
 from lednet_ros.nodes.shared.parameters import Param  # noqa: E402
 
 LIVE = ('Those marked live can be changed while the node runs, with `ros2 param set /{node} NAME '
-        'VALUE`; a change takes effect on the next frame. The others are read when the node '
-        'starts.')
+        'VALUE`; a change takes effect on the next frame, or is refused with the reason. The '
+        'others are read when the node starts.')
 
 
 class Table(NamedTuple):

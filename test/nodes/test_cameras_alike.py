@@ -138,6 +138,16 @@ def test_a_grid_in_a_frame_that_is_fixed_to_the_robot_is_warned_of(start, capfd,
     assert capfd.readouterr().err.count('grid.frame is foot, which moves with') == is_rigid
 
 
+def test_a_camera_is_not_to_be_left_without_a_height_where_parameters_give_its_pose(start) -> None:
+    rig = start()
+    [refused] = rig.node.set_parameters([Parameter('camera.left.height', value=0.0)])
+    assert refused.reason == (
+        "the camera's pose is not known: camera.left.height is 0: give it and what else is not "
+        '0, or let pose_source be tf')
+    [unread] = rig.node.set_parameters([Parameter('camera.height', value=0.0)])
+    assert unread.successful
+
+
 def test_a_listener_that_hears_nothing_is_in_the_report(start) -> None:
     rig = start()
     for output in rig.node._outputs.values():

@@ -20,9 +20,9 @@ from sensor_msgs.msg import CameraInfo, PointCloud2
 from test_cloud_node import CAR, HEIGHT, SKY, WIDTH, depth_image, header, organised, street
 
 from lednet_ros.nodes.cloud.messages import CloudMessage
-from lednet_ros.nodes.cloud.poses import Poses
 from lednet_ros.nodes.cloud.projector import Frame, Projector
 from lednet_ros.nodes.shared.image_messages import encode_image
+from lednet_ros.nodes.shared.poses import Poses
 from lednet_ros.projection import Pose, Traversability
 from lednet_ros.projection.cloud import CloudConfig
 
@@ -106,6 +106,15 @@ def test_what_was_seen_by_another_pose_is_forgotten_as_that_is_given(start) -> N
     rig.node.set_parameters([Parameter('camera.yaw', value=1.5708)])
     rig.send('', 1.4)
     assert not (rig.grid()[rig.ahead] == 0).any()
+
+
+def test_a_change_that_would_have_each_frame_rejected_is_refused(start) -> None:
+    rig = start(**ALONE)
+    [refused] = rig.node.set_parameters([Parameter('max_clearance', value=0.1)])
+    assert refused.reason == ('obstacle_height is 0.2 m and max_clearance 0.1 m: give 0 < '
+                              'obstacle_height < max_clearance')
+    rig.send('', 1.0)
+    assert rig.is_free(rig.ahead)
 
 
 MIDDLE = Pose.of_camera(1.0)

@@ -20,7 +20,7 @@ from lednet_ros.nodes import image_source_node
 from lednet_ros.nodes.cloud import cloud_node
 from lednet_ros.nodes.ground import ground_node
 from lednet_ros.nodes.segment import segment_node
-from lednet_ros.nodes.shared.parameters import declare, tell_unread, value_of
+from lednet_ros.nodes.shared.parameters import Param, Rule, declare, tell_unread, value_of
 from lednet_ros.nodes.shared.ros_start import make_node
 
 TABLES = {'segment': segment_node.PARAMETERS, 'ground': ground_node.PARAMETERS,
@@ -129,3 +129,28 @@ def test_a_name_that_no_parameter_has_is_told() -> None:
         tell_unread(node)
     assert said == ['max_rnage is no parameter of this node: did you mean max_range?',
                     'backend: no parameter of this node: left alone']
+
+
+def test_parameters_that_have_to_fit_together_are_judged_together() -> None:
+    """One by one each may be, and all at once only what fits."""
+    rows = [Param('low', 1.0, 'The lower.', live=True),
+            Param('high', 2.0, 'The higher.', live=True)]
+
+    def check(low: float, high: float) -> None:
+        if low >= high:
+            raise ConfigError(f'low is {low:g} and high {high:g}: give low < high')
+
+    with started('segment', 'low:=5.0') as node:
+        declare(node, rows, [Rule(('low', 'high'), check)])  # as it is started they may be
+
+        def change(**values: float) -> str:
+            result = node.set_parameters_atomically([
+                Parameter(name, value=value) for name, value in values.items()])
+            return str(result.reason)
+
+        assert change(high=4.0) == 'low is 5 and high 4: give low < high'
+        assert change(min_confidence=0.5) == '', 'what has no part in it'
+        assert change(high=6.0) == ''
+        assert change(low=6.0) == 'low is 6 and high 6: give low < high'
+        assert change(low=8.0, high=9.0) == ''
+        assert [node.get_parameter(name).value for name in ('low', 'high')] == [8.0, 9.0]

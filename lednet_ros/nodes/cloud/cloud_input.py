@@ -9,10 +9,10 @@ from typing import Any
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from lednet_ros.nodes.cloud.poses import PoseFinder
 from lednet_ros.nodes.cloud.projector import Projector
 from lednet_ros.nodes.shared.camera_input import CameraInput
 from lednet_ros.nodes.shared.nearest_join import NearestJoin, Pair
+from lednet_ros.nodes.shared.poses import PoseFinder
 
 OF_LABELS = {'label': Image, 'camera_info': CameraInfo, 'confidence': Image}
 SOURCES = {'depth': Image, 'points': PointCloud2}

@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -21,7 +22,6 @@ from lednet_ros.common.command import command
 from lednet_ros.nodes.cloud.cloud_input import CloudInput
 from lednet_ros.nodes.cloud.diagnostics import CloudView, latency_status, view_status
 from lednet_ros.nodes.cloud.parameters import PARAMETERS
-from lednet_ros.nodes.cloud.poses import PoseFinder, Poses
 from lednet_ros.nodes.cloud.projector import Frame, Projector, check_frame
 from lednet_ros.nodes.ground.parameters import camera_parameters
 from lednet_ros.nodes.shared.camera_input import forgets, moves_along, stampless
@@ -31,7 +31,8 @@ from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher
 from lednet_ros.nodes.shared.endpoints import unmatched_listener
 from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, mismatch
 from lednet_ros.nodes.shared.lifecycle import answered, release_participant
-from lednet_ros.nodes.shared.parameters import declare, tell_unread, value_of
+from lednet_ros.nodes.shared.parameters import Rule, declare, tell_unread, value_of
+from lednet_ros.nodes.shared.poses import PoseFinder, Poses, height_rule
 from lednet_ros.nodes.shared.process import run
 from lednet_ros.nodes.shared.qos import make_publisher
 from lednet_ros.nodes.shared.tf import Transforms, find_transforms
@@ -41,6 +42,7 @@ from lednet_ros.projection.cloud import CloudConfig
 from lednet_ros.projection.heights import HeightsConfig
 
 OUTPUTS = {'points': PointCloud2, 'grid': OccupancyGrid, 'free_space': LaserScan}
+HEIGHTS = tuple(field.name for field in fields(HeightsConfig))  # parameters, in its order
 
 WATCH_S = 0.2  # who listens
 POLL_S = 0.02    # while labels wait for their transforms, or for other cameras
@@ -53,11 +55,10 @@ class CloudNode(LifecycleNode):
     def __init__(self) -> None:
         super().__init__('semantic_cloud')
         self._service_change_state.callback = answered(self)
-        declare(self, PARAMETERS)
+        declare(self, PARAMETERS, [Rule(HEIGHTS, HeightsConfig)])
         self._names = camera_names(self.get_parameter('cameras').value)
         more = [row for name in self._names if name for row in camera_parameters(name)]
-        if more:
-            declare(self, more)
+        declare(self, more, [height_rule(name) for name in self._names])
         self._rows = {row.name: row for row in (*PARAMETERS, *more)}
         self.done = Future()  # never by itself
         self._projector: Projector | None = None
@@ -181,8 +182,7 @@ class CloudNode(LifecycleNode):
             grid_belief=Belief(**{name: self._parameter(f'grid.{name}') for name in (
                 'hit', 'miss', 'occupied_above', 'free_below')}),
             angle_increment=self._parameter('free_space.angle_increment'),
-            heights=HeightsConfig(**{name: self._parameter(name) for name in (
-                'obstacle_height', 'max_step', 'max_slope', 'max_clearance')}))
+            heights=HeightsConfig(*map(self._parameter, HEIGHTS)))
 
     def _source(self) -> str:
         return str(self._parameter('source'))

@@ -14,10 +14,10 @@ from std_msgs.msg import Header
 
 from lednet_ros.common.errors import DataError
 from lednet_ros.nodes.cloud.messages import CloudMessage, decode_depth, decode_points
-from lednet_ros.nodes.cloud.poses import Poses
 from lednet_ros.nodes.ground.messages import GridMessage, make_scan
 from lednet_ros.nodes.shared.camera_info import BadCameraInfo, camera_of
 from lednet_ros.nodes.shared.image_messages import BadImage, decode_mono8
+from lednet_ros.nodes.shared.poses import Poses
 from lednet_ros.projection import Camera, NoGround, Pose
 from lednet_ros.projection.cloud import CloudConfig, LabelCloud
 from lednet_ros.projection.heights import Place

@@ -34,6 +34,7 @@ from lednet_ros.nodes.shared.endpoints import unmatched_listener
 from lednet_ros.nodes.shared.image_messages import BadImage, decode_mono8
 from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, mismatch
 from lednet_ros.nodes.shared.parameters import Param, declare, tell_unread, value_of
+from lednet_ros.nodes.shared.poses import height_rule
 from lednet_ros.nodes.shared.process import run
 from lednet_ros.nodes.shared.qos import make_publisher
 from lednet_ros.nodes.shared.tf import NoPose, Transforms, find_transforms
@@ -64,8 +65,7 @@ class GroundNode(Node):
         declare(self, PARAMETERS)
         names = camera_names(value_of(self, _row(PARAMETERS, 'cameras')))
         more = [row for name in names if name for row in camera_parameters(name)]
-        if more:
-            declare(self, more)
+        declare(self, more, [height_rule(name) for name in names])
         self._rows = {row.name: row for row in (*PARAMETERS, *more)}
         self.done = Future()  # never by itself
         self._ground = Ground(Traversability.load(self._parameter('traversability')),

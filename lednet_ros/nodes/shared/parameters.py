@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parameters of a node, each declared by one row: name, default, text, allowed values."""
+"""
+Parameters of a node, each declared by one row: name, default, text, allowed values.
+
+What must hold of several of them is a Rule.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,11 +85,36 @@ class Param:
         return ''
 
 
-def declare(node: Node, rows: Sequence[Param]) -> None:
+@dataclass(frozen=True)
+class Rule:
+    """
+    Parameters that have to fit together: a change that breaks it, while the node runs, is refused.
+
+    `check` takes their values, in this order, and raises a ConfigError that names them. The node
+    judges what it was started with: it may be mended until it is configured.
+    """
+
+    names: tuple[str, ...]
+    check: Callable[..., object]
+
+    def refusal(self, node: Node, changes: Mapping[str, Any]) -> str:
+        """Why changes to a node's parameters do not fit the others; empty if they do."""
+        # While one of them is being declared the node does not have it.
+        if not changes.keys() & set(self.names) or not all(map(node.has_parameter, self.names)):
+            return ''
+        try:
+            self.check(*(changes[name] if name in changes else node.get_parameter(name).value
+                         for name in self.names))
+        except ConfigError as error:
+            return str(error)
+        return ''
+
+
+def declare(node: Node, rows: Sequence[Param], rules: Sequence[Rule] = ()) -> None:
     """Declare the rows and refuse wrong values with the reason: later, and now (ConfigError)."""
     by_name = {row.name: row for row in rows}
 
-    def judge(parameters: Iterable[Parameter]) -> SetParametersResult:
+    def judge(parameters: Sequence[Parameter]) -> SetParametersResult:
         for parameter in parameters:
             row = by_name.get(parameter.name)
             if row and isinstance(row.default, float) and node.has_parameter(row.name):
@@ -94,7 +123,9 @@ def declare(node: Node, rows: Sequence[Param]) -> None:
             reason = row.refusal(parameter.value) if row else ''
             if reason:
                 return SetParametersResult(successful=False, reason=reason)
-        return SetParametersResult(successful=True)
+        changes = {parameter.name: parameter.value for parameter in parameters}
+        reason = next(filter(None, (rule.refusal(node, changes) for rule in rules)), '')
+        return SetParametersResult(successful=not reason, reason=reason)
 
     node.add_on_set_parameters_callback(judge)
     for row in rows:

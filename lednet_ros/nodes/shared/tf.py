@@ -123,9 +123,14 @@ class Transforms:
         return bool(newest.nanoseconds >= time_.nanoseconds)
 
 
+def takes_tf(pose_source: str) -> bool:
+    """Whether poses are to come from TF, and not from parameters."""
+    return pose_source == 'tf' or (pose_source == 'auto' and Buffer is not None)
+
+
 def find_transforms(node: Node, pose_source: str) -> Transforms | None:
     """Return TF, or None where poses are to come from parameters. Raise ConfigError."""
-    if pose_source == 'parameters' or (pose_source == 'auto' and Buffer is None):
+    if not takes_tf(pose_source):
         return None
     if Buffer is None:
         raise ConfigError('pose_source is tf but tf2_ros is not installed: install it, or choose '

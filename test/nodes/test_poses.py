@@ -14,7 +14,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 from std_msgs.msg import Header
 
 from lednet_ros.common.errors import ConfigError
-from lednet_ros.nodes.cloud.poses import PoseFinder
+from lednet_ros.nodes.shared.poses import PoseFinder
 from lednet_ros.nodes.shared.tf import NoPose, Transforms
 from lednet_ros.projection import Pose
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from std_msgs.msg import Header
 
 from lednet_ros.common.errors import ConfigError
-from lednet_ros.nodes.shared.tf import NoPose, Transforms
+from lednet_ros.nodes.shared.parameters import Rule
+from lednet_ros.nodes.shared.tf import NoPose, Transforms, takes_tf
 from lednet_ros.projection import Pose
 
 STILL = Pose.from_quaternion((0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0))
@@ -26,13 +28,35 @@ class Poses:
     no_grid: str = ''          # why; '': nobody listens to it
 
 
+def height_rule(camera: str) -> Rule:
+    """Return what must hold of a camera's height: without it, and without TF, there is no pose."""
+    name = f'{_prefix(camera)}.height'
+    return Rule((name, 'pose_source'), partial(_check_height, name))
+
+
+def _check_height(name: str, height: float, pose_source: str) -> None:
+    if not takes_tf(pose_source):
+        _check_given(name, height)
+
+
+def _check_given(name: str, height: float) -> None:
+    if not height:
+        raise ConfigError(f"the camera's pose is not known: {name} is 0: give it and what else is "
+                          'not 0, or let pose_source be tf')
+
+
+def _prefix(camera: str) -> str:
+    """Return what the parameters of a camera's pose begin with."""
+    return f'camera.{camera}' if camera else 'camera'
+
+
 class PoseFinder:
     """Finds poses; without `transforms`, of a camera whose pose the parameters give."""
 
     def __init__(
         self, transforms: Transforms | None, parameter: Callable[[str], Any], camera: str = '',
     ) -> None:
-        self._prefix = f'camera.{camera}' if camera else 'camera'
+        self._prefix = _prefix(camera)
         self._transforms = transforms
         self._parameter = parameter
         frame = parameter('grid.frame')
@@ -70,9 +94,8 @@ class PoseFinder:
             return self._transforms.pose(
                 label.frame_id, self._parameter('output_frame'), label.stamp,
                 'publish it, or set pose_source to parameters')
-        if not self._parameter(f'{self._prefix}.height'):
-            raise ConfigError(f"the camera's pose is not known: give {self._prefix}.height and "
-                              'what else is not 0, or let pose_source be tf')
+        name = f'{self._prefix}.height'
+        _check_given(name, self._parameter(name))
         return Pose.of_camera(**{name: self._parameter(f'{self._prefix}.{name}') for name in (
             'height', 'roll', 'pitch', 'yaw', 'x', 'y')})
 
