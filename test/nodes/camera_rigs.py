@@ -44,8 +44,8 @@ class Rig:
                               for word in ('-p', f'{name}:={value}'))])
         self.node = self.make()
         self.node.start()
-        self.out: dict[str, list[Any]] = {name: [] for name in self.node._outputs}
-        self.node._outputs = {name: SimpleNamespace(
+        self.out: dict[str, list[Any]] = {name: [] for name in self.node._outputs._publishers}
+        self.node._outputs._publishers = {name: SimpleNamespace(
             publish=lambda message, name=name: self.out[name].append(copy.deepcopy(message)),
             get_subscription_count=lambda: 1) for name in self.out}
         self.node._watch()

@@ -94,7 +94,7 @@ def test_two_cameras_may_change_places(graph, make_camera) -> None:
     assert front._image.topic_name == front.topic == '/rear/image'
     assert rear._image.topic_name == rear.topic == '/front/image'
     assert front._info.topic_name == front.info_topic == '/rear/info'
-    assert front._publishers['label'].topic_name == '/labels'
+    assert front._outputs._publishers['label'].topic_name == '/labels'
     graph.publisher('/rear/image', CompressedImage)
     graph.wait_until(lambda: '/rear/image carries' in front.endpoint_problem(), WITHIN_S, (
         front.endpoint_problem))

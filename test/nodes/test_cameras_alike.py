@@ -148,9 +148,19 @@ def test_a_camera_is_not_to_be_left_without_a_height_where_parameters_give_its_p
     assert unread.successful
 
 
+def test_listeners_that_come_and_go_leave_no_trace_with_the_node(start) -> None:
+    """rclpy's groups keep one of each subscription that they ever had."""
+    rig = start()
+    before = len(rig.node.default_callback_group.entities)
+    for _ in range(3):
+        rig.node._rounds.listen((), rig.node._on_input)
+        rig.node._watch()
+    assert len(rig.node.default_callback_group.entities) == before
+
+
 def test_a_listener_that_hears_nothing_is_in_the_report(start) -> None:
     rig = start()
-    for output in rig.node._outputs.values():
+    for output in rig.node._outputs._publishers.values():
         output.get_subscription_count = lambda: 0
     rig.node.get_subscriptions_info_by_topic = lambda name: [SimpleNamespace(
         topic_type='std_msgs/msg/String', node_namespace='/', node_name='map')]

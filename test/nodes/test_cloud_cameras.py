@@ -78,7 +78,7 @@ def test_labels_of_another_meaning_are_refused_whenever_that_was_told(start) -> 
     rig.node._on_label_info(SimpleNamespace(class_map=[
         SimpleNamespace(class_id=0, class_name='cat')]))
     rig.node.on_configure(None)
-    rig.node._outputs = {'points': SimpleNamespace(  # type: ignore[misc]
+    rig.node._outputs._publishers = {'points': SimpleNamespace(  # type: ignore[misc]
         publish=rig.out.setdefault('points', []).append, get_subscription_count=lambda: 1)}
     rig.node.on_activate(None)
     rig.node._watch()

@@ -13,8 +13,6 @@ from typing import Any
 from nav_msgs.msg import OccupancyGrid
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.publisher import Publisher
-from rclpy.qos import QoSProfile
 from rclpy.task import Future
 from sensor_msgs.msg import LaserScan, PointCloud2
 
@@ -28,13 +26,12 @@ from lednet_ros.nodes.shared.camera_input import forgets, moves_along, stampless
 from lednet_ros.nodes.shared.camera_names import camera_names
 from lednet_ros.nodes.shared.camera_rounds import CameraRounds, stamp_ns_of, words_of
 from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher
-from lednet_ros.nodes.shared.endpoints import unmatched_listener
 from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, mismatch
 from lednet_ros.nodes.shared.lifecycle import answered, release_participant
+from lednet_ros.nodes.shared.outputs import Outputs
 from lednet_ros.nodes.shared.parameters import Rule, declare, tell_unread, value_of
 from lednet_ros.nodes.shared.poses import PoseFinder, Poses, height_rule
 from lednet_ros.nodes.shared.process import run
-from lednet_ros.nodes.shared.qos import make_publisher
 from lednet_ros.nodes.shared.tf import Transforms, find_transforms
 from lednet_ros.nodes.shared.time_jump import call_on_jump_back
 from lednet_ros.projection import Belief, Traversability
@@ -64,7 +61,7 @@ class CloudNode(LifecycleNode):
         self._projector: Projector | None = None
         self._cameras: list[CloudInput] = []  # from the first configuration on
         self._transforms: Transforms | None = None
-        self._outputs: dict[str, Publisher] = {}
+        self._outputs = Outputs(self, OUTPUTS)
         self._is_active = False
         self._rounds = CameraRounds(
             self, self._cameras, self._parameter, self._prepare, self._publish)
@@ -103,9 +100,7 @@ class CloudNode(LifecycleNode):
                     self._parameter('grid.frame'))
                 camera.poses = PoseFinder(self._transforms, self._parameter, camera.name)
             self._projector = self._cameras[0].projector  # which makes the outputs of all
-            for output, type_ in OUTPUTS.items():  # one by one: cleaning up closes what there is
-                self._outputs[output] = make_publisher(
-                    self, type_, f'~/{output}', QoSProfile(depth=1))
+            self._outputs.open()
             self._judge_label_info()
         except Exception as error:  # rclpy would drop it without a word
             self.on_cleanup(state)
@@ -141,9 +136,7 @@ class CloudNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Close the outputs, and forget the grid."""
-        for publisher in self._outputs.values():
-            self.destroy_publisher(publisher)
-        self._outputs.clear()
+        self._outputs.close()
         self._projector = None
         for camera in self._cameras:
             camera.projector = camera.poses = None
@@ -197,8 +190,7 @@ class CloudNode(LifecycleNode):
     # Who listens, and to what.
 
     def _wanted(self) -> list[str]:
-        return [output for output, publisher in self._outputs.items()
-                if publisher.get_subscription_count()]
+        return self._outputs.wanted()
 
     def _of_camera(self) -> list[str]:
         return ['label', 'camera_info',
@@ -280,7 +272,7 @@ class CloudNode(LifecycleNode):
         frames = _by_stamp(cameras)
         no_grid = ''
         if 'points' in wanted:
-            self._outputs['points'].publish(self._projector.make_points(
+            self._outputs.publish('points', self._projector.make_points(
                 frames, self._parameter('points.stride')))
         if 'grid' in wanted:
             # What a grid remembers is not seen a second time.
@@ -289,7 +281,7 @@ class CloudNode(LifecycleNode):
             blind = [camera.seen for camera in self._cameras
                      if camera.seen is not None and camera not in cameras]
             if seen and seen[-1].poses.robot is not None:
-                self._outputs['grid'].publish(self._projector.make_grid(
+                self._outputs.publish('grid', self._projector.make_grid(
                     seen, frames[-1].stamp, blind, len(self._cameras) > 1))
                 no_grid = no_grid or forgets(self._projector.apart_s)
                 if self._transforms and (odd := moves_along(
@@ -299,7 +291,7 @@ class CloudNode(LifecycleNode):
         if 'free_space' in wanted:
             scan = self._projector.make_scan(frames)
             if scan is not None:
-                self._outputs['free_space'].publish(scan)
+                self._outputs.publish('free_space', scan)
         publish_s = time.monotonic() - began_s
         for camera in new:
             self._rounds.note_latency(
@@ -322,10 +314,8 @@ class CloudNode(LifecycleNode):
     def _report(self) -> None:
         view = self._rounds.view(
             CloudView, self._inputs(), wanted=tuple(self._wanted()), remark=self._remark,
-            unheard=unmatched_listener(
-                self, {f'~/{output}': type_ for output, type_ in OUTPUTS.items()},
-                {f'~/{output}': publisher for output, publisher in self._outputs.items()}),
-            counts=self._outcomes(), figures=self._figures, is_active=self._is_active,
+            unheard=self._outputs.unheard(), counts=self._outcomes(), figures=self._figures,
+            is_active=self._is_active,
             # What was wrong with frames is no matter where none is taken.
             **({'problem': self._problem} if self._problem or not self._is_active else {}),
             apart_ms=next((c.pairs.apart_ms for c in self._cameras

@@ -14,8 +14,6 @@ import numpy as np
 from nav_msgs.msg import OccupancyGrid
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.publisher import Publisher
-from rclpy.qos import QoSProfile
 from rclpy.task import Future
 from sensor_msgs.msg import Image, LaserScan, PointCloud2
 from std_msgs.msg import Header
@@ -30,13 +28,12 @@ from lednet_ros.nodes.shared.camera_input import CameraInput, Seen, forgets, mov
 from lednet_ros.nodes.shared.camera_names import camera_names
 from lednet_ros.nodes.shared.camera_rounds import CameraRounds, stamp_ns_of
 from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher
-from lednet_ros.nodes.shared.endpoints import unmatched_listener
 from lednet_ros.nodes.shared.image_messages import BadImage, decode_mono8
 from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, mismatch
+from lednet_ros.nodes.shared.outputs import Outputs
 from lednet_ros.nodes.shared.parameters import Param, declare, tell_unread, value_of
 from lednet_ros.nodes.shared.poses import height_rule
 from lednet_ros.nodes.shared.process import run
-from lednet_ros.nodes.shared.qos import make_publisher
 from lednet_ros.nodes.shared.tf import NoPose, Transforms, find_transforms
 from lednet_ros.nodes.shared.time_jump import call_on_jump_back
 from lednet_ros.projection import Belief, Ground, GroundConfig, Pose, Traversability
@@ -71,9 +68,8 @@ class GroundNode(Node):
         self._ground = Ground(Traversability.load(self._parameter('traversability')),
                               self._config())
         self._transforms = self._make_transforms()
-        self._outputs: dict[str, Publisher] = {
-            output: make_publisher(self, type_, f'~/{output}', QoSProfile(depth=1))
-            for output, type_ in OUTPUTS.items()}
+        self._outputs = Outputs(self, OUTPUTS)
+        self._outputs.open()
         self._cameras = [CameraInput(self, name) for name in names]
         self._rounds = CameraRounds(
             self, self._cameras, self._parameter, self._prepare, self._publish)
@@ -145,8 +141,7 @@ class GroundNode(Node):
     # Who listens, and to what.
 
     def _wanted(self) -> list[str]:
-        return [output for output, publisher in self._outputs.items()
-                if publisher.get_subscription_count()]
+        return self._outputs.wanted()
 
     def _inputs(self) -> list[str]:
         needs_confidence = self._parameter('min_confidence') > 0 or self._weighs()
@@ -237,10 +232,10 @@ class GroundNode(Node):
         newest = max((seen for _, seen in live), key=lambda seen: seen.stamp_ns)
         header = Header(stamp=newest.stamp, frame_id=self._parameter('robot_frame'))
         if 'points' in wanted:
-            self._outputs['points'].publish(self._make_points(header, live))
+            self._outputs.publish('points', self._make_points(header, live))
         no_grid = self._publish_grid(header, live, new) if 'grid' in wanted else ''
         if 'free_space' in wanted:
-            self._outputs['free_space'].publish(make_scan(
+            self._outputs.publish('free_space', make_scan(
                 header, *self._ground.free_space([camera.name for camera, _ in live])))
         publish_s = time.monotonic() - began_s
         for camera in new:
@@ -271,7 +266,7 @@ class GroundNode(Node):
             stamp_ns_of(header) / 1e9,
             [camera.name for camera in self._cameras
              if camera.seen is not None and camera.name not in names])
-        self._outputs['grid'].publish(self._grid.fill(
+        self._outputs.publish('grid', self._grid.fill(
             Header(stamp=header.stamp, frame_id=frame or header.frame_id), grid))
         if self._transforms and (odd := moves_along(
                 frame, header.frame_id, self._parameter('grid.decay_s'), self._transforms)):
@@ -330,10 +325,7 @@ class GroundNode(Node):
     def _report(self) -> None:
         view = self._rounds.view(
             GroundView, self._inputs(), wanted=tuple(self._wanted()), remark=self._remark,
-            unheard=unmatched_listener(
-                self, {f'~/{output}': type_ for output, type_ in OUTPUTS.items()},
-                {f'~/{output}': publisher for output, publisher in self._outputs.items()}),
-            counts=self._outcomes(), figures=self._figures)
+            unheard=self._outputs.unheard(), counts=self._outcomes(), figures=self._figures)
         self._diagnostics.publish({
             'view': view_status(view),
             'latency': latency_status(self._latency.quantiles(time.monotonic()))})

@@ -9,7 +9,6 @@ from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode
-from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -20,14 +19,10 @@ from lednet_ros.nodes.segment.diagnostics import CameraStats
 from lednet_ros.nodes.segment.inference_worker import QueuedFrame
 from lednet_ros.nodes.segment.rate_limit import RateLimit
 from lednet_ros.nodes.shared.camera_info import BadCameraInfo
-from lednet_ros.nodes.shared.endpoints import (
-    type_name,
-    unmatched_listener,
-    unmatched_publisher,
-    wrong_publisher,
-)
+from lednet_ros.nodes.shared.endpoints import type_name, unmatched_publisher, wrong_publisher
 from lednet_ros.nodes.shared.image_messages import BadImage, decode, size_and_encoding
-from lednet_ros.nodes.shared.qos import make_publisher, subscription_qos
+from lednet_ros.nodes.shared.outputs import Outputs
+from lednet_ros.nodes.shared.qos import subscription_qos
 from lednet_ros.nodes.shared.stamps import StampMemory
 from lednet_ros.segmentation.letterbox import Fit
 
@@ -43,7 +38,8 @@ class Camera:
     def __init__(self, node: LifecycleNode, name: str, transport: str) -> None:
         self._node = node
         self.name = name or 'image'
-        inputs, self._outputs = (f'{name}/', f'~/{name}') if name else ('', '~')
+        inputs = f'{name}/' if name else ''
+        self._outputs = Outputs(node, OUTPUTS, f'~/{name}' if name else '~')
         self._type = CompressedImage if transport == 'compressed' else Image
         self._argument = f'{inputs}image'  # of remaps, and of the launch file for one camera
         # Topics are made by the names as they are asked for: ROS remaps any name that it is given,
@@ -61,7 +57,6 @@ class Camera:
         self._qos: dict[str, QoSProfile] = {}  # of the two subscriptions, by name
         self._image: Subscription | None = None
         self._info: Subscription | None = None
-        self._publishers: dict[str, Publisher] = {}
         self._said_s: dict[str, float] = {}
 
     def open(self) -> None:
@@ -69,20 +64,15 @@ class Camera:
         best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         for type_, name in ((self._type, self._image_name), (CameraInfo, self._info_name)):
             self._qos[name] = subscription_qos(self._node, type_, name, best_effort)
-        for output, type_ in OUTPUTS.items():
-            # Reliable, which any subscriber matches, and only the newest.
-            self._publishers[output] = make_publisher(
-                self._node, type_, f'{self._outputs}/{output}', QoSProfile(depth=1),
-                callback_group=MutuallyExclusiveCallbackGroup())
+        self._outputs.open()
 
     def wanted(self) -> set[str]:
         """Return the outputs that someone listens to."""
-        return {output for output, publisher in self._publishers.items()
-                if publisher.get_subscription_count()}
+        return set(self._outputs.wanted())
 
     def publish(self, output: str, message: Any) -> None:
         """Publish on one of OUTPUTS."""
-        self._publishers[output].publish(message)
+        self._outputs.publish(output, message)
 
     def publish_camera_info(
         self, header: Header, fit: Fit, make: Callable[[CameraInfo, Fit, Header], CameraInfo]
@@ -162,9 +152,7 @@ class Camera:
         """Release the topics."""
         self.ignore()
         self.ignore_info()
-        for publisher in self._publishers.values():
-            self._node.destroy_publisher(publisher)
-        self._publishers = {}
+        self._outputs.close()
 
     def endpoint_problem(self) -> str:
         """Name who on these topics has another type, or a QoS that cannot match; '': nobody."""
@@ -183,10 +171,7 @@ class Camera:
                                       node.get_publishers_info_by_topic(self._info_name))
         if not problem and self._image is not None:
             problem = unmatched_publisher(self.topic, self._image.qos_profile, publishers)
-        return problem or unmatched_listener(
-            node, {f'{self._outputs}/{output}': type_ for output, type_ in OUTPUTS.items()},
-            {f'{self._outputs}/{output}': publisher
-             for output, publisher in self._publishers.items()})
+        return problem or self._outputs.unheard()
 
     def may_say(self, kind: str, now_s: float) -> bool:
         """Whether this kind of complaint was not made lately; it counts as made."""

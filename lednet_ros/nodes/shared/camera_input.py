@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
@@ -84,7 +85,9 @@ class CameraInput:
             if input_ not in self._listened:
                 self._listened[input_] = self._node.create_subscription(
                     self._types[input_], self._topics[input_], partial(take, self, input_),
-                    self._qos[input_])
+                    self._qos[input_],
+                    # Of its own: rclpy's groups keep a trace of each member they ever had.
+                    callback_group=MutuallyExclusiveCallbackGroup())
 
     def begin(self) -> None:
         """Forget what came before somebody listened."""
