@@ -13,14 +13,14 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from lednet_ros.nodes.ground import ground_node
-from lednet_ros.nodes.segment import camera_io
+from lednet_ros.nodes.segment import outputs
 from lednet_ros.nodes.shared.dds_profile import config_file
 from lednet_ros.nodes.shared.latency import Quantiles
 from lednet_ros.nodes.shared.status import latency_values
 
 LAYOUT: dict[str, Any] = json.loads(config_file('foxglove_layout.json').read_text('utf-8'))
 PANELS = LAYOUT['configById']
-TOPICS = {f'/segment/{name}' for name in camera_io.OUTPUTS} | {
+TOPICS = {f'/segment/{name}' for name in outputs.OUTPUTS} | {
     f'/{node}/{name}' for node in ('ground', 'semantic_cloud') for name in ground_node.OUTPUTS}
 
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the cloud node knows of itself, in words for /diagnostics: functions of snapshots."""
+"""
+What the cloud node knows of itself, in words for /diagnostics: functions of snapshots.
+
+A new value is an entry of `figures`, as in the ground node's.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the ground node knows of itself, in words for /diagnostics: functions of snapshots."""
+"""
+What the ground node knows of itself, in words for /diagnostics: functions of snapshots.
+
+A new value is an entry of `figures`, which the node fills as it publishes; a count is one of
+CameraRounds'.
+"""
 
 from __future__ import annotations
 

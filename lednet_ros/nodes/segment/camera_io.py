@@ -9,7 +9,7 @@ from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
@@ -17,17 +17,15 @@ from std_msgs.msg import Header
 from lednet_ros.common.errors import in_words
 from lednet_ros.nodes.segment.diagnostics import CameraStats
 from lednet_ros.nodes.segment.inference_worker import QueuedFrame
+from lednet_ros.nodes.segment.outputs import OUTPUTS
 from lednet_ros.nodes.segment.rate_limit import RateLimit
 from lednet_ros.nodes.shared.camera_info import BadCameraInfo
 from lednet_ros.nodes.shared.endpoints import type_name, unmatched_publisher, wrong_publisher
 from lednet_ros.nodes.shared.image_messages import BadImage, decode, size_and_encoding
 from lednet_ros.nodes.shared.outputs import Outputs
-from lednet_ros.nodes.shared.qos import subscription_qos
+from lednet_ros.nodes.shared.qos import IMAGE_QOS, subscription_qos
 from lednet_ros.nodes.shared.stamps import StampMemory
 from lednet_ros.segmentation.letterbox import Fit
-
-OUTPUTS = {'label': Image, 'color': Image, 'overlay': Image, 'confidence': Image,
-           'camera_info': CameraInfo}
 
 SAY_EVERY_S = 5.0  # the same kind of complaint
 
@@ -61,9 +59,8 @@ class Camera:
 
     def open(self) -> None:
         """Offer the outputs. Raise ConfigError over qos_overrides that make no sense."""
-        best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         for type_, name in ((self._type, self._image_name), (CameraInfo, self._info_name)):
-            self._qos[name] = subscription_qos(self._node, type_, name, best_effort)
+            self._qos[name] = subscription_qos(self._node, type_, name, IMAGE_QOS)
         self._outputs.open()
 
     def wanted(self) -> set[str]:

@@ -2,8 +2,9 @@
 """
 What segment_node knows of itself, and what it says of that on /diagnostics. Without ROS.
 
-A new value is one line: in CAMERA_VALUES, in ENGINE_VALUES, or a cause in CAUSES. lednet_top,
-lednet_latency_report and the tests take outcomes and causes from here.
+A new value is one line: in CAMERA_VALUES, in ENGINE_VALUES, a cause in CAUSES, or a stage in
+STAGES of shared/latency.py. lednet_top, lednet_latency_report and the tests take outcomes and
+causes from here.
 """
 
 from __future__ import annotations

@@ -8,11 +8,16 @@ from typing import Any
 
 import cv2
 import numpy as np
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from lednet_ros.images.annotate import overlay
 from lednet_ros.nodes.shared.image_messages import Frame, encode_image
 from lednet_ros.segmentation import Segmentation
+
+OUTPUTS = {'label': Image, 'color': Image, 'overlay': Image, 'confidence': Image,
+           'camera_info': CameraInfo}
+"""Each camera's topics, by their last names."""
 
 
 def make_images(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often something may happen."""
+"""How often something may happen. `camera_io.Camera.receive` applies it, before decoding."""
 
 from __future__ import annotations
 

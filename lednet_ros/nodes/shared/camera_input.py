@@ -11,12 +11,11 @@ from typing import Any, TypeVar
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, Image
 
 from lednet_ros.nodes.shared.endpoints import type_name, unmatched_publisher, wrong_publisher
-from lednet_ros.nodes.shared.qos import subscription_qos
+from lednet_ros.nodes.shared.qos import IMAGE_QOS, subscription_qos
 from lednet_ros.nodes.shared.stamp_join import StampJoin
 from lednet_ros.nodes.shared.status import InputView
 from lednet_ros.nodes.shared.tf import Transforms
@@ -52,8 +51,7 @@ class CameraInput:
         self.name = name
         prefix = f'{name}/' if name else ''
         self._topics = {input_: f'{prefix}{input_}' for input_ in inputs}
-        best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-        self._qos = {input_: subscription_qos(node, type_, self._topics[input_], best_effort)
+        self._qos = {input_: subscription_qos(node, type_, self._topics[input_], IMAGE_QOS)
                      for input_, type_ in inputs.items()}
         self._listened: dict[str, Subscription] = {}
         self._came_s: dict[str, float] = {}  # the last of each input, monotonic

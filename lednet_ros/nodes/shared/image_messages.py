@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sensor_msgs/Image <-> arrays in a node; cv_bridge helps with encodings that only it knows."""
+"""
+sensor_msgs/Image <-> arrays in a node; cv_bridge helps with encodings that only it knows.
+
+How the rest is decoded, and how large it may be: images/encodings.py.
+"""
 
 from __future__ import annotations
 

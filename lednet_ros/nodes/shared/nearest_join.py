@@ -20,7 +20,8 @@ class NearestJoin:
     """
     Pairs first ones, labels, with the nearest second one, depth. The newest pair wins.
 
-    A first one that is passed by, or that no second one is near to, is `unmatched`.
+    A first one that is passed by, or that no second one is near to, is `unmatched`. Near is within
+    `tolerance_ms`: semantic_cloud_node's sync_tolerance_ms.
     """
 
     def __init__(self) -> None:

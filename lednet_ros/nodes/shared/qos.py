@@ -18,7 +18,7 @@ from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSPolicyKind, QoSProfile
+from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
 
 from lednet_ros.common.errors import ConfigError, first_line
@@ -26,6 +26,8 @@ from lednet_ros.common.errors import ConfigError, first_line
 OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
                QoSPolicyKind.DURABILITY)
 PREFIX = 'qos_overrides'
+IMAGE_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""Of all that comes with a camera's image, unless users change it: only the newest counts."""
 
 
 def subscription_qos(node: Node, type_: type, topic: str, default: QoSProfile) -> QoSProfile:
