@@ -148,6 +148,15 @@ def test_a_camera_is_not_to_be_left_without_a_height_where_parameters_give_its_p
     assert unread.successful
 
 
+def test_the_first_frame_of_another_camera_empties_no_grid(start) -> None:
+    rig = start(**{'grid.frame': 'base_link'})
+    for stamp_s in (1.0, 1.1, 1.2):  # which together are enough for free ground
+        rig.send('front', stamp_s)
+    rig.send('left', 1.25)
+    rig.send('front', 1.3)
+    assert rig.is_free(rig.ahead)
+
+
 def test_listeners_that_come_and_go_leave_no_trace_with_the_node(start) -> None:
     """rclpy's groups keep one of each subscription that they ever had."""
     rig = start()

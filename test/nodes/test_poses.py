@@ -48,7 +48,8 @@ def finder(transforms: Any, **given: Any) -> PoseFinder:
     values = {'output_frame': 'base_link', 'fixed_frame': '', 'grid.frame': '',
               'camera.height': 1.0, **{f'camera.{name}': 0.0 for name in (
                   'roll', 'pitch', 'yaw', 'x', 'y')}, **given}
-    return PoseFinder(transforms, values.__getitem__)
+    return PoseFinder(transforms, values.__getitem__, lambda: None, values['output_frame'],
+                      values['fixed_frame'])
 
 
 def header(second: int, frame: str) -> Header:

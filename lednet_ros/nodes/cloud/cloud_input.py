@@ -12,7 +12,6 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from lednet_ros.nodes.cloud.projector import Projector
 from lednet_ros.nodes.shared.camera_input import CameraInput
 from lednet_ros.nodes.shared.nearest_join import NearestJoin, Pair
-from lednet_ros.nodes.shared.poses import PoseFinder
 
 OF_LABELS = {'label': Image, 'camera_info': CameraInfo, 'confidence': Image}
 SOURCES = {'depth': Image, 'points': PointCloud2}
@@ -25,8 +24,7 @@ class CloudInput(CameraInput):
         super().__init__(node, name, {**OF_LABELS, source: SOURCES[source]})
         self.source = source
         self.pairs = NearestJoin()
-        self.projector: Projector | None = None  # once it is configured, as the next
-        self.poses: PoseFinder | None = None
+        self.projector: Projector | None = None  # once it is configured
         self.transport_ms: float | None = None   # of the newest frame, as the next
         self.run_s = 0.0
         self.size = ''

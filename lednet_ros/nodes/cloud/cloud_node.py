@@ -61,6 +61,7 @@ class CloudNode(LifecycleNode):
         self._projector: Projector | None = None
         self._cameras: list[CloudInput] = []  # from the first configuration on
         self._transforms: Transforms | None = None
+        self._poses: dict[str, PoseFinder] = {}
         self._outputs = Outputs(self, OUTPUTS)
         self._is_active = False
         self._rounds = CameraRounds(
@@ -98,8 +99,12 @@ class CloudNode(LifecycleNode):
                 camera.projector = Projector(
                     traversability, self._config(), self._parameter('output_frame'),
                     self._parameter('grid.frame'))
-                camera.poses = PoseFinder(self._transforms, self._parameter, camera.name)
             self._projector = self._cameras[0].projector  # which makes the outputs of all
+            assert self._projector is not None
+            self._poses = {name: PoseFinder(
+                self._transforms, self._parameter, self._projector.cloud.forget,
+                self._parameter('output_frame'), self._parameter('fixed_frame'), name)
+                for name in self._names}
             self._outputs.open()
             self._judge_label_info()
         except Exception as error:  # rclpy would drop it without a word
@@ -137,9 +142,9 @@ class CloudNode(LifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Close the outputs, and forget the grid."""
         self._outputs.close()
-        self._projector = None
+        self._projector, self._poses = None, {}
         for camera in self._cameras:
-            camera.projector = camera.poses = None
+            camera.projector = None
         self._problem = ''
         return TransitionCallbackReturn.SUCCESS
 
@@ -228,23 +233,11 @@ class CloudNode(LifecycleNode):
     def _prepare(
         self, camera: CloudInput, parts: dict[str, Any], wanted: Sequence[str], may_wait: bool,
     ) -> Callable[[], Frame] | None:
-        poses = self._find_poses(camera, parts, wanted, may_wait)
-        return None if poses is None else partial(self._look, camera, parts, poses, wanted)
-
-    def _find_poses(
-        self, camera: CloudInput, parts: dict[str, Any], wanted: Sequence[str], may_wait: bool,
-    ) -> Poses | None:
-        """Return where things were, None where labels wait for TF. Raise what does not hold."""
-        assert camera.poses is not None
         label, other = parts['label'].header, parts[camera.source].header
         if camera.source == 'depth':
             check_frame(label, other)
-        poses = camera.poses.find(label, other, list(wanted), may_wait)
-        if self._transforms is None and poses is not None:
-            if camera.given_pose not in (None, poses.camera) and self._projector is not None:
-                self._projector.cloud.forget()  # what it saw by another pose is not there
-            camera.given_pose = poses.camera
-        return poses
+        poses = self._poses[camera.name].find(label, other, wanted, may_wait)
+        return None if poses is None else partial(self._look, camera, parts, poses, wanted)
 
     def _look(
         self, camera: CloudInput, parts: dict[str, Any], poses: Poses, wanted: Sequence[str],

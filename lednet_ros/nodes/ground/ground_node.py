@@ -6,7 +6,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,7 +18,6 @@ from sensor_msgs.msg import Image, LaserScan, PointCloud2
 from std_msgs.msg import Header
 
 from lednet_ros.common.command import command
-from lednet_ros.common.errors import ConfigError
 from lednet_ros.nodes.ground.diagnostics import GroundView, latency_status, view_status
 from lednet_ros.nodes.ground.messages import GridMessage, PointsMessage, make_scan
 from lednet_ros.nodes.ground.parameters import PARAMETERS, camera_parameters
@@ -32,26 +30,17 @@ from lednet_ros.nodes.shared.image_messages import BadImage, decode_mono8
 from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, mismatch
 from lednet_ros.nodes.shared.outputs import Outputs
 from lednet_ros.nodes.shared.parameters import Param, declare, tell_unread, value_of
-from lednet_ros.nodes.shared.poses import height_rule
+from lednet_ros.nodes.shared.poses import PoseFinder, Poses, height_rule
 from lednet_ros.nodes.shared.process import run
-from lednet_ros.nodes.shared.tf import NoPose, Transforms, find_transforms
+from lednet_ros.nodes.shared.tf import find_transforms
 from lednet_ros.nodes.shared.time_jump import call_on_jump_back
-from lednet_ros.projection import Belief, Ground, GroundConfig, Pose, Traversability
+from lednet_ros.projection import Belief, Ground, GroundConfig, Traversability
 
 OUTPUTS = {'points': PointCloud2, 'grid': OccupancyGrid, 'free_space': LaserScan}
 
 WATCH_S = 0.2  # who listens
 POLL_S = 0.02    # while a label image waits for its transforms, or for other cameras
 GATHER_S = 0.03  # that one camera's frame waits for those of the others
-
-
-@dataclass(frozen=True)
-class Poses:
-    """Where things were when an image was taken."""
-
-    camera: Pose               # in the robot's frame
-    robot: Pose | None = None  # in the grid's; None: no grid goes out
-    no_grid: str = ''          # why; '': nobody listens to it
 
 
 class GroundNode(Node):
@@ -67,7 +56,10 @@ class GroundNode(Node):
         self.done = Future()  # never by itself
         self._ground = Ground(Traversability.load(self._parameter('traversability')),
                               self._config())
-        self._transforms = self._make_transforms()
+        self._transforms = find_transforms(self, self._parameter('pose_source'))
+        self._poses = {name: PoseFinder(
+            self._transforms, self._parameter, self._ground.forget,
+            self._parameter('robot_frame'), camera=name) for name in names}
         self._outputs = Outputs(self, OUTPUTS)
         self._outputs.open()
         self._cameras = [CameraInput(self, name) for name in names]
@@ -124,14 +116,6 @@ class GroundNode(Node):
         """Whether confidences weigh in a grid: only one that remembers has use for them."""
         return bool(self._parameter('grid.frame') and self._parameter('grid.weigh_confidence'))
 
-    def _make_transforms(self) -> Transforms | None:
-        transforms = find_transforms(self, self._parameter('pose_source'))
-        frame = self._parameter('grid.frame')
-        if transforms is None and frame and frame != self._parameter('robot_frame'):
-            raise ConfigError(f'grid.frame is {frame!r} but there is no TF to follow the robot in '
-                              'it: install tf2_ros and let pose_source be tf, or leave it empty')
-        return transforms
-
     def _forget_stamps(self) -> None:
         """Forget what is of another time: it waits in vain, and tells nothing of how old it is."""
         self._rounds.forget()
@@ -168,27 +152,8 @@ class GroundNode(Node):
     def _prepare(
         self, camera: CameraInput, parts: dict[str, Any], wanted: Sequence[str], may_wait: bool,
     ) -> Callable[[], Seen] | None:
-        poses = self._poses(camera, parts['label'].header, wanted, may_wait)
+        poses = self._poses[camera.name].find(parts['label'].header, None, wanted, may_wait)
         return None if poses is None else partial(self._look, camera, parts, poses)
-
-    def _poses(
-        self, camera: CameraInput, header: Header, wanted: Sequence[str], may_wait: bool,
-    ) -> Poses | None:
-        """Return the poses at a stamp, None where one may still come; raise NoPose."""
-        try:
-            pose = self._camera_pose(camera, header)
-            if 'grid' not in wanted:
-                return Poses(pose)
-            try:
-                return Poses(pose, self._robot_pose(header))
-            except NoPose as error:
-                if len(wanted) == 1 or (may_wait and error.may_come):
-                    raise
-                return Poses(pose, no_grid=f'no grid goes out: {error}')  # the others do without
-        except NoPose as error:
-            if may_wait and error.may_come:
-                return None
-            raise
 
     def _look(self, camera: CameraInput, parts: dict[str, Any], poses: Poses) -> Seen:
         """Let a frame be seen; raise for what does not hold."""
@@ -294,29 +259,6 @@ class GroundNode(Node):
             begins = ends
         self._points.message.header = header
         return self._points.message
-
-    def _camera_pose(self, camera: CameraInput, header: Header) -> Pose:
-        if self._transforms:
-            return self._transforms.pose(
-                header.frame_id, self._parameter('robot_frame'), header.stamp,
-                'publish it, or set pose_source to parameters')
-        prefix = f'camera.{camera.name}' if camera.name else 'camera'
-        pose = Pose.of_camera(**{name: self._parameter(f'{prefix}.{name}') for name in (
-            'height', 'roll', 'pitch', 'yaw', 'x', 'y')})
-        if pose != camera.given_pose:
-            self._ground.forget()  # what it saw by another one is not where it seemed to be
-        camera.given_pose = pose
-        return pose
-
-    def _robot_pose(self, header: Header) -> Pose:
-        """Return where the robot is in the grid's frame."""
-        frame, robot_frame = self._parameter('grid.frame'), self._parameter('robot_frame')
-        if self._transforms and frame not in ('', robot_frame):
-            return self._transforms.pose(
-                robot_frame, frame, header.stamp,
-                f'publish where {robot_frame} is in {frame}, at most tf_timeout_s later than '
-                'labels come')
-        return Pose.from_quaternion((0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0))
 
     def _outcomes(self) -> dict[str, int]:
         """Return what became of the label images; a few may wait for their partners."""

@@ -20,7 +20,6 @@ from lednet_ros.nodes.shared.stamp_join import StampJoin
 from lednet_ros.nodes.shared.status import InputView
 from lednet_ros.nodes.shared.tf import Transforms
 from lednet_ros.nodes.shared.waiting import WaitingLine
-from lednet_ros.projection import Pose
 
 INPUTS = {'label': Image, 'camera_info': CameraInfo, 'confidence': Image}
 
@@ -58,7 +57,6 @@ class CameraInput:
         self.join = StampJoin()
         self.waiting: WaitingLine[Any] = WaitingLine(  # sets, for their transforms
             lambda: (time.monotonic(), node.get_clock().now().nanoseconds / 1e9))
-        self.given_pose: Pose | None = None  # by parameters
         self.problem = ''                    # why its last frame was not projected; '': it was
         self.seen: Any = None                # the newest frame: Seen, or None
         self.is_new = False                  # it has not gone out yet

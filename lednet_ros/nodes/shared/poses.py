@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where camera, points and robot were when labels and depth were taken: by TF, or parameters."""
+"""Where camera, sensor and robot were when labels were taken: by TF, or parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,7 +23,7 @@ class Poses:
     """Where things were. All but the last in the output frame at the labels' stamp."""
 
     camera: Pose               # when the labels were taken
-    sensor: Pose               # of depth or points, when those were taken
+    sensor: Pose               # of depth or points, when those were taken; else the camera's
     robot: Pose | None = None  # in the grid's frame; None: no grid goes out
     no_grid: str = ''          # why; '': nobody listens to it
 
@@ -51,23 +51,32 @@ def _prefix(camera: str) -> str:
 
 
 class PoseFinder:
-    """Finds poses; without `transforms`, of a camera whose pose the parameters give."""
+    """
+    Finds poses of one camera; without `transforms`, of one whose pose the parameters give.
+
+    `forget` is called where they give another one than before: what was seen until then is not
+    where it seemed to be. Frames that may be left out are ''.
+    """
 
     def __init__(
-        self, transforms: Transforms | None, parameter: Callable[[str], Any], camera: str = '',
+        self, transforms: Transforms | None, parameter: Callable[[str], Any],
+        forget: Callable[[], None], output_frame: str, fixed_frame: str = '', camera: str = '',
     ) -> None:
         self._prefix = _prefix(camera)
         self._transforms = transforms
-        self._parameter = parameter
-        frame = parameter('grid.frame')
-        for name, given in (('grid.frame', frame), ('fixed_frame', parameter('fixed_frame'))):
-            if transforms is None and given not in ('', parameter('output_frame')):
-                raise ConfigError(f'{name} is {given!r} but there is no TF to follow the robot '
+        self._parameter, self._forget = parameter, forget
+        self._output, self._fixed, self._grid = (
+            output_frame, fixed_frame, parameter('grid.frame'))
+        self._given: Pose | None = None  # by parameters
+        for name, frame in (('grid.frame', self._grid), ('fixed_frame', fixed_frame)):
+            if transforms is None and frame not in ('', output_frame):
+                raise ConfigError(f'{name} is {frame!r} but there is no TF to follow the robot '
                                   'in it: install tf2_ros and let pose_source be tf, or leave it '
                                   'empty')
 
-    def find(self, label: Header, other: Header, wanted: list[str], may_wait: bool,
-             ) -> Poses | None:
+    def find(
+        self, label: Header, other: Header | None, wanted: Collection[str], may_wait: bool,
+    ) -> Poses | None:
         """
         Return where things were, None where TF may still tell; raise NoPose.
 
@@ -75,7 +84,7 @@ class PoseFinder:
         """
         try:
             camera = self._camera(label)
-            sensor = self._sensor(label, other)
+            sensor = camera if other is None else self._sensor(label, other, camera)
             if 'grid' not in wanted:
                 return Poses(camera, sensor)
             try:
@@ -92,34 +101,36 @@ class PoseFinder:
     def _camera(self, label: Header) -> Pose:
         if self._transforms:
             return self._transforms.pose(
-                label.frame_id, self._parameter('output_frame'), label.stamp,
+                label.frame_id, self._output, label.stamp,
                 'publish it, or set pose_source to parameters')
         name = f'{self._prefix}.height'
         _check_given(name, self._parameter(name))
-        return Pose.of_camera(**{name: self._parameter(f'{self._prefix}.{name}') for name in (
+        pose = Pose.of_camera(**{name: self._parameter(f'{self._prefix}.{name}') for name in (
             'height', 'roll', 'pitch', 'yaw', 'x', 'y')})
+        if self._given not in (None, pose):
+            self._forget()
+        self._given = pose
+        return pose
 
-    def _sensor(self, label: Header, other: Header) -> Pose:
-        output, fixed = self._parameter('output_frame'), self._parameter('fixed_frame')
+    def _sensor(self, label: Header, other: Header, camera: Pose) -> Pose:
         if self._transforms is None:
             if other.frame_id == label.frame_id:
-                return self._camera(label)
-            if other.frame_id != output:
-                missing = NoPose(f'points are in frame {other.frame_id!r} and there is no TF: '
-                                 f'publish them in {output!r}, or install tf2_ros')
-                raise missing
+                return camera
+            if other.frame_id != self._output:
+                raise NoPose(f'points are in frame {other.frame_id!r} and there is no TF: '
+                             f'publish them in {self._output!r}, or install tf2_ros')
             return STILL
-        if fixed:
+        if self._fixed:
             return self._transforms.moved(
-                other.frame_id, other.stamp, output, label.stamp, fixed,
-                f'publish where {output} is in {fixed}, or leave fixed_frame empty')
-        return self._transforms.pose(other.frame_id, output, other.stamp,
+                other.frame_id, other.stamp, self._output, label.stamp, self._fixed,
+                f'publish where {self._output} is in {self._fixed}, or leave fixed_frame empty')
+        return self._transforms.pose(other.frame_id, self._output, other.stamp,
                                      'publish where the sensor is on the robot')
 
     def _robot(self, label: Header) -> Pose:
-        frame, output = self._parameter('grid.frame'), self._parameter('output_frame')
-        if self._transforms is None or frame in ('', output):
+        if self._transforms is None or self._grid in ('', self._output):
             return STILL
         return self._transforms.pose(
-            output, frame, label.stamp,
-            f'publish where {output} is in {frame}, at most tf_timeout_s later than labels come')
+            self._output, self._grid, label.stamp,
+            f'publish where {self._output} is in {self._grid}, at most tf_timeout_s later than '
+            'labels come')
