@@ -45,7 +45,7 @@ class LabelledPoints:
     beside: np.ndarray | None = None      # bool: the points that no pixel looks at; None: none
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> tuple[int, int]:
         """Return the planes' shape."""
         return self.x.shape
 

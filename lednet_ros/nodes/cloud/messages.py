@@ -3,18 +3,14 @@
 
 from __future__ import annotations
 
-import array
-
 import numpy as np
 from sensor_msgs.msg import Image, PointCloud2, PointField
-from std_msgs.msg import Header
 
 from lednet_ros.common.errors import DataError
-from lednet_ros.projection.labelled_points import POINT_FLOATS
+from lednet_ros.nodes.ground.messages import PointsMessage
 
 _DEPTH = {'16UC1': 'u2', 'mono16': 'u2', '32FC1': 'f4'}  # REP 118, and what is called otherwise
 _FLOATS = {PointField.FLOAT32: 'f4', PointField.FLOAT64: 'f8'}
-_POINT_BYTES = 4 * POINT_FLOATS
 
 
 def decode_depth(message: Image) -> np.ndarray:
@@ -60,23 +56,8 @@ def decode_points(message: PointCloud2) -> np.ndarray:
     return points
 
 
-class CloudMessage:
-    """A PointCloud2 of labelled points, made once for a size and filled in place."""
+class CloudMessage(PointsMessage):
+    """A PointCloud2 of labelled points."""
 
     def __init__(self, height: int, width: int) -> None:
-        fields = [PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
-                  for i, name in enumerate(('x', 'y', 'z', 'rgb'))]
-        fields += [PointField(name=name, offset=16 + i, datatype=PointField.UINT8, count=1)
-                   for i, name in enumerate(('label', 'confidence'))]
-        self.message = PointCloud2(
-            height=height, width=width, point_step=_POINT_BYTES, row_step=_POINT_BYTES * width,
-            is_dense=False, fields=fields)
-        self.message.data = array.array('B', bytes(_POINT_BYTES * height * width))
-        # Of the message's own array: not every version of rclpy keeps the one that it is given.
-        self.points = np.frombuffer(self.message.data, np.float32).reshape(
-            height, width, POINT_FLOATS)
-
-    def with_header(self, header: Header) -> PointCloud2:
-        """Return the message."""
-        self.message.header = header
-        return self.message
+        super().__init__(height, width, ('label', 'confidence'))

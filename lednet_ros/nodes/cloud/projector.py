@@ -15,8 +15,7 @@ from std_msgs.msg import Header
 from lednet_ros.common.errors import DataError
 from lednet_ros.nodes.cloud.messages import CloudMessage, decode_depth, decode_points
 from lednet_ros.nodes.ground.messages import GridMessage, make_scan
-from lednet_ros.nodes.shared.camera_info import BadCameraInfo, camera_of
-from lednet_ros.nodes.shared.image_messages import BadImage, decode_mono8
+from lednet_ros.nodes.shared.label_parts import decode_parts
 from lednet_ros.nodes.shared.poses import Poses
 from lednet_ros.projection import Camera, NoGround, Pose
 from lednet_ros.projection.cloud import CloudConfig, LabelCloud
@@ -75,11 +74,7 @@ class Projector:
         needs_cells: bool,
     ) -> Frame:
         """Return a frame; raise what names the part that does not hold."""
-        labels, confidence = _labels(parts)
-        camera = _lens(parts['camera_info'], labels, rectified)
-        if min_confidence and confidence is None:  # which was 0 when they came
-            raise BadImage('confidence: none came with this label image, and min_confidence is '
-                           f'{min_confidence:g}')
+        labels, confidence, camera = decode_parts(parts, min_confidence, rectified)
         depth, seen = self._depth(parts, camera)
         if depth is None:
             points = self._paint(seen, camera, poses, labels, confidence, min_confidence)
@@ -130,16 +125,9 @@ class Projector:
         Of each, every `stride`-th row and column.
         """
         some = [points.every(stride) for points in _points_of(frames)]
-        shapes = [points.shape for points in some]
-        shape = shapes[0] if len(some) == 1 else (1, sum(h * w for h, w in shapes))
-        if self._message.points.shape[:2] != shape:
-            self._message = CloudMessage(*shape)
-        out, begins = self._message.points.reshape(shape[0] * shape[1], -1), 0
-        for points, (height, width) in zip(some, shapes, strict=True):
-            ends = begins + height * width
-            points.fill(self.cloud.traversability.labels,
-                              out[begins:ends].reshape(height, width, -1))
-            begins = ends
+        outs = self._message.parts([points.shape for points in some], len(some) == 1)
+        for points, out in zip(some, outs, strict=True):
+            points.fill(self.cloud.traversability.labels, out)
         return self._message.with_header(Header(stamp=frames[-1].stamp, frame_id=self._frame))
 
     def make_grid(
@@ -182,7 +170,6 @@ class Projector:
             self.no_way = self._no_way(cells)
         return self._cells[1:]
 
-
     def _no_way(self, cells: np.ndarray) -> str:
         height = self.cloud.ground_z
         if (cells == FREE).any() or not abs(height) > self.cloud.config.heights.max_step:
@@ -198,28 +185,6 @@ def check_frame(label: Header, depth: Header) -> None:
         raise DataError(
             f'depth is in frame {depth.frame_id!r} and label in {label.frame_id!r}: publish depth '
             'that is registered to the camera of the labels, in its frame')
-
-
-def _labels(parts: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray | None]:
-    decoded = {}
-    for name in ('label', 'confidence'):
-        try:
-            decoded[name] = decode_mono8(parts[name]) if name in parts else None
-        except BadImage as error:
-            raise BadImage(f'{name}: {error}') from error
-    labels, confidence = decoded['label'], decoded['confidence']
-    assert labels is not None
-    if confidence is not None and confidence.shape != labels.shape:
-        raise BadImage(f'confidence is {_size(confidence)} and label {_size(labels)}: publish '
-                       'both of one size')
-    return labels, confidence
-
-
-def _lens(info: Any, labels: np.ndarray, rectified: bool) -> Camera:
-    try:
-        return camera_of(info, labels.shape[0], labels.shape[1], rectified)
-    except BadCameraInfo as error:
-        raise BadCameraInfo(f'camera_info: {error}') from error
 
 
 def _scan_of(message: PointCloud2) -> tuple[str, int, int]:
@@ -242,7 +207,3 @@ def _where_now(frame: Frame, robot: Pose | None) -> LabelledPoints:
     then = frame.poses.robot
     return frame.points if robot is None or then is None or then == robot else frame.points.moved(
         robot.of(then))
-
-
-def _size(pixels: np.ndarray) -> str:
-    return f'{pixels.shape[1]}x{pixels.shape[0]}'

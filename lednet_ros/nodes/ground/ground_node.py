@@ -14,20 +14,19 @@ from nav_msgs.msg import OccupancyGrid
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.task import Future
-from sensor_msgs.msg import Image, LaserScan, PointCloud2
+from sensor_msgs.msg import LaserScan, PointCloud2
 from std_msgs.msg import Header
 
 from lednet_ros.common.command import command
 from lednet_ros.nodes.ground.diagnostics import GroundView, latency_status, view_status
 from lednet_ros.nodes.ground.messages import GridMessage, PointsMessage, make_scan
 from lednet_ros.nodes.ground.parameters import PARAMETERS, camera_parameters
-from lednet_ros.nodes.shared.camera_info import BadCameraInfo, camera_of
 from lednet_ros.nodes.shared.camera_input import CameraInput, Seen, forgets, moves_along, stampless
 from lednet_ros.nodes.shared.camera_names import camera_names
 from lednet_ros.nodes.shared.camera_rounds import CameraRounds, stamp_ns_of
 from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher
-from lednet_ros.nodes.shared.image_messages import BadImage, decode_mono8
 from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, mismatch
+from lednet_ros.nodes.shared.label_parts import decode_parts, size_of
 from lednet_ros.nodes.shared.outputs import Outputs
 from lednet_ros.nodes.shared.parameters import Param, declare, tell_unread, value_of
 from lednet_ros.nodes.shared.poses import PoseFinder, Poses, height_rule
@@ -65,7 +64,7 @@ class GroundNode(Node):
         self._cameras = [CameraInput(self, name) for name in names]
         self._rounds = CameraRounds(
             self, self._cameras, self._parameter, self._prepare, self._publish)
-        self._points: PointsMessage | None = None
+        self._points = PointsMessage(1, 1)
         self._grid = GridMessage(self._ground.config.grid_cells,
                                  self._ground.config.grid_resolution)
         self._remark = ''
@@ -161,31 +160,19 @@ class GroundNode(Node):
         message = parts['label']
         stamp_ns = stamp_ns_of(message.header)
         transport_ms = self._rounds.age_ms(stamp_ns)
-        labels = _decode('label', message)
-        height, width = labels.shape
-        confidence = _decode('confidence', parts['confidence']) if 'confidence' in parts else None
-        if confidence is not None and confidence.shape != labels.shape:
-            raise BadImage(f'confidence is {_size(confidence)} and label {_size(labels)}: '
-                           'publish both of one size')
         min_confidence = self._parameter('min_confidence')
-        if min_confidence and confidence is None:  # which was 0 when they came
-            raise BadImage('confidence: none came with this label image, and min_confidence is '
-                           f'{min_confidence:g}')
-        try:
-            lens = camera_of(parts['camera_info'], height, width, self._parameter('rectified'))
-        except BadCameraInfo as error:
-            raise BadCameraInfo(f'camera_info: {error}') from error
+        labels, confidence, lens = decode_parts(
+            parts, min_confidence, self._parameter('rectified'))
         view = self._ground.set_camera(lens, poses.camera, camera.name)
-        says_something = self._ground.look(
-            labels, confidence, min_confidence, camera.name)
+        says_something = self._ground.look(labels, confidence, min_confidence, camera.name)
         robot = poses.robot
         return Seen(
-            stamp=message.header.stamp, stamp_ns=stamp_ns, shape=(height, width),
+            stamp=message.header.stamp, stamp_ns=stamp_ns, shape=labels.shape,
             place=None if robot is None else (
                 float(robot.origin[0]), float(robot.origin[1]), robot.yaw),
             no_grid=poses.no_grid, says_something=says_something,
             figures={'camera_height_m': view.height, 'nearest_ground_m': view.nearest,
-                     'farthest_ground_m': view.farthest, 'size': _size(labels)},
+                     'farthest_ground_m': view.farthest, 'size': size_of(labels)},
             transport_ms=transport_ms, run_s=time.monotonic() - began_s)
 
     def _publish(
@@ -244,21 +231,13 @@ class GroundNode(Node):
         """Make one cloud: organised as the label image, or all cameras' points in a row."""
         stride = self._parameter('points.stride')
         shapes = [(-(-seen.shape[0] // stride), -(-seen.shape[1] // stride)) for _, seen in live]
-        shape = shapes[0] if len(self._cameras) == 1 else (
-            1, sum(height * width for height, width in shapes))
-        if self._points is None or self._points.points.shape[:2] != shape:
-            self._points = PointsMessage(*shape)
-        points, begins = self._points.points.reshape(-1, 4), 0
-        for (camera, seen), (height, width) in zip(live, shapes, strict=True):
-            ends = begins + height * width
-            out = points[begins:ends].reshape(height, width, 4)
+        outs = self._points.parts(shapes, len(self._cameras) == 1)
+        for (camera, seen), out in zip(live, outs, strict=True):
             whole = out if stride == 1 else np.empty((*seen.shape, 4), np.float32)
             self._ground.points(whole, camera.name)
             if stride > 1:
                 out[:] = whole[::stride, ::stride]
-            begins = ends
-        self._points.message.header = header
-        return self._points.message
+        return self._points.with_header(header)
 
     def _outcomes(self) -> dict[str, int]:
         """Return what became of the label images; a few may wait for their partners."""
@@ -275,17 +254,6 @@ class GroundNode(Node):
 
 def _row(rows: Sequence[Param], name: str) -> Param:
     return next(row for row in rows if row.name == name)
-
-
-def _decode(name: str, message: Image) -> Any:
-    try:
-        return decode_mono8(message)
-    except BadImage as error:
-        raise BadImage(f'{name}: {error}') from error
-
-
-def _size(pixels: Any) -> str:
-    return f'{pixels.shape[1]}x{pixels.shape[0]}'
 
 
 @command('ground_node')

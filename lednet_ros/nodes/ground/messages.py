@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import array
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
@@ -15,17 +17,49 @@ from lednet_ros.projection.grid import UNKNOWN_CELL, Grid
 
 
 class PointsMessage:
-    """An organised PointCloud2 with x, y, z and rgb, made once for a size and filled in place."""
+    """
+    A PointCloud2 with x, y, z and rgb, and fields of a byte each, made once for a size.
 
-    def __init__(self, height: int, width: int) -> None:
+    `points` are to be filled in place: float32 (height, width, F), the bytes in the last of F.
+    """
+
+    def __init__(self, height: int, width: int, byte_fields: Sequence[str] = ()) -> None:
+        floats = ('x', 'y', 'z', 'rgb')
+        self._fields = [PointField(name=name, offset=offset, datatype=datatype, count=1)
+                        for name, offset, datatype in (
+            *((name, 4 * i, PointField.FLOAT32) for i, name in enumerate(floats)),
+            *((name, 16 + i, PointField.UINT8) for i, name in enumerate(byte_fields)))]
+        self._floats = len(floats) + bool(byte_fields)
+        self._resize(height, width)
+
+    def parts(self, shapes: Sequence[tuple[int, int]], is_organised: bool) -> list[np.ndarray]:
+        """
+        Return what is to be filled of each of several images, float32 (H, W, F).
+
+        The message is organised as the one image there is, or has the points of all in a row.
+        """
+        counts = [height * width for height, width in shapes]
+        shape = shapes[0] if is_organised else (1, sum(counts))
+        if self.points.shape[:2] != shape:
+            self._resize(*shape)
+        points = self.points.reshape(-1, self._floats)
+        return [points[end - count:end].reshape(*shape, self._floats) for end, count, shape in zip(
+            accumulate(counts), counts, shapes, strict=True)]
+
+    def with_header(self, header: Header) -> PointCloud2:
+        """Return the message."""
+        self.message.header = header
+        return self.message
+
+    def _resize(self, height: int, width: int) -> None:
+        step = 4 * self._floats
         self.message = PointCloud2(
-            height=height, width=width, point_step=16, row_step=16 * width, is_dense=False,
-            fields=[PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
-                    for i, name in enumerate(('x', 'y', 'z', 'rgb'))])
-        self.message.data = array.array('B', bytes(16 * height * width))
+            height=height, width=width, point_step=step, row_step=step * width, is_dense=False,
+            fields=self._fields)
+        self.message.data = array.array('B', bytes(step * height * width))
         # Of the message's own array: not every version of rclpy keeps the one that it is given.
-        self.points = np.frombuffer(self.message.data, np.float32).reshape(height, width, 4)
-        self.points[:] = np.nan
+        self.points = np.frombuffer(self.message.data, np.float32).reshape(
+            height, width, self._floats)
 
 
 class GridMessage:
