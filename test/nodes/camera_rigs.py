@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from test_cloud_node import CAR, FOCAL, HEIGHT, ROAD, SKY, WIDTH, depth_image, h
 
 from lednet_ros.nodes.cloud import cloud_node
 from lednet_ros.nodes.ground import ground_node
+from lednet_ros.nodes.shared import camera_rounds
 from lednet_ros.nodes.shared.image_messages import encode_image
 from lednet_ros.nodes.shared.ros_start import init
 
@@ -31,7 +32,6 @@ K = [FOCAL, 0.0, 80.0, 0.0, FOCAL, 60.0, 0.0, 0.0, 1.0]
 class Rig:
     """A node, and what it has published, by output."""
 
-    module: ClassVar[ModuleType]
     name: ClassVar[str]          # of the node
     ahead: ClassVar[Any]         # cells of free ground before the front's camera, by its frames
     aside: ClassVar[Any]         # the same of the left's
@@ -85,7 +85,7 @@ class Rig:
 
 
 class GroundRig(Rig):
-    module, name = ground_node, 'ground'
+    name = 'ground'
     ahead, aside = np.s_[98:103, 130:170], np.s_[130:170, 98:103]  # 3 to 7 m away
     said_of_bad = 'camera_info: it is for images of 161x120'
     asked_for = '_inputs'
@@ -105,7 +105,7 @@ class GroundRig(Rig):
 
 
 class CloudRig(Rig):
-    module, name = cloud_node, 'semantic_cloud'
+    name = 'semantic_cloud'
     ahead, aside = np.s_[97:103, 125:145], np.s_[125:145, 97:103]  # 2.5 to 4.5 m away
     said_of_bad = ''
     asked_for = '_of_camera'
@@ -147,7 +147,7 @@ def starting(
 ) -> Iterator[Callable[..., Any]]:
     """Let a test start rigs, which end with it."""
     rigs: list[Rig] = []
-    monkeypatch.setattr(kind.module, 'GATHER_S', 1e9)  # this machine may be busy
+    monkeypatch.setattr(camera_rounds, 'GATHER_S', 1e9)  # this machine may be busy
 
     def start(**parameters: str) -> Rig:
         rigs.append(kind(**parameters))

@@ -17,6 +17,7 @@ from camera_rigs import ALONE, CloudRig, GroundRig, starting
 from rclpy.parameter import Parameter
 from test_cloud_node import HEIGHT, WIDTH
 
+from lednet_ros.nodes.shared import camera_rounds
 from lednet_ros.projection import Pose
 
 
@@ -58,7 +59,7 @@ def test_a_frame_waits_for_the_others_and_not_for_ever(start, monkeypatch) -> No
     assert [m.header.stamp.nanosec for m in rig.out['grid']] == [0]
     rig.send('front', 1.2)  # until its own next one is here
     assert [m.header.stamp.nanosec for m in rig.out['grid']] == [0, 100_000_000]
-    monkeypatch.setattr(rig.module, 'GATHER_S', 0.0)
+    monkeypatch.setattr(camera_rounds, 'GATHER_S', 0.0)
     rig.node._work()        # or for so long
     assert [m.header.stamp.nanosec for m in rig.out['grid']] == [0, 100_000_000, 200_000_000]
     assert rig.node._outcomes()['projected'] == 3
@@ -66,7 +67,7 @@ def test_a_frame_waits_for_the_others_and_not_for_ever(start, monkeypatch) -> No
 
 def test_a_grid_remembers_though_cameras_take_turns_with_older_stamps(start, monkeypatch) -> None:
     rig = start(**{'grid.frame': 'base_link'})
-    monkeypatch.setattr(rig.module, 'GATHER_S', 0.0)  # each frame goes out alone
+    monkeypatch.setattr(camera_rounds, 'GATHER_S', 0.0)  # each frame goes out alone
     for i in range(4):
         rig.send('front', 1.0 + i * 0.1)
         rig.send('left', 0.95 + i * 0.1)

@@ -133,7 +133,7 @@ def test_what_cannot_be_published_is_rejected(rig, monkeypatch) -> None:
 
 
 def test_what_comes_sooner_than_the_rate_allows_is_dropped_for_that(rig, monkeypatch) -> None:
-    monkeypatch.setattr(SegmentNode, 'parameter', lambda node, name: {
+    monkeypatch.setattr(rig.node, 'parameter', lambda name: {
         'max_rate_hz': 0.001}.get(name, 0.0))
     rig.send_and_hold()
     for _ in range(3):  # the first of them makes up for the time before

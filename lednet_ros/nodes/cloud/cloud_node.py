@@ -24,12 +24,18 @@ from lednet_ros.nodes.cloud.projector import Frame, Projector, check_frame
 from lednet_ros.nodes.ground.parameters import camera_parameters
 from lednet_ros.nodes.shared.camera_input import forgets, moves_along, stampless
 from lednet_ros.nodes.shared.camera_names import camera_names
-from lednet_ros.nodes.shared.camera_rounds import CameraRounds, stamp_ns_of, words_of
+from lednet_ros.nodes.shared.camera_rounds import (
+    POLL_S,
+    WATCH_S,
+    CameraRounds,
+    stamp_ns_of,
+    words_of,
+)
 from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher
 from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, mismatch
 from lednet_ros.nodes.shared.lifecycle import answered, release_participant
 from lednet_ros.nodes.shared.outputs import Outputs
-from lednet_ros.nodes.shared.parameters import Rule, declare, tell_unread, value_of
+from lednet_ros.nodes.shared.parameters import Parameters, Rule, tell_unread
 from lednet_ros.nodes.shared.poses import PoseFinder, Poses, height_rule
 from lednet_ros.nodes.shared.process import run
 from lednet_ros.nodes.shared.tf import Transforms, find_transforms
@@ -41,10 +47,6 @@ from lednet_ros.projection.heights import HeightsConfig
 OUTPUTS = {'points': PointCloud2, 'grid': OccupancyGrid, 'free_space': LaserScan}
 HEIGHTS = tuple(field.name for field in fields(HeightsConfig))  # parameters, in its order
 
-WATCH_S = 0.2  # who listens
-POLL_S = 0.02    # while labels wait for their transforms, or for other cameras
-GATHER_S = 0.03  # that one camera's frame waits for those of the others
-
 
 class CloudNode(LifecycleNode):
     """Parameters in, one frame's way from its last part to publish, out. All in one thread."""
@@ -52,11 +54,11 @@ class CloudNode(LifecycleNode):
     def __init__(self) -> None:
         super().__init__('semantic_cloud')
         self._service_change_state.callback = answered(self)
-        declare(self, PARAMETERS, [Rule(HEIGHTS, HeightsConfig)])
-        self._names = camera_names(self.get_parameter('cameras').value)
-        more = [row for name in self._names if name for row in camera_parameters(name)]
-        declare(self, more, [height_rule(name) for name in self._names])
-        self._rows = {row.name: row for row in (*PARAMETERS, *more)}
+        self._parameter = Parameters(self, PARAMETERS, [Rule(HEIGHTS, HeightsConfig)])
+        self._names = camera_names(self._parameter('cameras'))
+        self._parameter.add(
+            [row for name in self._names if name for row in camera_parameters(name)],
+            [height_rule(name) for name in self._names])
         self.done = Future()  # never by itself
         self._projector: Projector | None = None
         self._cameras: list[CloudInput] = []  # from the first configuration on
@@ -81,9 +83,6 @@ class CloudNode(LifecycleNode):
         self._poll = self.create_timer(POLL_S, self._work, clock=steady)
         self._poll.cancel()  # until one waits
         self.create_timer(self._parameter('diagnostics.period_s'), self._report, clock=steady)
-
-    def _parameter(self, name: str) -> Any:
-        return value_of(self, self._rows[name])
 
     # Lifecycle: each transition undoes its opposite.
 
@@ -228,7 +227,7 @@ class CloudNode(LifecycleNode):
             self._work()
 
     def _work(self) -> None:
-        self._rounds.work(self._wanted, GATHER_S, self._poll)
+        self._rounds.work(self._wanted, self._poll)
 
     def _prepare(
         self, camera: CloudInput, parts: dict[str, Any], wanted: Sequence[str], may_wait: bool,

@@ -23,12 +23,12 @@ from lednet_ros.nodes.ground.messages import GridMessage, PointsMessage, make_sc
 from lednet_ros.nodes.ground.parameters import PARAMETERS, camera_parameters
 from lednet_ros.nodes.shared.camera_input import CameraInput, Seen, forgets, moves_along, stampless
 from lednet_ros.nodes.shared.camera_names import camera_names
-from lednet_ros.nodes.shared.camera_rounds import CameraRounds, stamp_ns_of
+from lednet_ros.nodes.shared.camera_rounds import POLL_S, WATCH_S, CameraRounds, stamp_ns_of
 from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher
 from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, mismatch
 from lednet_ros.nodes.shared.label_parts import decode_parts, size_of
 from lednet_ros.nodes.shared.outputs import Outputs
-from lednet_ros.nodes.shared.parameters import Param, declare, tell_unread, value_of
+from lednet_ros.nodes.shared.parameters import Parameters, tell_unread
 from lednet_ros.nodes.shared.poses import PoseFinder, Poses, height_rule
 from lednet_ros.nodes.shared.process import run
 from lednet_ros.nodes.shared.tf import find_transforms
@@ -37,21 +37,16 @@ from lednet_ros.projection import Belief, Ground, GroundConfig, Traversability
 
 OUTPUTS = {'points': PointCloud2, 'grid': OccupancyGrid, 'free_space': LaserScan}
 
-WATCH_S = 0.2  # who listens
-POLL_S = 0.02    # while a label image waits for its transforms, or for other cameras
-GATHER_S = 0.03  # that one camera's frame waits for those of the others
-
 
 class GroundNode(Node):
     """Parameters in, one frame's way from its last part to publish, out. All in one thread."""
 
     def __init__(self) -> None:
         super().__init__('ground')
-        declare(self, PARAMETERS)
-        names = camera_names(value_of(self, _row(PARAMETERS, 'cameras')))
-        more = [row for name in names if name for row in camera_parameters(name)]
-        declare(self, more, [height_rule(name) for name in names])
-        self._rows = {row.name: row for row in (*PARAMETERS, *more)}
+        self._parameter = Parameters(self, PARAMETERS)
+        names = camera_names(self._parameter('cameras'))
+        self._parameter.add([row for name in names if name for row in camera_parameters(name)],
+                            [height_rule(name) for name in names])
         self.done = Future()  # never by itself
         self._ground = Ground(Traversability.load(self._parameter('traversability')),
                               self._config())
@@ -94,9 +89,6 @@ class GroundNode(Node):
     def stop(self) -> bool:
         """End nothing: there is no thread but the executor's."""
         return True
-
-    def _parameter(self, name: str) -> Any:
-        return value_of(self, self._rows[name])
 
     def _config(self) -> GroundConfig:
         return GroundConfig(
@@ -146,7 +138,7 @@ class GroundNode(Node):
             self._work()
 
     def _work(self) -> None:
-        self._rounds.work(self._wanted, GATHER_S, self._poll)
+        self._rounds.work(self._wanted, self._poll)
 
     def _prepare(
         self, camera: CameraInput, parts: dict[str, Any], wanted: Sequence[str], may_wait: bool,
@@ -250,10 +242,6 @@ class GroundNode(Node):
         self._diagnostics.publish({
             'view': view_status(view),
             'latency': latency_status(self._latency.quantiles(time.monotonic()))})
-
-
-def _row(rows: Sequence[Param], name: str) -> Param:
-    return next(row for row in rows if row.name == name)
 
 
 @command('ground_node')

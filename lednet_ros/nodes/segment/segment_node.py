@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from concurrent import futures
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
@@ -42,7 +41,7 @@ from lednet_ros.nodes.shared.label_info import LATCHED, LabelInfo, make_label_in
 from lednet_ros.nodes.shared.latency import Latency
 from lednet_ros.nodes.shared.library_log import LibraryLog
 from lednet_ros.nodes.shared.lifecycle import PatientLifecycleNode, Until, release_participant
-from lednet_ros.nodes.shared.parameters import declare, tell_unread, value_of
+from lednet_ros.nodes.shared.parameters import Parameters, tell_unread
 from lednet_ros.nodes.shared.process import run
 from lednet_ros.nodes.shared.time_jump import call_on_jump_back
 from lednet_ros.segmentation import Segmentation, SegmenterConfig
@@ -64,7 +63,7 @@ class SegmentNode(PatientLifecycleNode):
     def __init__(self, stop: threading.Event | None = None) -> None:
         super().__init__('segment')
         self._stop = stop or threading.Event()  # set when the process is to end
-        declare(self, PARAMETERS)
+        self.parameter = Parameters(self, PARAMETERS)
         self._names = camera_names(self.parameter('cameras'))  # which nobody can change later
         self._library_log = LibraryLog(self.get_logger())
         self._cameras: list[Camera] = []
@@ -87,10 +86,6 @@ class SegmentNode(PatientLifecycleNode):
         self.create_timer(self.parameter('diagnostics.period_s'), self._report, clock=clock)
         self._watch = self.create_timer(WATCH_S, self._listen, clock=clock)
         self._watch.cancel()  # until it is active
-
-    def parameter(self, name: str) -> Any:
-        """Return a parameter's value now."""
-        return value_of(self, next(row for row in PARAMETERS if row.name == name))
 
     def start(self) -> None:
         """Configure and activate, unless a lifecycle manager is to do so."""

@@ -25,6 +25,10 @@ V = TypeVar('V')
 Parts = dict[str, Any]  # messages that belong together, by input
 Wanted = Callable[[], Sequence[str]]  # outputs that someone listens to
 
+WATCH_S = 0.2    # between two looks at who listens
+POLL_S = 0.02    # while a label image waits for its transforms, or for other cameras
+GATHER_S = 0.03  # that one camera's frame waits for those of the others
+
 EXPECTED = (LednetRosError, BadImage, BadCameraInfo)  # their texts say all
 
 
@@ -89,15 +93,11 @@ class CameraRounds(Generic[C]):
 
     # What goes out.
 
-    def work(self, wanted: Wanted, gather_s: float, poll: Timer) -> None:
-        """
-        Project what has its partners and transforms; let `poll` run while something waits.
-
-        A frame waits for those of other cameras for `gather_s`.
-        """
+    def work(self, wanted: Wanted, poll: Timer) -> None:
+        """Project what has its partners and transforms; let `poll` run while something waits."""
         for camera in self._cameras:
             camera.waiting.work(partial(self._handle, wanted, camera))
-        if self._since_s is not None and time.monotonic() - self._since_s >= gather_s:
+        if self._since_s is not None and time.monotonic() - self._since_s >= GATHER_S:
             self._end(wanted)
         if self._since_s is not None or any(camera.waiting for camera in self._cameras):
             poll.reset()

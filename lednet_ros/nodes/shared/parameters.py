@@ -163,3 +163,21 @@ def value_of(node: Node, row: Param) -> Any:
     """Return a parameter's value now."""
     value = node.get_parameter(row.name).value
     return float(value) if isinstance(row.default, float) else value
+
+
+class Parameters:
+    """A node's parameters, declared by their rows; a call with a name returns its value now."""
+
+    def __init__(self, node: Node, rows: Sequence[Param], rules: Sequence[Rule] = ()) -> None:
+        self._node = node
+        self._rows: dict[str, Param] = {}
+        self.add(rows, rules)
+
+    def add(self, rows: Sequence[Param], rules: Sequence[Rule] = ()) -> None:
+        """Declare more: see `declare`."""
+        declare(self._node, rows, rules)
+        self._rows.update({row.name: row for row in rows})
+
+    def __call__(self, name: str) -> Any:
+        """Return a parameter's value now."""
+        return value_of(self._node, self._rows[name])
