@@ -62,7 +62,7 @@ def test_a_frame_waits_for_the_others_and_not_for_ever(start, monkeypatch) -> No
     monkeypatch.setattr(camera_rounds, 'GATHER_S', 0.0)
     rig.node._work()        # or for so long
     assert [m.header.stamp.nanosec for m in rig.out['grid']] == [0, 100_000_000, 200_000_000]
-    assert rig.node._outcomes()['projected'] == 3
+    assert rig.node._rounds.outcomes()['projected'] == 3
 
 
 def test_a_grid_remembers_though_cameras_take_turns_with_older_stamps(start, monkeypatch) -> None:

@@ -7,12 +7,13 @@ pytest.importorskip('rclpy', reason='needs ROS 2')
 
 from lednet_ros.nodes.ground.diagnostics import GroundView, latency_status, view_status
 from lednet_ros.nodes.shared.latency import Quantiles
-from lednet_ros.nodes.shared.status import OK, WARN, InputView
+from lednet_ros.nodes.shared.status import OK, WARN, InputView, RoundsState
 
 LABEL, INFO = InputView('/label', 1, 0.1), InputView('/camera_info', 1, 0.1)
-GOOD = GroundView(
-    wanted=('points', 'grid'), inputs=(LABEL, INFO), listening_s=60.0, projected_ago_s=0.1,
-    problem='', remark='', counts={'received': 9}, figures={'size': '64x48'}, stale_after_s=5.0)
+ROUNDS = RoundsState(
+    inputs=(LABEL, INFO), listening_s=60.0, projected_ago_s=0.1, problem='',
+    counts={'received': 9}, stale_after_s=5.0)
+GOOD = GroundView(ROUNDS, wanted=('points', 'grid'), remark='', figures={'size': '64x48'})
 
 
 @pytest.mark.parametrize(('change', 'level', 'words'), [
@@ -39,7 +40,9 @@ GOOD = GroundView(
     ({'unheard': '/map listens in vain', 'wanted': ()}, WARN, '/map listens in vain'),
 ])
 def test_the_message_names_the_cause(change, level, words) -> None:
-    status = view_status(replace(GOOD, **change))
+    of_rounds = {name: value for name, value in change.items() if hasattr(ROUNDS, name)}
+    of_node = {name: value for name, value in change.items() if name not in of_rounds}
+    status = view_status(replace(GOOD, rounds=replace(ROUNDS, **of_rounds), **of_node))
     assert words in status.message
     assert status.level == level
     assert status.values['received'] == 9

@@ -196,7 +196,7 @@ def take(node: GroundNode, stamp: int, *names: str, encoding: str = 'mono8') -> 
     for name in names:
         node._on_input(node._cameras[0], name, ground_info(stamp) if name == 'camera_info' else (
             ground_image(street(), stamp, encoding)))
-    counts = node._outcomes()
+    counts = node._rounds.outcomes()
     assert counts['dropped'] == sum(
         count for name, count in counts.items() if name.startswith('dropped_'))
     return {name: count for name, count in counts.items() if count}

@@ -34,6 +34,11 @@ class CloudInput(CameraInput):
         """The topic of depth or points."""
         return self._node.resolve_topic_name(self._topics[self.source])
 
+    @property
+    def unmatched(self) -> int:
+        """How many label images were given up whose partners, depth or points too, never came."""
+        return super().unmatched + self.pairs.unmatched
+
     def forget(self) -> int:
         """Drop what waits and what was seen; return how many label images waited for TF."""
         self.pairs.clear()

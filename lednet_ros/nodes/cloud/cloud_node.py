@@ -18,9 +18,10 @@ from sensor_msgs.msg import LaserScan, PointCloud2
 
 from lednet_ros.common.command import command
 from lednet_ros.nodes.cloud.cloud_input import CloudInput
-from lednet_ros.nodes.cloud.diagnostics import CloudView, latency_status, view_status
+from lednet_ros.nodes.cloud.diagnostics import CloudView, view_status
 from lednet_ros.nodes.cloud.parameters import PARAMETERS
 from lednet_ros.nodes.cloud.projector import Frame, Projector, check_frame
+from lednet_ros.nodes.ground.diagnostics import latency_status
 from lednet_ros.nodes.ground.parameters import camera_parameters
 from lednet_ros.nodes.shared.camera_input import forgets, moves_along, stampless
 from lednet_ros.nodes.shared.camera_names import camera_names
@@ -298,18 +299,10 @@ class CloudNode(LifecycleNode):
             for key, value in (('camera_height_m', float(camera.seen.poses.camera.origin[2])),
                                ('size', camera.size))}}
 
-    def _outcomes(self) -> dict[str, int]:
-        """Return what became of the label images; a few may wait for their partners."""
-        return self._rounds.outcomes(sum(
-            camera.join.unmatched + camera.pairs.unmatched for camera in self._cameras))
-
     def _report(self) -> None:
-        view = self._rounds.view(
-            CloudView, self._inputs(), wanted=tuple(self._wanted()), remark=self._remark,
-            unheard=self._outputs.unheard(), counts=self._outcomes(), figures=self._figures,
-            is_active=self._is_active,
-            # What was wrong with frames is no matter where none is taken.
-            **({'problem': self._problem} if self._problem or not self._is_active else {}),
+        view = CloudView(
+            self._rounds.state(self._inputs()), tuple(self._wanted()), self._remark,
+            self._figures, self._outputs.unheard(), self._is_active, self._problem,
             apart_ms=next((c.pairs.apart_ms for c in self._cameras
                            if c.pairs.apart_ms is not None), None),
             tolerance_ms=self._parameter('sync_tolerance_ms'))

@@ -231,14 +231,10 @@ class GroundNode(Node):
                 out[:] = whole[::stride, ::stride]
         return self._points.with_header(header)
 
-    def _outcomes(self) -> dict[str, int]:
-        """Return what became of the label images; a few may wait for their partners."""
-        return self._rounds.outcomes(sum(camera.join.unmatched for camera in self._cameras))
-
     def _report(self) -> None:
-        view = self._rounds.view(
-            GroundView, self._inputs(), wanted=tuple(self._wanted()), remark=self._remark,
-            unheard=self._outputs.unheard(), counts=self._outcomes(), figures=self._figures)
+        view = GroundView(
+            self._rounds.state(self._inputs()), tuple(self._wanted()), self._remark,
+            self._figures, self._outputs.unheard())
         self._diagnostics.publish({
             'view': view_status(view),
             'latency': latency_status(self._latency.quantiles(time.monotonic()))})

@@ -71,6 +71,11 @@ class CameraInput:
         """The label images' topic."""
         return self._node.resolve_topic_name(self._topics['label'])
 
+    @property
+    def unmatched(self) -> int:
+        """How many label images were given up whose partners never came."""
+        return self.join.unmatched
+
     def listen(
         self, inputs: Collection[str], take: Callable[[Any, str, Any], None],
     ) -> None:

@@ -18,10 +18,10 @@ from lednet_ros.nodes.shared.camera_input import CameraInput, absent, live
 from lednet_ros.nodes.shared.image_messages import BadImage
 from lednet_ros.nodes.shared.latency import TOTAL, Latency
 from lednet_ros.nodes.shared.stamps import age_of
+from lednet_ros.nodes.shared.status import RoundsState
 from lednet_ros.nodes.shared.tf import NoPose
 
 C = TypeVar('C', bound=CameraInput)
-V = TypeVar('V')
 Parts = dict[str, Any]  # messages that belong together, by input
 Wanted = Callable[[], Sequence[str]]  # outputs that someone listens to
 
@@ -198,26 +198,26 @@ class CameraRounds(Generic[C]):
             stages.update({'transport': transport_ms, TOTAL: total_ms})
         self.latency.add(time.monotonic(), stages)
 
-    def outcomes(self, unmatched: int) -> dict[str, int]:
+    def outcomes(self) -> dict[str, int]:
         """Return what became of the label images; a few may wait for their partners."""
         dropped = {'dropped_unheard': self._counts['dropped_unheard'],
-                   'dropped_unmatched': unmatched,
+                   'dropped_unmatched': sum(camera.unmatched for camera in self._cameras),
                    'dropped_no_tf': self._counts['dropped_no_tf']}
         return {**{name: self._counts[name] for name in ('received', 'projected', 'rejected')},
                 'dropped': sum(dropped.values()), **dropped}
 
-    def view(self, make: Callable[..., V], inputs: Collection[str], **of_node: Any) -> V:
-        """Make a GroundView, or what is made like one, of this and of what the node adds."""
+    def state(self, inputs: Collection[str]) -> RoundsState:
+        """Return what a report says of all this, and of these inputs."""
         now_s = time.monotonic()
-        return make(**{
-            'inputs': tuple(view for camera in self._cameras
-                            for view in camera.input_views(inputs)),
-            'listening_s': now_s - (self._listening_since_s or now_s),
-            'projected_ago_s': None if self._projected_s is None else now_s - self._projected_s,
-            'problem': next((c.problem for c in self._cameras if c.problem), ''),
-            'cameras': len(self._cameras),
-            'waiting': sum(len(camera.waiting) for camera in self._cameras),
-            'stale_after_s': self._parameter('diagnostics.stale_after_s'), **of_node})
+        return RoundsState(
+            inputs=tuple(view for camera in self._cameras for view in camera.input_views(inputs)),
+            listening_s=now_s - (self._listening_since_s or now_s),
+            projected_ago_s=None if self._projected_s is None else now_s - self._projected_s,
+            problem=next((c.problem for c in self._cameras if c.problem), ''),
+            counts=self.outcomes(),
+            stale_after_s=self._parameter('diagnostics.stale_after_s'),
+            cameras=len(self._cameras),
+            waiting=sum(len(camera.waiting) for camera in self._cameras))
 
 
 def words_of(error: Exception) -> str:

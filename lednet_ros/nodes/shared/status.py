@@ -35,3 +35,17 @@ class InputView:
     publishers: int
     silent_s: float | None  # since the last message; None: none has come
     problem: str = ''       # who publishes another type there; '': nobody
+
+
+@dataclass(frozen=True)
+class RoundsState:
+    """What has become of the label images of all cameras, as the timer finds it."""
+
+    inputs: tuple[InputView, ...]
+    listening_s: float             # since when the node listens to them
+    projected_ago_s: float | None  # since the last frame that went out; None: never
+    problem: str                   # why the last frame did not go out, or not all; '': none
+    counts: Mapping[str, int]
+    stale_after_s: float
+    cameras: int = 1
+    waiting: int = 0               # label images, for transforms
