@@ -12,11 +12,11 @@ from lednet_ros.common.cpu import limit_opencv
 from lednet_ros.common.errors import ConfigError, DataError
 from lednet_ros.projection.camera import Camera
 from lednet_ros.projection.cell_scan import CellScan
-from lednet_ros.projection.depth import DepthCamera, metres
+from lednet_ros.projection.cloud_camera import CloudCamera
+from lednet_ros.projection.depth import metres
 from lednet_ros.projection.grid import Belief, Grid
 from lednet_ros.projection.heights import Heights, HeightsConfig, Place
 from lednet_ros.projection.labelled_points import LabelledPoints
-from lednet_ros.projection.lidar import Painter
 from lednet_ros.projection.pose import Pose
 from lednet_ros.projection.traversability import OUT, UNKNOWN, Traversability
 from lednet_ros.projection.view import NOWHERE, View
@@ -69,8 +69,8 @@ class LabelCloud:
     Labels where depth or points say they are. Used by one thread.
 
     `look_at_depth` or `look_at_points` makes points of a frame, `cells` what they mean to a
-    planner, of any number of sensors; `grid` and `free_space` say so as planners want it. Planes
-    of points are overwritten by the next frame of the same camera.
+    planner, of any number of sensors; `grid` and `free_space` say so as planners want it. Of
+    several cameras each has a name. Planes of points are overwritten by its next frame.
     """
 
     def __init__(self, traversability: Traversability, config: CloudConfig | None = None) -> None:
@@ -80,9 +80,7 @@ class LabelCloud:
         """May be replaced between frames, as long as grid and scan keep their sizes."""
         self.ground_z = float('nan')
         """How high the nearest ground of the last `cells` lies, in m; 0 if the poses are right."""
-        self._depth_camera: DepthCamera | None = None
-        self._painter: Painter | None = None
-        self._view: View | None = None
+        self._cameras: dict[str, CloudCamera] = {}
         self._begins = np.empty(0)
         self._origins: list[np.ndarray] = []  # of the sensors of the last `cells`
         self._scanned: list[View] = []
@@ -92,7 +90,7 @@ class LabelCloud:
 
     def look_at_depth(
         self, camera: Camera, pose: Pose, depth: np.ndarray, labels: np.ndarray,
-        confidence: np.ndarray | None = None, min_confidence: float = 0.0,
+        confidence: np.ndarray | None = None, min_confidence: float = 0.0, name: str = '',
     ) -> LabelledPoints:
         """
         Return the points of a depth image, registered to `camera`, in the robot's frame.
@@ -100,34 +98,31 @@ class LabelCloud:
         `depth` is uint16 in mm or float32 in m, labels uint8 (H, W), `pose` the camera's.
         Raise BadDepth.
         """
-        depth_camera = self._camera_of(camera)
         height, width = labels.shape
         found = metres(depth, height, width, self.config.min_range, self.config.max_range,
                        self.config.edge_jump)
-        return depth_camera.look(found, labels, confidence, pose, min_confidence)
+        return self._camera(name).of_depth(camera).look(
+            found, labels, confidence, pose, min_confidence)
 
-    def is_registered(self, camera: Camera, points: np.ndarray) -> bool:
+    def is_registered(self, camera: Camera, points: np.ndarray, name: str = '') -> bool:
         """Return whether points (3, H, W) of the camera's frame each lie on their pixel's ray."""
-        return self._camera_of(camera).is_registered(points)
+        return self._camera(name).of_depth(camera).is_registered(points)
 
-    def _camera_of(self, camera: Camera) -> DepthCamera:
-        if self._depth_camera is None or self._depth_camera.camera != camera:
-            self._depth_camera = DepthCamera(camera, self.traversability)
-        return self._depth_camera
+    def _camera(self, name: str) -> CloudCamera:
+        return self._cameras.setdefault(name, CloudCamera(self.traversability))
 
     def look_at_points(
         self, camera: Camera, pose: Pose, points: np.ndarray, origin: np.ndarray,
         labels: np.ndarray, confidence: np.ndarray | None = None, min_confidence: float = 0.0,
+        name: str = '',
     ) -> LabelledPoints:
         """
         Return points, float32 (3, N) in the robot's frame, with the labels that see them.
 
         `pose` is the camera's there, `origin` where the points were seen from. All points stay.
         """
-        if self._painter is None or self._painter.camera != camera:
-            self._painter = Painter(camera)
-        painted, sure, beside = self._painter.paint(points, pose, labels, confidence,
-                                                    border=self.config.label_border)
+        painted, sure, beside = self._camera(name).painter(camera).paint(
+            points, pose, labels, confidence, border=self.config.label_border)
         codes = self.traversability.codes[painted]
         if sure is not None:
             codes[sure < np.ceil(255 * min_confidence)] = UNKNOWN
@@ -201,19 +196,13 @@ class LabelCloud:
             self._scanned, begins = list(views), self._begins
         return self._scan, self._scan.make(cells, place, begins, self._origins)
 
-    def view(self, camera: Camera, pose: Pose) -> View:
+    def view(self, camera: Camera, pose: Pose, name: str = '') -> View:
         """
         Return what a camera sees of flat ground; the same one while nothing changes.
 
         Raise NoGround where that is nothing.
         """
-        view = self._view
-        if view is not None and (view.camera, view.pose) == (camera, pose):
-            return view
-        assert self._depth_camera is not None
-        self._view = None
-        self._view = View(camera, self._depth_camera.rays, pose, 0.0, self.config.max_range)
-        return self._view
+        return self._camera(name).view(camera, pose, self.config.max_range)
 
     def in_view(self, view: View, place: Place) -> np.ndarray:
         """Return which cells a camera would see, were the ground flat, bool (cells, cells)."""

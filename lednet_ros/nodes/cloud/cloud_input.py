@@ -9,7 +9,6 @@ from typing import Any
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from lednet_ros.nodes.cloud.projector import Projector
 from lednet_ros.nodes.shared.camera_input import CameraInput
 from lednet_ros.nodes.shared.nearest_join import NearestJoin, Pair
 
@@ -24,8 +23,7 @@ class CloudInput(CameraInput):
         super().__init__(node, name, {**OF_LABELS, source: SOURCES[source]})
         self.source = source
         self.pairs = NearestJoin()
-        self.projector: Projector | None = None  # once it is configured
-        self.transport_ms: float | None = None   # of the newest frame, as the next
+        self.transport_ms: float | None = None  # of the newest frame, as the next
         self.run_s = 0.0
         self.size = ''
 

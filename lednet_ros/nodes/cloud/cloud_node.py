@@ -95,12 +95,9 @@ class CloudNode(LifecycleNode):
                 self, self._parameter('pose_source'))
             self._cameras += [] if self._cameras else [
                 CloudInput(self, name, self._source()) for name in self._names]
-            for camera in self._cameras:
-                camera.projector = Projector(
-                    traversability, self._config(), self._parameter('output_frame'),
-                    self._parameter('grid.frame'))
-            self._projector = self._cameras[0].projector  # which makes the outputs of all
-            assert self._projector is not None
+            self._projector = Projector(
+                traversability, self._config(), self._parameter('output_frame'),
+                self._parameter('grid.frame'))
             self._poses = {name: PoseFinder(
                 self._transforms, self._parameter, self._projector.cloud.forget,
                 self._parameter('output_frame'), self._parameter('fixed_frame'), name)
@@ -143,8 +140,6 @@ class CloudNode(LifecycleNode):
         """Close the outputs, and forget the grid."""
         self._outputs.close()
         self._projector, self._poses = None, {}
-        for camera in self._cameras:
-            camera.projector = None
         self._problem = ''
         return TransitionCallbackReturn.SUCCESS
 
@@ -243,15 +238,13 @@ class CloudNode(LifecycleNode):
         self, camera: CloudInput, parts: dict[str, Any], poses: Poses, wanted: Sequence[str],
     ) -> Frame:
         """Let a frame be seen; raise for what does not hold."""
-        assert camera.projector is not None
+        assert self._projector is not None
         began_s = time.monotonic()
         transport_ms = self._rounds.age_ms(stamp_ns_of(parts['label'].header))
-        for one in self._cameras:
-            if one.projector is not None:
-                one.projector.cloud.config = self._config()
-        frame = camera.projector.look(
+        self._projector.cloud.config = self._config()
+        frame = self._projector.look(
             parts, poses, self._parameter('rectified'), self._parameter('min_confidence'),
-            'grid' in wanted or 'free_space' in wanted)
+            'grid' in wanted or 'free_space' in wanted, camera.name)
         camera.transport_ms, camera.run_s = transport_ms, time.monotonic() - began_s
         camera.size = f'{parts["label"].width}x{parts["label"].height}'
         return frame

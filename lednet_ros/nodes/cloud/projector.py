@@ -71,24 +71,30 @@ class Projector:
 
     def look(
         self, parts: Mapping[str, Any], poses: Poses, rectified: bool, min_confidence: float,
-        needs_cells: bool,
+        needs_cells: bool, name: str = '',
     ) -> Frame:
-        """Return a frame; raise what names the part that does not hold."""
+        """Return a frame of the camera of a name; raise what names the part that does not hold."""
         labels, confidence, camera = decode_parts(parts, min_confidence, rectified)
-        depth, seen = self._depth(parts, camera)
+        depth, seen = self._depth(parts, camera, name)
+        view, no_view = None, ''
         if depth is None:
-            points = self._paint(seen, camera, poses, labels, confidence, min_confidence)
-            view, no_view = None, ''
+            points = self.cloud.look_at_points(
+                camera, poses.camera, poses.sensor.points(seen.reshape(3, -1)),
+                poses.sensor.origin, labels, confidence, min_confidence, name)
         else:
-            points = self.cloud.look_at_depth(camera, poses.sensor, depth, labels, confidence,
-                                              min_confidence)
-            view, no_view = self._view(camera, poses) if needs_cells else (None, '')
+            points = self.cloud.look_at_depth(
+                camera, poses.sensor, depth, labels, confidence, min_confidence, name)
+            if needs_cells:
+                try:
+                    view = self.cloud.view(camera, poses.sensor, name)
+                except NoGround as error:
+                    no_view = str(error)
         self.cloud.check_ground(points)
         return Frame(points, poses, parts['label'].header.stamp, view, no_view,
                      _scan_of(parts['points']) if depth is None else None)
 
     def _depth(
-        self, parts: Mapping[str, Any], camera: Camera,
+        self, parts: Mapping[str, Any], camera: Camera, name: str,
     ) -> tuple[np.ndarray | None, np.ndarray]:
         """
         Return the depth of each pixel, None where points tell none, and the points.
@@ -100,23 +106,8 @@ class Projector:
         message, frame = parts['points'], parts['label'].header.frame_id
         points = decode_points(message)
         is_registered = (message.header.frame_id == frame and message.height > 1
-                         and self.cloud.is_registered(camera, points))
+                         and self.cloud.is_registered(camera, points, name))
         return points[2] if is_registered else None, points
-
-    def _paint(
-        self, seen: np.ndarray, camera: Camera, poses: Poses, labels: np.ndarray,
-        confidence: np.ndarray | None, min_confidence: float,
-    ) -> LabelledPoints:
-        sensor = poses.sensor
-        points = sensor.points(seen.reshape(3, -1))
-        return self.cloud.look_at_points(camera, poses.camera, points, sensor.origin, labels,
-                                         confidence, min_confidence)
-
-    def _view(self, camera: Camera, poses: Poses) -> tuple[View | None, str]:
-        try:
-            return self.cloud.view(camera, poses.sensor), ''
-        except NoGround as error:
-            return None, str(error)
 
     def make_points(self, frames: Sequence[Frame], stride: int = 1) -> PointCloud2:
         """
