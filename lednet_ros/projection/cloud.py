@@ -14,49 +14,32 @@ from lednet_ros.projection.camera import Camera
 from lednet_ros.projection.cell_scan import CellScan
 from lednet_ros.projection.cloud_camera import CloudCamera
 from lednet_ros.projection.depth import metres
-from lednet_ros.projection.grid import Belief, Grid
+from lednet_ros.projection.grid import AreaConfig, Grid
 from lednet_ros.projection.heights import Heights, HeightsConfig, Place
 from lednet_ros.projection.labelled_points import LabelledPoints
 from lednet_ros.projection.pose import Pose
 from lednet_ros.projection.traversability import OUT, UNKNOWN, Traversability
 from lednet_ros.projection.view import NOWHERE, View
 
-_FEWEST_CELLS, _MOST_CELLS = 4, 2000  # along a side: a scan needs one beside the robot's
 _SOME = 2_000       # points, to look where the ground is
 _ODD_M = 0.5        # off which level ground cannot be
 
 
 @dataclass(frozen=True)
-class CloudConfig:
-    """What is made of labels and depth, in m, s and rad. Checked when made."""
+class CloudConfig(AreaConfig):
+    """What is made of labels and depth. Checked when made."""
 
-    min_range: float = 0.1          # nearer is left out
-    max_range: float = 20.0         # and farther
-    edge_jump: float = 0.05         # of the distance; 0: jumps of depth are no edges
-    label_border: int = 2           # pixels beside which a LiDAR's points stay unlabelled
-    grid_resolution: float = 0.1
-    grid_size: float = 20.0         # of a side; the robot is in the middle
-    grid_decay_s: float = 0.0       # 0: each frame's grid is of that frame alone
-    grid_belief: Belief = field(default_factory=Belief)  # of a grid that remembers
-    angle_increment: float = np.pi / 360
+    min_range: float = 0.1
+    edge_jump: float = 0.05  # of the distance; 0: jumps of depth are no edges
+    label_border: int = 2    # pixels beside which a LiDAR's points stay unlabelled
     heights: HeightsConfig = field(default_factory=HeightsConfig)
+    _fewest_cells = 4        # a scan needs one beside the robot's
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_range < self.max_range:
-            raise ConfigError(f'min_range is {self.min_range:g} m and max_range '
-                              f'{self.max_range:g} m: give 0 <= min_range < max_range')
+        super().__post_init__()
         if self.max_range <= self.grid_resolution:
             raise ConfigError(f'max_range is {self.max_range:g} m and a cell of the grid '
                               f'{self.grid_resolution:g} m: make the range larger')
-        if not _FEWEST_CELLS <= self.grid_cells <= _MOST_CELLS:
-            raise ConfigError(f'a grid of {self.grid_size:g} m by {self.grid_resolution:g} m has '
-                              f'{self.grid_cells} cells a side: make it {_FEWEST_CELLS} to '
-                              f'{_MOST_CELLS}')
-
-    @property
-    def grid_cells(self) -> int:
-        """How many cells a side of the grid has: an even number."""
-        return 2 * round(self.grid_size / self.grid_resolution / 2)
 
     @property
     def scan_range(self) -> float:
@@ -85,8 +68,7 @@ class LabelCloud:
         self._origins: list[np.ndarray] = []  # of the sensors of the last `cells`
         self._scanned: list[View] = []
         self._scan: CellScan | None = None
-        self._grid = Grid(self.config.grid_resolution, self.config.grid_cells,
-                          self.config.grid_decay_s, belief=self.config.grid_belief)
+        self._grid = self.config.grid()
 
     def look_at_depth(
         self, camera: Camera, pose: Pose, depth: np.ndarray, labels: np.ndarray,

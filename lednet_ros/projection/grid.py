@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil, cos, sin
+from typing import ClassVar
 
 import cv2
 import numpy as np
 
+from lednet_ros.common.errors import ConfigError
 from lednet_ros.projection.evidence import (
     FREE_CELL,
     OCCUPIED_CELL,
@@ -27,14 +29,49 @@ from lednet_ros.projection.traversability import (
 )
 from lednet_ros.projection.view import View, resample
 
-__all__ = ['FREE_CELL', 'OCCUPIED_CELL', 'UNKNOWN_CELL', 'Belief', 'Grid', 'Sampled', 'Sighting']
+__all__ = ['FREE_CELL', 'OCCUPIED_CELL', 'UNKNOWN_CELL', 'AreaConfig', 'Belief', 'Grid', 'Sampled',
+           'Sighting']
 
+_MOST_CELLS = 2000     # along a side
 _NODES_APART_M = 0.05  # at most, so that nothing lies between them unseen
 
 
 def nodes_per_cell(resolution: float) -> int:
     """Return how many steps of the lattice make a cell's side: an even number."""
     return 2 * max(1, ceil(resolution / 2 / _NODES_APART_M - 1e-6))
+
+
+@dataclass(frozen=True)
+class AreaConfig:
+    """What is looked at around the robot, and how closely, in m, s and rad. Checked when made."""
+
+    min_range: float = 0.0          # nearer is left out
+    max_range: float = 20.0         # and farther
+    grid_resolution: float = 0.1
+    grid_size: float = 20.0         # of a side; the robot is in the middle
+    grid_decay_s: float = 0.0       # 0: each frame's grid is of that frame alone
+    grid_belief: Belief = field(default_factory=Belief)  # of a grid that remembers
+    angle_increment: float = np.pi / 360  # between two beams of the scan
+    _fewest_cells: ClassVar[int] = 2      # along a side
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_range < self.max_range:
+            raise ConfigError(f'min_range is {self.min_range:g} m and max_range '
+                              f'{self.max_range:g} m: give 0 <= min_range < max_range')
+        if not self._fewest_cells <= self.grid_cells <= _MOST_CELLS:
+            raise ConfigError(f'a grid of {self.grid_size:g} m by {self.grid_resolution:g} m has '
+                              f'{self.grid_cells} cells a side: make it {self._fewest_cells} to '
+                              f'{_MOST_CELLS}')
+
+    @property
+    def grid_cells(self) -> int:
+        """How many cells a side of the grid has: an even number."""
+        return 2 * round(self.grid_size / self.grid_resolution / 2)
+
+    def grid(self) -> Grid:
+        """Make the grid."""
+        return Grid(self.grid_resolution, self.grid_cells, self.grid_decay_s,
+                    belief=self.grid_belief)
 
 
 class Sampled:

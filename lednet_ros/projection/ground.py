@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,45 +12,28 @@ from lednet_ros.common.cpu import limit_opencv
 from lednet_ros.common.errors import ConfigError
 from lednet_ros.projection.camera import Camera
 from lednet_ros.projection.free_space import FreeSpace
-from lednet_ros.projection.grid import Belief, Grid, nodes_per_cell
+from lednet_ros.projection.grid import AreaConfig, Grid, nodes_per_cell
 from lednet_ros.projection.ground_camera import GroundCamera
 from lednet_ros.projection.pose import Pose
 from lednet_ros.projection.traversability import Traversability
 from lednet_ros.projection.view import View
 
-_MOST_CELLS, _MOST_NODES = 2000, 4000  # along a side
+_MOST_NODES = 4000  # along a side
 
 
 @dataclass(frozen=True)
-class GroundConfig:
-    """What is made of labels, in m, s and rad. Checked when made."""
+class GroundConfig(AreaConfig):
+    """What is made of labels. `min_range` leaves out the robot's own bonnet. Checked when made."""
 
-    min_range: float = 0.0          # nearer ground is left out: the robot's own bonnet
-    max_range: float = 20.0
-    grid_resolution: float = 0.1
-    grid_size: float = 20.0         # of a side; the robot is in the middle
-    grid_decay_s: float = 0.0       # 0: each frame's grid is of that frame alone
-    grid_belief: Belief = field(default_factory=Belief)  # of a grid that remembers
-    grid_weighs: bool = False       # sightings by their confidence
-    angle_increment: float = np.pi / 360
+    grid_weighs: bool = False  # sightings by their confidence, in a grid that remembers
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_range < self.max_range:
-            raise ConfigError(f'min_range is {self.min_range:g} m and max_range '
-                              f'{self.max_range:g} m: give 0 <= min_range < max_range')
-        if not 2 <= self.grid_cells <= _MOST_CELLS:
-            raise ConfigError(f'a grid of {self.grid_size:g} m by {self.grid_resolution:g} m has '
-                              f'{self.grid_cells} cells a side: make it 2 to {_MOST_CELLS}')
+        super().__post_init__()
         nodes = nodes_per_cell(self.grid_resolution)
         if nodes * self.grid_cells > _MOST_NODES:
             most = _MOST_NODES // nodes * self.grid_resolution
             raise ConfigError(f'a grid of {self.grid_size:g} m is too large to look at closely: '
                               f'make it {most:g} m at most')
-
-    @property
-    def grid_cells(self) -> int:
-        """How many cells a side of the grid has: an even number."""
-        return 2 * round(self.grid_size / self.grid_resolution / 2)
 
 
 class Ground:
@@ -67,8 +50,7 @@ class Ground:
         self.config = config or GroundConfig()
         self._cameras: dict[str, GroundCamera] = {}
         self._free_space: FreeSpace | None = None
-        self._grid = Grid(self.config.grid_resolution, self.config.grid_cells,
-                          self.config.grid_decay_s, belief=self.config.grid_belief)
+        self._grid = self.config.grid()
 
     def set_camera(self, camera: Camera, pose: Pose, name: str = '') -> View:
         """

@@ -23,6 +23,7 @@ from lednet_ros.nodes.cloud.parameters import PARAMETERS
 from lednet_ros.nodes.cloud.projector import Frame, Projector, check_frame
 from lednet_ros.nodes.ground.diagnostics import latency_status
 from lednet_ros.nodes.ground.parameters import camera_parameters
+from lednet_ros.nodes.shared.area_parameters import area_of
 from lednet_ros.nodes.shared.camera_input import forgets, moves_along, stampless
 from lednet_ros.nodes.shared.camera_names import camera_names
 from lednet_ros.nodes.shared.camera_rounds import (
@@ -41,7 +42,7 @@ from lednet_ros.nodes.shared.poses import PoseFinder, Poses, height_rule
 from lednet_ros.nodes.shared.process import run
 from lednet_ros.nodes.shared.tf import Transforms, find_transforms
 from lednet_ros.nodes.shared.time_jump import call_on_jump_back
-from lednet_ros.projection import Belief, Traversability
+from lednet_ros.projection import Traversability
 from lednet_ros.projection.cloud import CloudConfig
 from lednet_ros.projection.heights import HeightsConfig
 
@@ -165,16 +166,8 @@ class CloudNode(LifecycleNode):
 
     def _config(self) -> CloudConfig:
         return CloudConfig(
-            min_range=self._parameter('min_range'), max_range=self._parameter('max_range'),
-            edge_jump=self._parameter('edge_jump'), label_border=self._parameter('label_border'),
-            grid_resolution=self._parameter('grid.resolution'),
-            grid_size=self._parameter('grid.size'),
-            # In the robot's own frame what was seen moves as the robot does, nobody knows where.
-            grid_decay_s=(self._parameter('grid.decay_s') if self._parameter('grid.frame')
-                          else 0.0),
-            grid_belief=Belief(**{name: self._parameter(f'grid.{name}') for name in (
-                'hit', 'miss', 'occupied_above', 'free_below')}),
-            angle_increment=self._parameter('free_space.angle_increment'),
+            **area_of(self._parameter), edge_jump=self._parameter('edge_jump'),
+            label_border=self._parameter('label_border'),
             heights=HeightsConfig(*map(self._parameter, HEIGHTS)))
 
     def _source(self) -> str:

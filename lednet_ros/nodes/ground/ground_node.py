@@ -21,6 +21,7 @@ from lednet_ros.common.command import command
 from lednet_ros.nodes.ground.diagnostics import GroundView, latency_status, view_status
 from lednet_ros.nodes.ground.messages import GridMessage, PointsMessage, make_scan
 from lednet_ros.nodes.ground.parameters import PARAMETERS, camera_parameters
+from lednet_ros.nodes.shared.area_parameters import area_of
 from lednet_ros.nodes.shared.camera_input import CameraInput, Seen, forgets, moves_along, stampless
 from lednet_ros.nodes.shared.camera_names import camera_names
 from lednet_ros.nodes.shared.camera_rounds import POLL_S, WATCH_S, CameraRounds, stamp_ns_of
@@ -33,7 +34,7 @@ from lednet_ros.nodes.shared.poses import PoseFinder, Poses, height_rule
 from lednet_ros.nodes.shared.process import run
 from lednet_ros.nodes.shared.tf import find_transforms
 from lednet_ros.nodes.shared.time_jump import call_on_jump_back
-from lednet_ros.projection import Belief, Ground, GroundConfig, Traversability
+from lednet_ros.projection import Ground, GroundConfig, Traversability
 
 OUTPUTS = {'points': PointCloud2, 'grid': OccupancyGrid, 'free_space': LaserScan}
 
@@ -49,7 +50,7 @@ class GroundNode(Node):
                             [height_rule(name) for name in names])
         self.done = Future()  # never by itself
         self._ground = Ground(Traversability.load(self._parameter('traversability')),
-                              self._config())
+                              GroundConfig(**area_of(self._parameter), grid_weighs=self._weighs()))
         self._transforms = find_transforms(self, self._parameter('pose_source'))
         self._poses = {name: PoseFinder(
             self._transforms, self._parameter, self._ground.forget,
@@ -89,19 +90,6 @@ class GroundNode(Node):
     def stop(self) -> bool:
         """End nothing: there is no thread but the executor's."""
         return True
-
-    def _config(self) -> GroundConfig:
-        return GroundConfig(
-            min_range=self._parameter('min_range'), max_range=self._parameter('max_range'),
-            grid_resolution=self._parameter('grid.resolution'),
-            grid_size=self._parameter('grid.size'),
-            # In the robot's own frame what was seen moves as the robot does, nobody knows where.
-            grid_decay_s=(self._parameter('grid.decay_s') if self._parameter('grid.frame')
-                          else 0.0),
-            grid_belief=Belief(**{name: self._parameter(f'grid.{name}') for name in (
-                'hit', 'miss', 'occupied_above', 'free_below')}),
-            grid_weighs=self._weighs(),
-            angle_increment=self._parameter('free_space.angle_increment'))
 
     def _weighs(self) -> bool:
         """Whether confidences weigh in a grid: only one that remembers has use for them."""
