@@ -57,15 +57,8 @@ def run(name: str, make: Callable[[threading.Event], Runnable], args: Sequence[s
     `make` gets an event that is set by the first signal. An error that the user can mend is one
     line on stderr and exit code 1.
     """
-    words = other_words(sys.argv[1:] if args is None else args)
-    if '-h' in words or '--help' in words:
-        print(USAGE.format(name), end='')
-        return 0
-    if words:
-        option = '-r' if ':=' in words[0] else '-p'
-        say(name, f'{words[0]}: is no argument of this node: topics and parameters come after '
-                  f'--ros-args, as in --ros-args {option} NAME:=VALUE (--help)')
-        return 1
+    if (answered := _usage(name, args)) is not None:
+        return answered
     keep_freed_buffers()
     stop = threading.Event()
     node, code = None, 0
@@ -96,20 +89,8 @@ def run(name: str, make: Callable[[threading.Event], Runnable], args: Sequence[s
         if rclpy.ok() and not stop.is_set():
             raise
     finally:
-        has_stopped = node is None or node.stop()
-        rclpy.try_shutdown()
-        # Else its shared memory may outlive it, and the middleware's threads be at work while
-        # C++ takes down what they use: at times that is SIGSEGV.
-        if node is None:
-            gc.collect()  # one that could not be made is in a circle of references
-        else:
-            with suppress(Exception):
-                node.destroy_node()
-        for number in SIGNALS:
-            # Python, as it ends, puts the deadly defaults back, but leaves an ignored signal
-            # ignored.
-            signal.signal(number, signal.SIG_IGN)
-    if node is not None and not has_stopped:
+        has_stopped = _end(node)
+    if not has_stopped:
         # Python cannot end while a thread is inside a driver or the network without risking a
         # crash.
         sys.stdout.flush()
@@ -118,6 +99,38 @@ def run(name: str, make: Callable[[threading.Event], Runnable], args: Sequence[s
     # machine longer than the 5 s that launch waits.
     atexit.register(gc.freeze)
     return code
+
+
+def _usage(name: str, args: Sequence[str] | None) -> int | None:
+    """Answer --help, and words that are no arguments; the exit code, None if a node is to run."""
+    words = other_words(sys.argv[1:] if args is None else args)
+    if '-h' in words or '--help' in words:
+        print(USAGE.format(name), end='')
+        return 0
+    if words:
+        option = '-r' if ':=' in words[0] else '-p'
+        say(name, f'{words[0]}: is no argument of this node: topics and parameters come after '
+                  f'--ros-args, as in --ros-args {option} NAME:=VALUE (--help)')
+        return 1
+    return None
+
+
+def _end(node: Runnable | None) -> bool:
+    """End a node, if it could be made, and ROS; whether all of its threads are gone."""
+    has_stopped = node is None or node.stop()
+    rclpy.try_shutdown()
+    # Else its shared memory may outlive it, and the middleware's threads be at work while
+    # C++ takes down what they use: at times that is SIGSEGV.
+    if node is None:
+        gc.collect()  # one that could not be made is in a circle of references
+    else:
+        with suppress(Exception):
+            node.destroy_node()
+    for number in SIGNALS:
+        # Python, as it ends, puts the deadly defaults back, but leaves an ignored signal
+        # ignored.
+        signal.signal(number, signal.SIG_IGN)
+    return has_stopped
 
 
 def other_words(args: Sequence[str]) -> list[str]:
