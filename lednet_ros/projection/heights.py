@@ -10,8 +10,9 @@ a hole's bottom does, is never free.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import cos, sin, tan
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -102,15 +103,14 @@ class Place:
         return int(row[0]), int(column[0])
 
 
-@dataclass
-class Seen:
-    """Points by cell: their flat index, height and code, of all sensors so far."""
+class Part(NamedTuple):
+    """Some of a sensor's points, each array (N,)."""
 
-    index: list[np.ndarray] = field(default_factory=list)
-    z: list[np.ndarray] = field(default_factory=list)
-    codes: list[np.ndarray] = field(default_factory=list)
-    sensors: list[int] = field(default_factory=list)  # whose each of them is, in order
-    beside: list[bool] = field(default_factory=list)  # whether no pixel looks there, likewise
+    cells: np.ndarray  # intp: their flat indices
+    z: np.ndarray      # float32, in m
+    codes: np.ndarray  # uint8
+    sensor: int        # its number, in order
+    is_beside: bool    # whether no pixel looks at them
 
 
 class Heights:
@@ -120,7 +120,7 @@ class Heights:
         self.place = place
         self.config = config
         self.ground_z = np.nan  # of the nearest ground that was seen, in m; NaN: none
-        self._seen = Seen()
+        self._parts: list[Part] = []
         self._origins: list[np.ndarray] = []
 
     def add(self, points: LabelledPoints) -> None:
@@ -162,11 +162,8 @@ class Heights:
         index = row.astype(np.int32)
         index *= np.int32(n)
         index += column.astype(np.int32)
-        self._seen.index.append(index.astype(np.intp))
-        self._seen.z.append(z.take(kept))
-        self._seen.codes.append(codes.take(kept))
-        self._seen.sensors.append(len(self._origins) - 1)
-        self._seen.beside.append(is_beside)
+        self._parts.append(Part(index.astype(np.intp), z.take(kept), codes.take(kept),
+                                len(self._origins) - 1, is_beside))
 
     def judge(self) -> np.ndarray:
         """
@@ -195,7 +192,7 @@ class Heights:
         free &= self._is_reached(ground, blocked) & ~self._behind(stands > 0)
         cells = np.full(free.shape, OUT, np.uint8)
         looked_at = in_the_way
-        if any(self._seen.beside):
+        if any(part.is_beside for part in self._parts):
             looked_at = in_the_way & ~(self._beside().take(rest) & ~self._is_off(z, far))
         cells[self._any(index, in_the_way)] = BESIDE
         cells[has_ground | deep | (stands > 0) | self._any(index, looked_at)] = UNKNOWN
@@ -213,24 +210,23 @@ class Heights:
         if len(self._origins) == 1:
             return ~self._any(index, unknown)
         sure = np.zeros((self.place.cells,) * 2, bool)
-        ends = np.cumsum([some.size for some in self._seen.index])
         first = 0
         for sensor in range(len(self._origins)):
-            own = np.flatnonzero(np.equal(self._seen.sensors, sensor))
-            last = ends[own[-1]]
-            part = slice(*np.searchsorted(rest, (first, last)))
-            ground = np.concatenate([self._seen.index[i][self._seen.codes[i] < OUT] for i in own])
-            sure |= (self._count(ground) > 0) & ~self._any(index[part], unknown[part])
+            own = [part for part in self._parts if part.sensor == sensor]
+            last = first + sum(part.cells.size for part in own)
+            here = slice(*np.searchsorted(rest, (first, last)))
+            ground = np.concatenate([part.cells[part.codes < OUT] for part in own])
+            sure |= (self._count(ground) > 0) & ~self._any(index[here], unknown[here])
             first = last
         return sure
 
     def _all(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        seen = self._seen
-        if len(seen.index) == 1:
-            return seen.index[0], seen.z[0], seen.codes[0]
-        return (np.concatenate([np.empty(0, np.intp), *seen.index]),
-                np.concatenate([np.empty(0, np.float32), *seen.z]),
-                np.concatenate([np.empty(0, np.uint8), *seen.codes]))
+        parts = self._parts
+        if len(parts) == 1:
+            return parts[0].cells, parts[0].z, parts[0].codes
+        return (np.concatenate([np.empty(0, np.intp), *(part.cells for part in parts)]),
+                np.concatenate([np.empty(0, np.float32), *(part.z for part in parts)]),
+                np.concatenate([np.empty(0, np.uint8), *(part.codes for part in parts)]))
 
     def _is_off(self, z: np.ndarray, far: np.ndarray) -> np.ndarray:
         """
@@ -243,7 +239,8 @@ class Heights:
 
     def _beside(self) -> np.ndarray:
         """Return which points no pixel looks at, bool, as `_all` has them."""
-        return np.repeat(self._seen.beside, [some.size for some in self._seen.index])
+        return np.repeat([part.is_beside for part in self._parts],
+                         [part.cells.size for part in self._parts])
 
     def _count(self, index: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
         n = self.place.cells
