@@ -65,10 +65,6 @@ class Evidence:
         self.values = np.full((cells, cells), UNKNOWN_CELL, np.int8)
         """What the last `take` made of it: FREE_CELL, OCCUPIED_CELL or UNKNOWN_CELL."""
 
-    def probability(self) -> np.ndarray:
-        """Return how probably each cell is occupied, float32 (cells, cells); 0.5: not known."""
-        return 1 / (1 + np.exp(-self._planes[0]))
-
     def roll(self, dx: int, dy: int) -> None:
         """Move by some cells along x and y; what comes in is unknown."""
         n = self._cells

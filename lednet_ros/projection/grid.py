@@ -152,25 +152,9 @@ class Grid:
         """Return how far apart the last two frames were, where that is too far to remember; 0."""
         return self._evidence.apart_s
 
-    def probability(self) -> np.ndarray:
-        """Return how probably each cell is occupied, float32; 0.5 where nothing is remembered."""
-        return self._evidence.probability()
-
     def forget(self) -> None:
         """Take nothing for known any more."""
         self._evidence.forget()
-
-    def add(
-        self, sampled: np.ndarray, contacts: np.ndarray, stamp_s: float,
-        x: float = 0.0, y: float = 0.0, yaw: float = 0.0,
-    ) -> np.ndarray:
-        """
-        Take a frame, and where the robot is in the grid's frame; give `values`.
-
-        `sampled` are the lattice's codes and `contacts` (N, 2) where obstacles stand, in the
-        robot's frame.
-        """
-        return self.add_all([Sighting(sampled, contacts, x, y, yaw)], stamp_s)
 
     def add_all(
         self, sightings: Sequence[Sighting], stamp_s: float, may_repeat: bool = False,

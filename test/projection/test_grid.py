@@ -23,9 +23,20 @@ def lattice(**codes: tuple[slice, slice]) -> np.ndarray:
     return nodes
 
 
+def add(grid: Grid, nodes: np.ndarray, contacts: np.ndarray, stamp_s: float, **place: float,
+        ) -> np.ndarray:
+    """Let one view be seen, and where the robot is; give the grid's values."""
+    return grid.add_all([Sighting(nodes, contacts, **place)], stamp_s)
+
+
+def probability(grid: Grid) -> np.ndarray:
+    """Return how probably each cell is occupied; 0.5 where nothing is remembered."""
+    return 1 / (1 + np.exp(-grid._evidence._planes[0]))
+
+
 def test_a_cell_is_free_if_all_of_it_is() -> None:
     grid = Grid(1.0, 4, 0.0, 2)
-    values = grid.add(lattice(unknown=np.s_[2, 0], out=np.s_[8, :]), NOWHERE, 0.0)
+    values = add(grid, lattice(unknown=np.s_[2, 0], out=np.s_[8, :]), NOWHERE, 0.0)
     # The node between the cells of the first two rows belongs to both.
     assert values.tolist() == [[N, F, F, F], [N, F, F, F], [F, F, F, F], [N, N, N, N]]
     assert grid.origin == (-2.0, -2.0)
@@ -34,54 +45,54 @@ def test_a_cell_is_free_if_all_of_it_is() -> None:
 def test_a_cell_is_occupied_by_a_contact_or_a_bit_of_blocked_ground() -> None:
     grid = Grid(1.0, 4, 0.0, 2)
     contacts = np.array([[-1.5, 0.5], [1.99, -1.99], [7.0, 0.0]])
-    values = grid.add(lattice(blocked=np.s_[7, 5]), contacts, 0.0)
+    values = add(grid, lattice(blocked=np.s_[7, 5]), contacts, 0.0)
     assert values.tolist() == [[F, F, F, O], [F, F, F, F], [O, F, F, F], [F, F, O, F]]
 
 
 def test_without_decay_each_frame_stands_alone() -> None:
     grid = Grid(1.0, 4, 0.0, 2)
-    grid.add(lattice(), NOWHERE, 0.0)
-    assert (grid.add(NOTHING, NOWHERE, 0.1) == N).all()
+    add(grid, lattice(), NOWHERE, 0.0)
+    assert (add(grid, NOTHING, NOWHERE, 0.1) == N).all()
 
 
 def test_what_is_known_is_kept_until_it_is_too_old() -> None:
     grid = Grid(1.0, 4, 2.0, 2)
     contact = np.array([[0.5, 0.5]])
     for stamp_s in (0.0, 0.005, 0.01):
-        grid.add(lattice(), contact, stamp_s)
+        add(grid, lattice(), contact, stamp_s)
     for stamp_s in (0.5, 1.0, 1.9):
-        values = grid.add(NOTHING, NOWHERE, stamp_s)
+        values = add(grid, NOTHING, NOWHERE, stamp_s)
         assert values[2, 2] == O
         assert values[0, 0] == F
-    assert (grid.add(NOTHING, NOWHERE, 2.02) == N).all()
+    assert (add(grid, NOTHING, NOWHERE, 2.02) == N).all()
 
 
 def test_an_obstacle_shows_at_once_and_goes_after_four_sightings_of_free_ground() -> None:
     grid = Grid(1.0, 4, 100.0, 2)
     for stamp in range(50):
-        grid.add(lattice(), NOWHERE, stamp * 0.001)
-    assert grid.add(lattice(), np.array([[0.5, 0.5]]), 0.1)[2, 2] == O
-    seen = [grid.add(lattice(), NOWHERE, 0.2 + i * 0.01)[2, 2] for i in range(4)]
+        add(grid, lattice(), NOWHERE, stamp * 0.001)
+    assert add(grid, lattice(), np.array([[0.5, 0.5]]), 0.1)[2, 2] == O
+    seen = [add(grid, lattice(), NOWHERE, 0.2 + i * 0.01)[2, 2] for i in range(4)]
     assert seen == [O, O, N, F]
 
 
 def test_one_that_was_seen_for_long_goes_more_slowly_but_goes() -> None:
     grid = Grid(1.0, 4, 100.0, 2)
     for stamp in range(50):
-        grid.add(lattice(), np.array([[0.5, 0.5]]), stamp * 0.001)
-    seen = [grid.add(lattice(), NOWHERE, 0.2 + i * 0.01)[2, 2] for i in range(6)]
+        add(grid, lattice(), np.array([[0.5, 0.5]]), stamp * 0.001)
+    seen = [add(grid, lattice(), NOWHERE, 0.2 + i * 0.01)[2, 2] for i in range(6)]
     assert seen == [O, O, O, O, N, F]
 
 
 def test_a_grid_that_remembers_takes_two_sightings_to_call_ground_free() -> None:
     grid = Grid(1.0, 4, 100.0, 2)
-    assert [grid.add(lattice(), NOWHERE, 0.1 * i)[0, 0] for i in range(3)] == [N, F, F]
-    assert grid.probability()[0, 0] == pytest.approx(0.3 ** 3 / (0.3 ** 3 + 0.7 ** 3), rel=1e-5)
+    assert [add(grid, lattice(), NOWHERE, 0.1 * i)[0, 0] for i in range(3)] == [N, F, F]
+    assert probability(grid)[0, 0] == pytest.approx(0.3 ** 3 / (0.3 ** 3 + 0.7 ** 3), rel=1e-5)
 
 
 def test_frames_that_are_too_far_apart_to_be_remembered_are_noticed() -> None:
     grid = Grid(1.0, 4, 2.0, 2)
-    apart = [(grid.add(lattice(), NOWHERE, stamp_s)[0, 0], grid.apart_s)
+    apart = [(add(grid, lattice(), NOWHERE, stamp_s)[0, 0], grid.apart_s)
              for stamp_s in (0.0, 1.0, 3.5)]
     assert apart == [(N, 0.0), (F, 0.0), (N, 2.5)]
 
@@ -151,17 +162,17 @@ def test_a_belief_that_makes_no_sense_is_refused(change, words) -> None:
 @pytest.mark.parametrize('stamp_s', [10.0, 50.0], ids=['back', 'not at all'])
 def test_time_that_jumps_back_or_stands_still_forgets_all(stamp_s) -> None:
     grid = Grid(1.0, 4, 100.0, 2)
-    grid.add(lattice(), NOWHERE, 50.0)
-    assert (grid.add(NOTHING, NOWHERE, stamp_s) == N).all()
+    add(grid, lattice(), NOWHERE, 50.0)
+    assert (add(grid, NOTHING, NOWHERE, stamp_s) == N).all()
 
 
 def test_what_was_free_is_unknown_once_it_is_seen_to_be_unknown_or_hidden() -> None:
     grid = Grid(1.0, 4, 100.0, 2)
     for stamp in range(5):
-        grid.add(lattice(), NOWHERE, stamp * 0.01)
+        add(grid, lattice(), NOWHERE, stamp * 0.01)
     nodes = lattice(unknown=np.s_[1, 1], out=np.s_[:, 8])
     nodes[5:, 4:7] = OBSTACLE  # hidden behind what stands at the contact
-    values = grid.add(nodes, np.array([[0.5, 0.5]]), 0.1)
+    values = add(grid, nodes, np.array([[0.5, 0.5]]), 0.1)
     # What is only out of view is remembered.
     assert values.tolist() == [[N, F, F, F], [F, F, F, F], [F, N, O, N], [F, N, N, N]]
 
@@ -172,7 +183,7 @@ def test_a_large_cell_is_looked_at_closely() -> None:
     nodes = np.full((81, 81), FREE, np.uint8)
     nodes[3] = BLOCKED
     nodes[33, 33] = UNKNOWN
-    values = grid.add(nodes, NOWHERE, 0.0)
+    values = add(grid, nodes, NOWHERE, 0.0)
     assert values.tolist() == [[O, O, O, O], [F, N, F, F], [F, F, F, F], [F, F, F, F]]
 
 
@@ -186,13 +197,13 @@ def test_a_stamp_may_come_again_where_several_cameras_take_turns() -> None:
 
 def test_the_grid_rolls_along_and_keeps_what_stays_in_it() -> None:
     grid = Grid(1.0, 4, 100.0, 2)
-    grid.add(NOTHING, np.array([[0.5, 0.5], [-1.5, 0.5]]), 0.0)
-    values = grid.add(NOTHING, NOWHERE, 0.1, x=1.2, y=-0.9)
+    add(grid, NOTHING, np.array([[0.5, 0.5], [-1.5, 0.5]]), 0.0)
+    values = add(grid, NOTHING, NOWHERE, 0.1, x=1.2, y=-0.9)
     assert grid.origin == (-1.0, -3.0)
     assert np.argwhere(values == O).tolist() == [[3, 1]]
-    values = grid.add(NOTHING, NOWHERE, 0.2)  # and back: what has left is forgotten
+    values = add(grid, NOTHING, NOWHERE, 0.2)  # and back: what has left is forgotten
     assert np.argwhere(values == O).tolist() == [[2, 2]]
-    assert (grid.add(NOTHING, NOWHERE, 0.3, x=50.0) == N).all()
+    assert (add(grid, NOTHING, NOWHERE, 0.3, x=50.0) == N).all()
 
 
 @pytest.mark.parametrize(('yaw', 'cell'), [(0.0, (2, 3)), (np.pi / 2, (3, 1)), (np.pi, (1, 0)),
@@ -201,9 +212,9 @@ def test_what_the_robot_sees_is_turned_into_the_grid_s_frame(yaw, cell) -> None:
     grid = Grid(1.0, 4, 100.0, 2)
     nodes = np.full((9, 9), OUT, np.uint8)
     nodes[4:7, 6:9] = FREE  # the cell a metre ahead and a bit to the left
-    values = grid.add(nodes, np.array([[1.5, 0.5]]), 0.0, x=20.0, y=-30.0, yaw=yaw)
+    values = add(grid, nodes, np.array([[1.5, 0.5]]), 0.0, x=20.0, y=-30.0, yaw=yaw)
     assert np.argwhere(values == O).tolist() == [list(cell)]
-    values = Grid(1.0, 4, 0.0, 2).add(nodes, NOWHERE, 0.0, x=20.0, y=-30.0, yaw=yaw)
+    values = add(Grid(1.0, 4, 0.0, 2), nodes, NOWHERE, 0.0, x=20.0, y=-30.0, yaw=yaw)
     assert np.argwhere(values == F).tolist() == [list(cell)]
 
 
