@@ -24,7 +24,11 @@ from lednet_ros.nodes.cloud.projector import Frame, Projector, check_frame
 from lednet_ros.nodes.ground.diagnostics import latency_status
 from lednet_ros.nodes.ground.parameters import camera_parameters
 from lednet_ros.nodes.shared.area_parameters import area_of
-from lednet_ros.nodes.shared.camera_input import forgets, moves_along, stampless
+from lednet_ros.nodes.shared.camera_input import (
+    forgetting_warning,
+    moving_grid_warning,
+    stampless_warning,
+)
 from lednet_ros.nodes.shared.camera_names import camera_names
 from lednet_ros.nodes.shared.camera_rounds import (
     POLL_S,
@@ -111,7 +115,7 @@ class CloudNode(LifecycleNode):
             self.get_logger().error(f'not configured: {self._problem}')
             return TransitionCallbackReturn.FAILURE
         self._problem = ''
-        if odd := moves_along(*map(self._parameter, (
+        if odd := moving_grid_warning(*map(self._parameter, (
                 'grid.frame', 'output_frame', 'grid.decay_s'))):
             self.get_logger().warning(odd)
         tell_unread(self)
@@ -262,8 +266,8 @@ class CloudNode(LifecycleNode):
             if seen and seen[-1].poses.robot is not None:
                 self._outputs.publish('grid', self._projector.make_grid(
                     seen, frames[-1].stamp, blind, len(self._cameras) > 1))
-                no_grid = no_grid or forgets(self._projector.apart_s)
-                if self._transforms and (odd := moves_along(
+                no_grid = no_grid or forgetting_warning(self._projector.apart_s)
+                if self._transforms and (odd := moving_grid_warning(
                         self._parameter('grid.frame'), self._parameter('output_frame'),
                         self._parameter('grid.decay_s'), self._transforms)):
                     self.get_logger().warning(odd, once=True)
@@ -275,7 +279,7 @@ class CloudNode(LifecycleNode):
         for camera in new:
             self._rounds.note_latency(
                 camera.seen.stamp_ns, camera.transport_ms, camera.run_s + publish_s)
-        self._remark = self._rounds.absent() or stampless(
+        self._remark = self._rounds.absent() or stampless_warning(
             frames[-1].stamp_ns) or no_grid or next(
             (frame.remark for frame in frames if frame.remark), '') or next((
             f'no scan goes out: {frame.no_view}' for frame in frames if frame.no_view), '') or (

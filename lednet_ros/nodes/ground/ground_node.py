@@ -22,7 +22,13 @@ from lednet_ros.nodes.ground.diagnostics import GroundView, latency_status, view
 from lednet_ros.nodes.ground.messages import GridMessage, PointsMessage, make_scan
 from lednet_ros.nodes.ground.parameters import PARAMETERS, camera_parameters
 from lednet_ros.nodes.shared.area_parameters import area_of
-from lednet_ros.nodes.shared.camera_input import CameraInput, Seen, forgets, moves_along, stampless
+from lednet_ros.nodes.shared.camera_input import (
+    CameraInput,
+    Seen,
+    forgetting_warning,
+    moving_grid_warning,
+    stampless_warning,
+)
 from lednet_ros.nodes.shared.camera_names import camera_names
 from lednet_ros.nodes.shared.camera_rounds import POLL_S, WATCH_S, CameraRounds, stamp_ns_of
 from lednet_ros.nodes.shared.diagnostics import DiagnosticsPublisher
@@ -82,7 +88,7 @@ class GroundNode(Node):
             f'ready: {", ".join(camera.topic for camera in self._cameras)}, '
             f'{self._ground.traversability.labels.name}, camera pose from '
             f'{"TF" if self._transforms else "parameters"}')
-        if odd := moves_along(*map(self._parameter, (
+        if odd := moving_grid_warning(*map(self._parameter, (
                 'grid.frame', 'robot_frame', 'grid.decay_s'))):
             self.get_logger().warning(odd)
         tell_unread(self)
@@ -173,9 +179,11 @@ class GroundNode(Node):
         for camera in new:
             seen = camera.seen
             self._rounds.note_latency(seen.stamp_ns, seen.transport_ms, seen.run_s + publish_s)
-        self._remark = self._rounds.absent() or stampless(newest.stamp_ns) or no_grid or next((
+        says_nothing = next((
             f'{camera.words}the label image says nothing of the ground: all of it is unlabelled, '
             'unsure or sky' for camera, seen in live if not seen.says_something), '')
+        self._remark = (self._rounds.absent() or stampless_warning(newest.stamp_ns) or no_grid
+                        or says_nothing)
         self._figures = {
             f'{camera.name}/{key}' if camera.name else key: value
             for camera, seen in live for key, value in seen.figures.items()}
@@ -200,10 +208,10 @@ class GroundNode(Node):
              if camera.seen is not None and camera.name not in names])
         self._outputs.publish('grid', self._grid.fill(
             Header(stamp=header.stamp, frame_id=frame or header.frame_id), grid))
-        if self._transforms and (odd := moves_along(
+        if self._transforms and (odd := moving_grid_warning(
                 frame, header.frame_id, self._parameter('grid.decay_s'), self._transforms)):
             self.get_logger().warning(odd, once=True)
-        return forgets(grid.apart_s)
+        return forgetting_warning(grid.apart_s)
 
     def _make_points(
         self, header: Header, live: Sequence[tuple[CameraInput, Seen]],

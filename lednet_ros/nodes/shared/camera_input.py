@@ -151,14 +151,14 @@ def absent(cameras: Sequence[CameraInput], stale_after_s: float, listens_for_lon
     return ''
 
 
-def stampless(stamp_ns: int) -> str:
+def stampless_warning(stamp_ns: int) -> str:
     """Say so where a label image tells no time; '' if it does."""
     return '' if stamp_ns else (
         "the label images' stamps are zero: TF's newest poses are taken for theirs, and no grid "
         "remembers what they show: look at the header of the camera's driver")
 
 
-def moves_along(
+def moving_grid_warning(
     grid_frame: str, robot_frame: str, decay_s: float, transforms: Transforms | None = None,
 ) -> str:
     """
@@ -173,7 +173,7 @@ def moves_along(
         'along, so give a frame that stays, as odom, unless the robot stays where it is')
 
 
-def forgets(apart_s: float) -> str:
+def forgetting_warning(apart_s: float) -> str:
     """Say so where frames come too rarely for a grid to remember what it saw; '' if not."""
     return '' if not apart_s else (
         f'label images come {apart_s:.1f} s apart: what the grid has seen is forgotten before it '
