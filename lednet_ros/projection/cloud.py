@@ -11,8 +11,8 @@ import numpy as np
 from lednet_ros.common.cpu import limit_opencv
 from lednet_ros.common.errors import ConfigError, DataError
 from lednet_ros.projection.camera import Camera
-from lednet_ros.projection.cell_scan import CellScan
 from lednet_ros.projection.cloud_camera import CloudCamera
+from lednet_ros.projection.cloud_scan import CloudScan
 from lednet_ros.projection.depth import metres
 from lednet_ros.projection.grid import AreaConfig, Grid
 from lednet_ros.projection.heights import Heights, HeightsConfig, Place
@@ -67,7 +67,7 @@ class LabelCloud:
         self._begins = np.empty(0)
         self._origins: list[np.ndarray] = []  # of the sensors of the last `cells`
         self._scanned: list[View] = []
-        self._scan: CellScan | None = None
+        self._scan: CloudScan | None = None
         self._grid = self.config.grid()
 
     def look_at_depth(
@@ -166,10 +166,10 @@ class LabelCloud:
 
     def free_space(
         self, cells: np.ndarray, place: Place, views: Sequence[View] = (),
-    ) -> tuple[CellScan, np.ndarray]:
+    ) -> tuple[CloudScan, np.ndarray]:
         """Return the scan's geometry and its ranges, of cameras' views or from all around."""
         if self._scan is None:
-            self._scan = CellScan(self.config.grid_resolution, self.config.scan_range,
+            self._scan = CloudScan(self.config.grid_resolution, self.config.scan_range,
                                   self.config.angle_increment)
         begins = None
         if views:

@@ -11,9 +11,9 @@ import numpy as np
 from lednet_ros.common.cpu import limit_opencv
 from lednet_ros.common.errors import ConfigError
 from lednet_ros.projection.camera import Camera
-from lednet_ros.projection.free_space import FreeSpace
 from lednet_ros.projection.grid import AreaConfig, Grid, nodes_per_cell
 from lednet_ros.projection.ground_camera import GroundCamera
+from lednet_ros.projection.ground_scan import GroundScan
 from lednet_ros.projection.pose import Pose
 from lednet_ros.projection.traversability import Traversability
 from lednet_ros.projection.view import View
@@ -49,7 +49,7 @@ class Ground:
         self.traversability = traversability
         self.config = config or GroundConfig()
         self._cameras: dict[str, GroundCamera] = {}
-        self._free_space: FreeSpace | None = None
+        self._scan: GroundScan | None = None
         self._grid = self.config.grid()
 
     def set_camera(self, camera: Camera, pose: Pose, name: str = '') -> View:
@@ -103,10 +103,10 @@ class Ground:
         """Empty the grid: what was seen until now is not where it was taken to be."""
         self._grid.forget()
 
-    def free_space(self, names: Sequence[str] = ('',)) -> tuple[FreeSpace, np.ndarray]:
-        """Return the scan's geometry and its ranges, of these cameras: see FreeSpace.make."""
+    def free_space(self, names: Sequence[str] = ('',)) -> tuple[GroundScan, np.ndarray]:
+        """Return the scan's geometry and its ranges, of these cameras: see GroundScan.make."""
         cameras = [self._cameras[name] for name in names]
         views = [camera.view for camera in cameras]
-        if self._free_space is None or self._free_space.views != views:
-            self._free_space = FreeSpace(views, self.config.angle_increment)
-        return self._free_space, self._free_space.make(*(camera.codes for camera in cameras))
+        if self._scan is None or self._scan.views != views:
+            self._scan = GroundScan(views, self.config.angle_increment)
+        return self._scan, self._scan.make(*(camera.codes for camera in cameras))

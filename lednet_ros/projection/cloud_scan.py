@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lednet_ros.projection.free_space import enters_from_below, map_of_beams
+from lednet_ros.projection.ground_scan import enters_from_below, map_of_beams
 from lednet_ros.projection.heights import Place
 from lednet_ros.projection.traversability import BLOCKED, FREE, OUT
 from lednet_ros.projection.view import NOWHERE, View
@@ -16,7 +16,7 @@ _STEPS = 2            # of a beam, to a cell
 _MARGIN_M = 0.5       # within which of the nearest ground in view a beam has to begin
 
 
-class CellScan:
+class CloudScan:
     """
     Makes scans of cells around the robot.
 

@@ -15,7 +15,7 @@ _APART_M = 0.05   # ranges of a beam, or half a pixel where that is more
 _SECTORS = 72     # of a full circle, tried for lines that are in view
 
 
-class FreeSpace:
+class GroundScan:
     """
     Makes scans of images of codes, of one view or several. What it gives it uses again.
 
