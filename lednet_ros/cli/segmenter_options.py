@@ -23,10 +23,11 @@ def add_segmenter_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f'--input-{side}', type=int, default=0, metavar='PIXELS',
                             help="of the network's input (default: the checkpoint's)")
     parser.add_argument('--fit', choices=FITS, default=default.fit,
-                        help="keep the image's shape or fill the input")
+                        help="keep the image's aspect ratio or fill the input")
     parser.add_argument('--unfamiliar-share', type=float, default=default.unfamiliar_share,
                         metavar='P', help='a pixel that scores below all but this share of the '
-                        'ordinary ones of its class becomes 255 (default: none does)')
+                        'ordinary ones of its class becomes 255; below 0.005 it acts as 0.005 '
+                        '(default: none does)')
     parser.add_argument('--engine-cache-dir', default=default.engine_cache_dir, metavar='DIR')
 
 

@@ -56,8 +56,8 @@ PARAMETERS = (
     Param('unfamiliar_share', 0.0,
           "Publish as 255 each pixel whose score is below this quantile of its class's scores at "
           'calibration, because it probably shows something that the network was not trained on. '
-          '0.01 also discards about 1 % of ordinary pixels. It needs a calibrated checkpoint. 0 '
-          'turns it off.',
+          '0.01 also discards about 1 % of ordinary pixels; less than 0.005 acts as 0.005. It '
+          'needs a calibrated checkpoint. 0 turns it off.',
           between=(0.0, MAX_UNFAMILIAR_SHARE)),
     Param('overlay_alpha', 0.5,
           "Opacity of the classes' colours in the overlay.", between=(0.0, 1.0), live=True),
