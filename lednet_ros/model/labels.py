@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A label set: which classes a network knows, their names, colours and categories."""
+"""
+A label set: which classes a network knows, their names, colours and categories.
+
+A checkpoint carries its own, which decides names and colours on topics and in pictures: the files
+of label_sets/ are for trainings (docs/api.md).
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ground around the robot as cells: free, occupied or unknown, forgotten as time goes by."""
+"""
+The ground around the robot as cells: free, occupied or unknown.
+
+How long a cell keeps what was seen of it is in evidence.py.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What CUDA, torch and TensorRT raise, in one line: what it means and what helps."""
+"""
+What CUDA, torch and TensorRT raise, in one line: what it means and what helps.
+
+The node rejects such a frame and goes on (`inference_worker`; docs/running.md, Lifecycle).
+"""
 
 from __future__ import annotations
 

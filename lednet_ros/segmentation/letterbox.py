@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a camera's frame lies in the network's input or a label image; the way there and back."""
+"""
+Where a camera's frame lies in the network's input or a label image; the way there and back.
+
+Pixels stay uint8: mean and standard deviation are a part of the graph, backends/graph.py.
+"""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Recipe:
     copy_paste: float = 0.0          # the share of views onto which small objects of another are
     #                                  pasted, at the place where they were (Ghiasi et al., 2021)
     optimizer: str = 'adamw'
-    learning_rate: float = 1e-3      # falls to 0 by (1 - done / all) ** poly_power
+    learning_rate: float = 1e-3      # falls to 0 by (1 - done / all) ** poly_power (train.py)
     poly_power: float = 0.9
     warm_up: float = 0.0             # epochs in which it rises from 0
     weight_decay: float = 1e-4

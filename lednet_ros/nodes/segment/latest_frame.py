@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One slot a camera between the callbacks and the inference thread: the newest frame wins."""
+"""
+One slot a camera between the callbacks and the inference thread: the newest frame wins.
+
+What it gives back is counted by `inference_worker`, by the causes of diagnostics.py.
+"""
 
 from __future__ import annotations
 

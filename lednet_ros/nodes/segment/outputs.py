@@ -24,7 +24,11 @@ def make_images(
     wanted: Collection[str], frame: Frame, header: Header, seen: Segmentation,
     colorize: Callable[[np.ndarray], np.ndarray], overlay_alpha: float,
 ) -> Iterator[tuple[str, Any]]:
-    """Yield (output, Image) one by one, each made when it is asked for. Headers are `header`."""
+    """
+    Yield (output, Image) one by one, each made when it is asked for.
+
+    `header`, the camera image's own, is the header of each.
+    """
     if 'label' in wanted:
         yield 'label', encode_image(seen.labels, 'mono8', header)
     if 'confidence' in wanted and seen.confidence is not None:

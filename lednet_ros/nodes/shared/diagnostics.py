@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The /diagnostics of a node: one array a report, each status named `<node>: <task>`."""
+"""
+The /diagnostics of a node: one array a report, each status named `<node>: <task>`.
+
+Which values there are is said by the diagnostics.py of each node.
+"""
 
 from __future__ import annotations
 
