@@ -27,7 +27,9 @@ from lednet_ros.nodes.shared.parameters import Param  # noqa: E402
 
 LIVE = ('Those marked live can be changed while the node runs, with `ros2 param set /{node} NAME '
         'VALUE`; a change takes effect on the next frame, or is refused with the reason. The '
-        'others are read when the node starts.')
+        'others are read when the node starts. Values that have to fit together are judged one '
+        'by one as they come, and `ros2 param load` sets one after the other: where it is refused '
+        'one of them, load the file once more.')
 
 
 class Table(NamedTuple):

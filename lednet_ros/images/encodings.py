@@ -460,13 +460,16 @@ def _refuse_unfinished_jpeg(image: Image.Image, data: bytes) -> None:
     if last not in (_MISSING, (_MISSING,) * 3):
         return
     end = next(at for marker, at in _jpeg_segments(data) if marker == _END)
-    more = JpegImageFile(BytesIO(data[:end] + _FILLER + data[end:]))
+    scan = data[:end].rstrip(b'\xff')  # of which no whole byte of a scan is left at its end
+    more = JpegImageFile(BytesIO(scan + _FILLER + data[end:]))
     if more.tobytes() != image.tobytes():
         raise BadImage(f'a JPEG of {len(data)} bytes that is damaged: its lower part is missing')
 
 
 _MISSING = 128
-_FILLER = bytes(range(1, 128))  # the coefficients of some blocks, whatever the tables
+# The coefficients of some blocks, whatever the tables; again behind each restart.
+_BLOCKS = bytes(range(1, 128))
+_FILLER = _BLOCKS + b''.join(bytes((0xFF, restart)) for restart in range(0xD0, 0xD8)) + _BLOCKS
 
 
 def _jpeg_segments(data: bytes | memoryview) -> Iterator[tuple[int, int]]:

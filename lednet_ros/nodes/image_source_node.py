@@ -34,7 +34,13 @@ from lednet_ros.images.sources import (
     resized,
 )
 from lednet_ros.nodes.shared.image_messages import encode_image
-from lednet_ros.nodes.shared.parameters import Param, declare, frame_fault, tell_unread, value_of
+from lednet_ros.nodes.shared.parameters import (
+    Param,
+    Parameters,
+    frame_fault,
+    tell_unread,
+    value_of,
+)
 from lednet_ros.nodes.shared.process import run
 from lednet_ros.nodes.shared.qos import make_publisher
 
@@ -245,7 +251,7 @@ def _declared(node: Node) -> dict[str, Any]:
     descriptor = source.descriptor()
     descriptor.dynamic_typing = True  # `-p source:=0` arrives as a number
     node.declare_parameter(source.name, source.default, descriptor)
-    declare(node, others)
+    Parameters(node, others)
     return {row.name: value_of(node, row) for row in PARAMETERS}
 
 

@@ -241,6 +241,24 @@ def test_a_jpeg_that_lacks_a_part_inside_is_refused(flags, is_grey, begin, end) 
         decode_compressed(compressed(jpeg[:begin] + jpeg[end:]))
 
 
+@pytest.mark.parametrize('flags', [[], [cv2.IMWRITE_JPEG_RST_INTERVAL, 13]],
+                         ids=['plain', 'with restarts'])
+@pytest.mark.parametrize('ending', [b'\xff\xd9', b'\xff\xff\xd9'], ids=['', 'padded'])
+def test_a_jpeg_that_ends_early_is_refused_wherever_that_is(flags, ending) -> None:
+    """Also behind an FF, which with what follows it would be a marker."""
+    rng = np.random.default_rng(0)
+    view = cv2.resize(rng.integers(0, 256, (12, 16, 3), np.uint8), (203, 149))
+    jpeg = cv2.imencode('.jpg', view, flags)[1].tobytes()
+    begin = jpeg.index(b'\xff\xda') + 14
+    ends = {begin + int(part * (len(jpeg) - begin)) for part in np.linspace(0.1, 0.9, 20)}
+    ends |= {i + 1 for i in range(begin, len(jpeg) - 40) if jpeg[i:i + 2] == b'\xff\0'}
+    assert len(ends) > 20, 'some behind an FF'
+    for end in ends:
+        with pytest.raises(BadImage, match='lower part is missing'):
+            decode_compressed(compressed(jpeg[:end] + ending))
+    assert decode_compressed(compressed(jpeg[:-2] + ending)).pixels.shape == (149, 203, 3)
+
+
 @pytest.mark.parametrize('flags', JPEGS.values(), ids=JPEGS)
 @pytest.mark.parametrize('shape', [(24, 32), (24, 32, 3), (149, 203, 3)])
 def test_a_jpeg_that_is_grey_below_is_read(flags, shape) -> None:

@@ -20,7 +20,7 @@ from lednet_ros.nodes import image_source_node
 from lednet_ros.nodes.cloud import cloud_node
 from lednet_ros.nodes.ground import ground_node
 from lednet_ros.nodes.segment import segment_node
-from lednet_ros.nodes.shared.parameters import Param, Rule, declare, tell_unread, value_of
+from lednet_ros.nodes.shared.parameters import Param, Parameters, Rule, tell_unread, value_of
 from lednet_ros.nodes.shared.ros_start import make_node
 
 TABLES = {'segment': segment_node.PARAMETERS, 'ground': ground_node.PARAMETERS,
@@ -37,7 +37,7 @@ def started(name: str, *given: str) -> Iterator[Node]:
     try:
         node = make_node(lambda: rclpy.create_node(
             name, context=context, start_parameter_services=False))
-        declare(node, TABLES[name])
+        Parameters(node, TABLES[name])
         yield node
     finally:
         if node is not None:
@@ -67,7 +67,7 @@ def test_what_is_read_back_is_what_can_be_set_again(node) -> None:
     again = rclpy.create_node('again', context=context, start_parameter_services=False,
                               parameter_overrides=[Parameter.from_parameter_msg(message)
                                                    for message in dumped])
-    declare(again, rows)
+    Parameters(again, rows)
     assert [value_of(again, row) for row in rows] == [row.default for row in rows]
     again.destroy_node()
     context.try_shutdown()
@@ -141,7 +141,8 @@ def test_parameters_that_have_to_fit_together_are_judged_together() -> None:
             raise ConfigError(f'low is {low:g} and high {high:g}: give low < high')
 
     with started('segment', 'low:=5.0') as node:
-        declare(node, rows, [Rule(('low', 'high'), check)])  # as it is started they may be
+        parameters = Parameters(node, rows)
+        parameters.add([], [Rule(('low', 'high'), check)])  # as it is started they may be
 
         def change(**values: float) -> str:
             result = node.set_parameters_atomically([
@@ -153,4 +154,6 @@ def test_parameters_that_have_to_fit_together_are_judged_together() -> None:
         assert change(high=6.0) == ''
         assert change(low=6.0) == 'low is 6 and high 6: give low < high'
         assert change(low=8.0, high=9.0) == ''
-        assert [node.get_parameter(name).value for name in ('low', 'high')] == [8.0, 9.0]
+        assert [parameters(name) for name in ('low', 'high')] == [8.0, 9.0]
+        assert not node.set_parameters([Parameter('low', value=10)])[0].successful
+        assert node.describe_parameter('low').type == ParameterType.PARAMETER_DOUBLE

@@ -110,34 +110,6 @@ class Rule:
         return ''
 
 
-def declare(node: Node, rows: Sequence[Param], rules: Sequence[Rule] = ()) -> None:
-    """Declare the rows and refuse wrong values with the reason: later, and now (ConfigError)."""
-    by_name = {row.name: row for row in rows}
-
-    def judge(parameters: Sequence[Parameter]) -> SetParametersResult:
-        for parameter in parameters:
-            row = by_name.get(parameter.name)
-            if row and isinstance(row.default, float) and node.has_parameter(row.name):
-                # rclpy takes the type of whatever is tried, though it be refused.
-                node.describe_parameter(row.name).type = ParameterType.PARAMETER_DOUBLE
-            reason = row.refusal(parameter.value) if row else ''
-            if reason:
-                return SetParametersResult(successful=False, reason=reason)
-        changes = {parameter.name: parameter.value for parameter in parameters}
-        reason = next(filter(None, (rule.refusal(node, changes) for rule in rules)), '')
-        return SetParametersResult(successful=not reason, reason=reason)
-
-    node.add_on_set_parameters_callback(judge)
-    for row in rows:
-        try:
-            # To ROS an empty list is of no type, and no value.
-            is_empty = isinstance(row.default, list) and _is_unset(node, row.name)
-            node.declare_parameter(row.name, row.default, row.descriptor(), is_empty)
-        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            reason = str(error.args[0]).rpartition('Reason: ')[2]
-            raise ConfigError(reason.removesuffix(f': {row.name}')) from error
-
-
 def tell_unread(node: Node) -> None:
     """Log which parameters a node was given and does not have: ROS takes any without a word."""
     logger = node.get_logger()
@@ -166,18 +138,46 @@ def value_of(node: Node, row: Param) -> Any:
 
 
 class Parameters:
-    """A node's parameters, declared by their rows; a call with a name returns its value now."""
+    """
+    A node's parameters, declared by their rows; a call with a name returns its value now.
+
+    Wrong values are refused with the reason: later, and as they are declared (ConfigError).
+    """
 
     def __init__(self, node: Node, rows: Sequence[Param], rules: Sequence[Rule] = ()) -> None:
         self._node = node
         self._rows: dict[str, Param] = {}
+        self._rules: list[Rule] = []
+        node.add_on_set_parameters_callback(self._judge)
         self.add(rows, rules)
 
     def add(self, rows: Sequence[Param], rules: Sequence[Rule] = ()) -> None:
-        """Declare more: see `declare`."""
-        declare(self._node, rows, rules)
+        """Declare more. Raise ConfigError."""
         self._rows.update({row.name: row for row in rows})
+        self._rules += rules
+        for row in rows:
+            try:
+                # To ROS an empty list is of no type, and no value.
+                is_empty = isinstance(row.default, list) and _is_unset(self._node, row.name)
+                self._node.declare_parameter(row.name, row.default, row.descriptor(), is_empty)
+            except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+                reason = str(error.args[0]).rpartition('Reason: ')[2]
+                raise ConfigError(reason.removesuffix(f': {row.name}')) from error
 
     def __call__(self, name: str) -> Any:
         """Return a parameter's value now."""
         return value_of(self._node, self._rows[name])
+
+    def _judge(self, parameters: Sequence[Parameter]) -> SetParametersResult:
+        for parameter in parameters:
+            row = self._rows.get(parameter.name)
+            if row and isinstance(row.default, float) and self._node.has_parameter(row.name):
+                # rclpy takes the type of whatever is tried, though it be refused.
+                self._node.describe_parameter(row.name).type = ParameterType.PARAMETER_DOUBLE
+            reason = row.refusal(parameter.value) if row else ''
+            if reason:
+                return SetParametersResult(successful=False, reason=reason)
+        changes = {parameter.name: parameter.value for parameter in parameters}
+        reason = next(filter(None, (
+            rule.refusal(self._node, changes) for rule in self._rules)), '')
+        return SetParametersResult(successful=not reason, reason=reason)
