@@ -557,6 +557,8 @@ def test_a_film_that_the_disk_had_no_room_for_is_not_kept(tmp_path, segmenter) -
     # The network's cache is there, by the fixture; labels are small.
     done = subprocess.run(
         words, capture_output=True, text=True,
+        # make coverage's own file would find no room either.
+        env={name: value for name, value in os.environ.items() if 'COVERAGE' not in name},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)))
     assert done.returncode == 1
     assert 'overlay/street.mp4: cannot be written: ' in done.stderr
