@@ -170,7 +170,7 @@ class LabelCloud:
         """Return the scan's geometry and its ranges, of cameras' views or from all around."""
         if self._scan is None:
             self._scan = CloudScan(self.config.grid_resolution, self.config.scan_range,
-                                  self.config.angle_increment)
+                                   self.config.angle_increment)
         begins = None
         if views:
             if self._scanned != list(views):

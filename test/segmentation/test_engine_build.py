@@ -120,7 +120,7 @@ def test_the_child_ends_when_its_parent_is_killed(within) -> None:
     parent = subprocess.Popen(
         [sys.executable, '-c', f"""
 import time
-from lednet_ros.segmentation import SegmenterConfig, devices
+from lednet_ros.segmentation import SegmenterConfig
 from lednet_ros.segmentation import engine_build as child_build
 import sys
 child_build._command = lambda *_: [sys.executable, '-c', {BUSY!r}]

@@ -186,9 +186,6 @@ class CloudNode(LifecycleNode):
 
     # Who listens, and to what.
 
-    def _wanted(self) -> list[str]:
-        return self._outputs.wanted()
-
     def _of_camera(self) -> list[str]:
         return ['label', 'camera_info',
                 *(['confidence'] if self._parameter('min_confidence') > 0 else [])]
@@ -198,7 +195,7 @@ class CloudNode(LifecycleNode):
 
     def _watch(self) -> None:
         """Listen to the inputs while someone listens to an output."""
-        if self._rounds.listen(self._inputs() if self._wanted() else [], self._on_input):
+        if self._rounds.listen(self._inputs() if self._outputs.wanted() else [], self._on_input):
             self._problem = self._remark = ''
 
     # One frame's way.
@@ -220,7 +217,7 @@ class CloudNode(LifecycleNode):
             self._work()
 
     def _work(self) -> None:
-        self._rounds.work(self._wanted, self._poll)
+        self._rounds.work(self._outputs.wanted, self._poll)
 
     def _prepare(
         self, camera: CloudInput, parts: dict[str, Any], wanted: Sequence[str], may_wait: bool,
@@ -291,7 +288,7 @@ class CloudNode(LifecycleNode):
 
     def _report(self) -> None:
         view = CloudView(
-            self._rounds.state(self._inputs()), tuple(self._wanted()), self._remark,
+            self._rounds.state(self._inputs()), tuple(self._outputs.wanted()), self._remark,
             self._figures, self._outputs.unheard(), self._is_active, self._problem,
             apart_ms=next((c.pairs.apart_ms for c in self._cameras
                            if c.pairs.apart_ms is not None), None),

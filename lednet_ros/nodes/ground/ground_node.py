@@ -109,16 +109,13 @@ class GroundNode(Node):
 
     # Who listens, and to what.
 
-    def _wanted(self) -> list[str]:
-        return self._outputs.wanted()
-
     def _inputs(self) -> list[str]:
         needs_confidence = self._parameter('min_confidence') > 0 or self._weighs()
         return ['label', 'camera_info', *(['confidence'] if needs_confidence else [])]
 
     def _watch(self) -> None:
         """Listen to the inputs while someone listens to an output."""
-        if self._rounds.listen(self._inputs() if self._wanted() else [], self._on_input):
+        if self._rounds.listen(self._inputs() if self._outputs.wanted() else [], self._on_input):
             self._remark = ''
 
     # One frame's way.
@@ -132,7 +129,7 @@ class GroundNode(Node):
             self._work()
 
     def _work(self) -> None:
-        self._rounds.work(self._wanted, self._poll)
+        self._rounds.work(self._outputs.wanted, self._poll)
 
     def _prepare(
         self, camera: CameraInput, parts: dict[str, Any], wanted: Sequence[str], may_wait: bool,
@@ -229,7 +226,7 @@ class GroundNode(Node):
 
     def _report(self) -> None:
         view = GroundView(
-            self._rounds.state(self._inputs()), tuple(self._wanted()), self._remark,
+            self._rounds.state(self._inputs()), tuple(self._outputs.wanted()), self._remark,
             self._figures, self._outputs.unheard())
         self._diagnostics.publish({
             'view': view_status(view),

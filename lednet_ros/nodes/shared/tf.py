@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Poses from TF, where tf2_ros is installed."""
+"""
+Poses from TF, where tf2_ros is installed.
+
+A lookup does not wait: `waiting.WaitingLine` keeps a label image for tf_timeout_s, and
+`camera_rounds` counts what no transform came for.
+"""
 
 from __future__ import annotations
 

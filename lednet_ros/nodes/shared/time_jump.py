@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time that jumps back: a bag that is played again, a simulation that is reset."""
+"""
+Time that jumps back: a bag that is played again, a simulation that is reset.
+
+What is then forgotten is said by `_forget_stamps` of each node, and by `tf.Transforms`.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiled programs on disk, found by what they were made from: built once, checked when read."""
+"""
+Compiled programs on disk, found by what they were made from: built once, checked when read.
+
+What they were made from is an EngineKey, made by `engine_key` of onnxruntime.py and tensorrt.py.
+"""
 
 from __future__ import annotations
 
@@ -57,11 +61,7 @@ def hash_of_sources(*modules: str) -> str:
 
 @dataclass(frozen=True)
 class EngineKey:
-    """
-    All that a compiled program depends on: programs of equal keys are interchangeable.
-
-    Each backend that compiles has an `engine_key` that makes it: onnxruntime.py and tensorrt.py.
-    """
+    """All that a compiled program depends on: programs of equal keys are interchangeable."""
 
     kind: str            # 'onnx' or 'tensorrt'
     weights_sha256: str  # Checkpoint.sha256, which leaves out the preprocessing
