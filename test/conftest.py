@@ -122,7 +122,7 @@ def graph(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Graph]:
     """A ROS graph of the test's own (see ros_graph.py); skipped where rclpy is absent."""
-    pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+    rclpy = pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
     from ros_graph import Graph
 
     from lednet_ros.nodes.shared.dds_profile import large_image_environment
@@ -134,6 +134,7 @@ def graph(
     graph = Graph(tmp_path_factory.mktemp('graph'))
     yield graph
     graph.close()
+    rclpy.try_shutdown()  # a fixture that failed after rclpy.init would fail others' as well
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -185,7 +185,7 @@ def ground(graph, monkeypatch) -> Iterator[GroundNode]:
     init(['--ros-args', '-p', 'camera.height:=1.0', '-p', 'pose_source:=parameters'])
     node = GroundNode()
     node.start()
-    monkeypatch.setattr(GroundNode, '_wanted', lambda node: ['points'])
+    monkeypatch.setattr(node._outputs, 'wanted', lambda: ['points'])
     yield node
     node.destroy_node()
     rclpy.try_shutdown()
@@ -210,7 +210,7 @@ def test_each_label_image_of_the_ground_node_has_one_outcome(ground, monkeypatch
     take(ground, 4, 'label', 'camera_info', encoding='bgr8')
     monkeypatch.setattr(ground._ground, 'look', fail)
     assert take(ground, 5, 'label', 'camera_info') == {**counts, 'received': 5, 'rejected': 2}
-    monkeypatch.setattr(GroundNode, '_wanted', lambda node: [])
+    monkeypatch.setattr(ground._outputs, 'wanted', lambda: [])
     counts = take(ground, 6, 'label', 'camera_info')
     assert (counts['received'], counts['dropped_unheard']) == (6, 1)
     assert counts['received'] == sum(

@@ -24,7 +24,7 @@ from lednet_ros.nodes.shared.time_jump import call_on_jump_back
 
 
 @pytest.fixture
-def make() -> Iterator[Callable[[type[Node]], Node]]:
+def make(graph) -> Iterator[Callable[[type[Node]], Node]]:
     """Make a node on simulated time in this process."""
     nodes: list[Node] = []
 
