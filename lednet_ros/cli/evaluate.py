@@ -82,9 +82,11 @@ def _run(args: argparse.Namespace) -> int:
     from lednet_ros.cli.segmenter_options import segmenter_config
     from lednet_ros.datasets.layouts import open_data_set
     from lednet_ros.segmentation import Segmenter
+    from lednet_ros.training.evaluation_pictures import require_directory
     from lednet_ros.training.reliability import find_traversability
-    if args.every < 1:
-        raise ConfigError(f'--every {args.every}: give 1 or more')
+    for name, least in (('every', 1), ('pictures', 0)):
+        if getattr(args, name) < least:
+            raise ConfigError(f'--{name} {getattr(args, name)}: give {least} or more')
     require_place(args.json, args.calibrate)
     data = open_data_set(args.data, args.split)
     data = replace(data, pairs=data.pairs[::args.every])
@@ -97,6 +99,8 @@ def _run(args: argparse.Namespace) -> int:
             args, name)]
         if passed_by:
             raise ConfigError(f'--{alone} leaves out {", ".join(passed_by)}: call it by itself')
+    if args.output:
+        require_directory(args.output)
     if args.table:
         return _table3(args, data)
     ground = find_traversability(args.traversability, data.labels)
@@ -132,21 +136,29 @@ def _measure(
     args: argparse.Namespace, segmenter: Segmenter, data: DataSet, ground: Traversability | None,
     stack: ExitStack,
 ) -> Found:
-    from lednet_ros.common.progress_bar import progress_bar
     from lednet_ros.training.comparison import compare
-    from lednet_ros.training.evaluate import evaluate
+    from lednet_ros.training.evaluate import require_classes
     from lednet_ros.training.reliability import Reliability, ground_rows
-    with progress_bar() as progress:
-        task = progress.add_task(f'{args.split} of {args.data.name}', total=len(data))
-        result = evaluate(segmenter, data, lambda: progress.advance(task))
+    require_classes(segmenter, data)
+    other = _other(args, data, stack)  # what can fail comes before hours of scoring
+    flicker = _flicker(segmenter, args.flicker) if args.flicker else None
+    result = _evaluate(segmenter, data, f'{args.split} of {args.data.name}')
     robustness = _robustness(segmenter, data) if args.robustness else None
-    other = _other(args, data, stack)
+    second = (other, _evaluate(other, data, other.checkpoint.name)) if other else None
     return Found(
         result, Reliability.of(result.confidence),
-        ground_rows(result.confidence, ground) if ground else [], other,
-        compare(result, other[1], data.labels, (
-            segmenter.checkpoint.name, other[0].checkpoint.name)) if other else None,
-        _flicker(segmenter, args.flicker) if args.flicker else None, robustness)
+        ground_rows(result.confidence, ground) if ground else [], second,
+        compare(result, second[1], data.labels, (
+            segmenter.checkpoint.name, second[0].checkpoint.name)) if second else None,
+        flicker, robustness)
+
+
+def _evaluate(segmenter: Segmenter, data: DataSet, title: str) -> Evaluation:
+    from lednet_ros.common.progress_bar import progress_bar
+    from lednet_ros.training.evaluate import evaluate
+    with progress_bar() as progress:
+        task = progress.add_task(title, total=len(data))
+        return evaluate(segmenter, data, lambda: progress.advance(task))
 
 
 def _print(args: argparse.Namespace, found: Found, segmenter: Segmenter, data: DataSet) -> None:
@@ -173,11 +185,13 @@ def _draw(
 ) -> Iterator[Path]:
     """Draw into --output; yield each picture's path."""
     from lednet_ros.training.evaluation_pictures import (
+        remove_pictures,
         write_pictures,
         write_reliability,
         write_robustness,
         write_side_by_side,
     )
+    remove_pictures(args.output)
     yield from write_pictures(found.result, segmenter, data, args.output, args.pictures, ground)
     if found.comparison and found.other:
         yield from write_side_by_side(
@@ -227,20 +241,16 @@ def _calibrate(args: argparse.Namespace, data: DataSet) -> int:
     return 0
 
 
-def _other(
-    args: argparse.Namespace, data: DataSet, stack: ExitStack,
-) -> tuple[Segmenter, Evaluation] | None:
-    """Evaluate the checkpoint of --against, run in the same way."""
+def _other(args: argparse.Namespace, data: DataSet, stack: ExitStack) -> Segmenter | None:
+    """Open the checkpoint of --against, to be run in the same way."""
     from lednet_ros.cli.segmenter_options import segmenter_config
-    from lednet_ros.common.progress_bar import progress_bar
     from lednet_ros.segmentation import Segmenter
-    from lednet_ros.training.evaluate import evaluate
+    from lednet_ros.training.evaluate import require_classes
     if not args.against:
         return None
     segmenter = stack.enter_context(Segmenter(args.against, segmenter_config(args)))
-    with progress_bar() as progress:
-        task = progress.add_task(segmenter.checkpoint.name, total=len(data))
-        return segmenter, evaluate(segmenter, data, lambda: progress.advance(task))
+    require_classes(segmenter, data)
+    return segmenter
 
 
 def _flicker(segmenter: Segmenter, film: str) -> Flicker:

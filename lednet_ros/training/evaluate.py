@@ -44,15 +44,20 @@ class Evaluation:
     confidence: np.ndarray  # int64 (classes, classes, 256): true, seen, 255 x confidence
 
 
-def evaluate(
-    segmenter: Segmenter, data: DataSet, on_frame: Callable[[], None] = lambda: None
-) -> Evaluation:
-    """Score label images of the camera's size against a split. Raise ConfigError, DataError."""
+def require_classes(segmenter: Segmenter, data: DataSet) -> None:
+    """Raise ConfigError for a checkpoint of other classes than the data's."""
     if segmenter.labels.names != data.labels.names:
         ours, theirs = segmenter.labels, data.labels
         raise ConfigError(
             f'{segmenter.checkpoint.name} knows {len(ours)} classes ({ours.name}) but the data '
             f'has {len(theirs)} ({theirs.name}): choose a checkpoint trained on {theirs.name}')
+
+
+def evaluate(
+    segmenter: Segmenter, data: DataSet, on_frame: Callable[[], None] = lambda: None
+) -> Evaluation:
+    """Score label images of the camera's size against a split. Raise ConfigError, DataError."""
+    require_classes(segmenter, data)
     total, sure = Confusion(len(data.labels)), ConfidenceCounts(len(data.labels))
     values = np.zeros(256, np.int64)
     frames = []

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +32,28 @@ from lednet_ros.training.robustness import FAMILY, JUDGED, STRENGTHS, Robustness
 
 # RGB of a pixel seen as another class; of an obstacle's pixel seen as free ground
 _WRONG, _DANGEROUS = (225, 150, 40), (255, 0, 120)
+_PICTURES = re.compile(
+    r'((best|worst|won|lost)_\d+|confusion|reliability|min_confidence|robustness|changes)\.png')
+
+
+def require_directory(directory: Path) -> None:
+    """Raise ConfigError where no picture could be drawn or written: before hours of scoring."""
+    make_figure(1, 1)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise ConfigError(f'{directory}: cannot be written to: {error.strerror}: choose another '
+                          '--output') from error
+
+
+def remove_pictures(directory: Path) -> None:
+    """Remove an earlier evaluation's pictures, which would be taken for this one's."""
+    for path in directory.iterdir():
+        if _PICTURES.fullmatch(path.name):
+            with suppress(OSError):
+                path.unlink()
 
 
 def write_pictures(
@@ -41,7 +66,6 @@ def write_pictures(
     Raise ConfigError.
     """
     try:
-        directory.mkdir(parents=True, exist_ok=True)
         path = directory / 'confusion.png'
         draw_confusion(result.confusion, data.labels, path)
         yield path

@@ -104,7 +104,6 @@ class Table3:
         axes.grid(alpha=0.3)
         path = directory / 'table3.png'
         try:
-            directory.mkdir(parents=True, exist_ok=True)
             figure.savefig(path, dpi=120)
         except OSError as error:
             raise ConfigError(f'{path}: cannot be written: {error.strerror}: choose another '

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from lednet_ros.cli.evaluate import main
+from lednet_ros.model.checkpoint import default_checkpoint
 from lednet_ros.model.labels import LabelSet
+from lednet_ros.training import evaluate
 from lednet_ros.training.evaluate import Evaluation, left_out, table
 from lednet_ros.training.metrics import Confusion, Scores
 
@@ -196,6 +198,38 @@ def test_another_checkpoint_is_compared_and_shown_side_by_side(
     shown = [path for path in ('won_1.png', 'lost_1.png') if (out / path).exists()]
     assert shown or record['frames_won'] == record['frames_lost'] == 0
     assert 'resamples' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('more', 'said'), [
+    (('--output', '{file}'), '{file}: cannot be written to: File exists: choose another --output'),
+    (('--against', '{file}'), '{file}: '),
+    (('--against', 'other.safetensors'), 'other.safetensors: '),
+    (('--against', str(default_checkpoint())), 'knows 11 classes (camvid)'),
+    (('--flicker', 'film.mp4'), 'film.mp4: '),
+    (('--flicker', '{data}/images/val/0.png'), 'holds no two frames of one size'),
+    (('--pictures', '-1'), '--pictures -1: give 0 or more'),
+])
+def test_what_cannot_be_done_is_said_before_the_scoring(
+    trained, tmp_path, monkeypatch, capsys, more, said
+) -> None:
+    monkeypatch.setattr(evaluate, 'evaluate', None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'file').touch()
+    words = {'file': tmp_path / 'file', 'data': trained[0]}
+    assert run(trained, *(word.format(**words) for word in more)) == 1
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert err.startswith('lednet_evaluate: ')
+    assert said.format(**words) in err
+
+
+def test_pictures_of_an_earlier_evaluation_are_not_left_beside_its_own(
+    trained, tmp_path
+) -> None:
+    for name in ('won_1.png', 'best_12.png', 'changes.png', 'worst_case.png'):
+        (tmp_path / name).touch()
+    assert run(trained, '--output', str(tmp_path), '--pictures', '1') == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        'best_1.png', 'confusion.png', 'reliability.png', 'worst_1.png', 'worst_case.png']
 
 
 def test_flicker_is_told_of_a_film(trained, tmp_path, capsys) -> None:
