@@ -131,7 +131,7 @@ def _score(
                 work.complain(problem, 'unreadable files')
             for recording in recordings(source, found):
                 try:
-                    output.begin(source, {score_file(recording): recording.origin})
+                    output.begin(source, {score_file(recording): recording.origin}, work.tell)
                     scores = score(recording, args.every, work)
                     _claim(scores, names)
                 except LednetRosError as error:

@@ -38,7 +38,7 @@ from lednet_ros.offline.cameras import (
     directory_of,
 )
 from lednet_ros.offline.sources import Item, result_of
-from lednet_ros.offline.work import Seen, Stored, Work
+from lednet_ros.offline.work import KINDS, Seen, Stored, Work
 
 _UNKNOWN_HASH = f'RIHS01_{"0" * 64}'
 # In the new bag's custom_data: (kind, complaint) of what it lacks; which frames are beside it.
@@ -78,7 +78,7 @@ def segment_bag(item: Item, work: Work) -> None:
         try:
             _write(item, bag, choice.cameras, choice.left_out, new, held, work)
             target.parent.mkdir(parents=True, exist_ok=True)
-            if target.exists():  # --overwrite
+            if target.exists():  # of an older run
                 shutil.rmtree(target)
             new.rename(target)
         except (OSError, sqlite3.Error, WriterError) as error:
@@ -224,6 +224,8 @@ def _copy(
         [seen] = work.seen([(_stored(places[connection.id], number, work), frame)])
         for topic, message in _messages(camera, header, frame, seen, work):
             writer.write(outputs[topic], received_ns, TYPES.serialize_cdr(message, IMAGE))
+    # A longer bag may have been there before.
+    work.output.remove_older(*(kind / place for kind in KINDS for place in places.values()))
 
 
 def _place(item: Item, camera: Connection, bag: Bag, held: Path, work: Work) -> Path:

@@ -26,7 +26,7 @@ from lednet_ros.common.cpu import usable_cores
 from lednet_ros.common.errors import BackendUnavailable, ConfigError, first_line
 from lednet_ros.offline.cluster_worker import Board, Outcome, Setup, run_job
 from lednet_ros.offline.jobs import Job, count_frames, cut
-from lednet_ros.offline.work import Work
+from lednet_ros.offline.work import KINDS, Work
 
 LOCAL = 'local'      # an address: a Ray of our own, on this machine
 TRIES = 3            # of a job whose worker ends
@@ -185,7 +185,7 @@ def _tidy(lost: Sequence[Job], work: Work) -> None:
     """Remove what workers that were ended have left half written."""
     for job in lost:
         for item in job.items:
-            for kind in ('label', 'overlay', 'confidence', 'frame'):
+            for kind in KINDS:
                 place = work.output.directory / kind / item.name
                 for directory in (place, place.parent):
                     for partial in directory.glob('.partial-*'):

@@ -15,7 +15,7 @@ from lednet_ros.images.encodings import BadImage, Frame, read_image
 from lednet_ros.images.film import Film, open_film
 from lednet_ros.images.sources import Part, VideoFile
 from lednet_ros.offline.sources import Item
-from lednet_ros.offline.work import Stored, Work, batches
+from lednet_ros.offline.work import KINDS, Stored, Work, batches
 
 
 def label_of(item: Item) -> Path:
@@ -26,7 +26,8 @@ def label_of(item: Item) -> Path:
 def segment_pictures(pictures: Sequence[Item], work: Work) -> None:
     """Write what is missing of the pictures' label images, and of what is asked for beside."""
     def is_done(picture: Item) -> bool:
-        return all(work.output.is_done(_png(kind, picture)) for kind in work.extras.kinds)
+        return all(work.output.is_done(_png(kind, picture), picture.path)
+                   for kind in work.extras.kinds)
 
     done: list[Item] = []
     missing: list[Item] = []
@@ -69,7 +70,13 @@ def segment_video(item: Item, work: Work) -> None:
     video = VideoFile(item.path, Part(), threading.Event())
     if not work.extras.overlay or work.output.is_done(film_name):
         _run_video(video, item, work, None)
-        return
+    else:
+        _run_with_film(video, item, work, film_name)
+    # A longer video, or a film, may have been there before.
+    work.output.remove_older(film_name, *(kind / item.name for kind in KINDS))
+
+
+def _run_with_film(video: VideoFile, item: Item, work: Work, film_name: Path) -> None:
     work.say_of_films()
     with work.output.making(film_name) as path, ExitStack() as films:
         film: Film | None = None

@@ -66,11 +66,11 @@ def find_jobs(
                 yield Job('pictures', source, pictures, output.since_ns)
         for video in found.videos:
             with _going_on(work, 'videos'):
-                output.begin(source, {label_of(video): video.path})
+                output.begin(source, {label_of(video): video.path}, work.tell)
                 yield Job('video', source, (video,), output.since_ns)
         for bag in found.bags:
             with _going_on(work, 'bags'):
-                output.begin(source, {result_of(bag): bag.path})
+                output.begin(source, {result_of(bag): bag.path}, work.tell)
                 yield Job('bag', source, (bag,), output.since_ns)
 
 

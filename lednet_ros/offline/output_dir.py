@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from lednet_ros.bags.files import files_of, is_bag
 from lednet_ros.common.atomic_file import palette_png, png_of, whole_file
 from lednet_ros.common.directory_lock import alone_in
 from lednet_ros.common.errors import ConfigError
@@ -34,7 +37,8 @@ OWN = {
 }
 
 
-_DEFAULTS: dict[str, Any] = {'since_ns': 0, 'overwritten_ns': {}, 'origins': {}}  # of a record
+# Of a record. `states` says, by a result's name, what its origin's files were like.
+_DEFAULTS: dict[str, Any] = {'since_ns': 0, 'overwritten_ns': {}, 'origins': {}, 'states': {}}
 
 
 class Results:
@@ -53,11 +57,12 @@ class Results:
         self.directory, self.again, self.since_ns = directory, again, since_ns
         self.palette, self.began_ns = palette, began_ns
 
-    def is_done(self, name: Path) -> bool:
+    def is_done(self, name: Path, of: Path | None = None) -> bool:
         """
         Whether this result of the source at hand is there from before and may stay.
 
-        An empty file is none: a machine that lost its power leaves such. Raise ConfigError.
+        An empty file is none: a machine that lost its power leaves such; nor is one that is older
+        than the file `of` which it is made. Raise ConfigError.
         """
         path = self.directory / name
         try:
@@ -67,12 +72,22 @@ class Results:
         except OSError as error:
             raise self._unusable(path, error) from error
         is_empty = stat.S_ISREG(status.st_mode) and not status.st_size
-        return status.st_mtime_ns >= self.since_ns and not is_empty
+        since_ns = max(self.since_ns, _changed_ns(of) if of else 0)
+        return status.st_mtime_ns >= since_ns and not is_empty
 
     def is_new(self, name: Path) -> bool:
         """Whether another process of this run has made this result, which is there."""
         return self.began_ns is not None and (
             (self.directory / name).stat().st_mtime_ns >= self.began_ns)
+
+    def remove_older(self, *names: Path) -> None:
+        """Remove files, also those in directories, of what was in the place of this source."""
+        for name in names:
+            path = self.directory / name
+            with suppress(OSError):
+                for file in path.iterdir() if path.is_dir() else (path,):
+                    if file.is_file() and file.stat().st_mtime_ns < self.since_ns:
+                        file.unlink()
 
     def write_png(self, name: Path, pixels: np.ndarray) -> None:
         """Write uint8 (H, W), or (H, W, 3) RGB. Raise ConfigError."""
@@ -224,11 +239,15 @@ class Output(Results):
             self._save()
         return (self.directory / self._own[0]).stat().st_mtime_ns
 
-    def begin(self, source: Path, origins: Mapping[Path, Path]) -> None:
+    def begin(
+        self, source: Path, origins: Mapping[Path, Path],
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> None:
         """
         Turn to a source; each directory of its results is of one origin.
 
-        Raise ConfigError where one is another's.
+        Of a video or a bag that has changed no result that is there may stay, which is told. Raise
+        ConfigError where a directory is another's.
         """
         ours = {str(name): str(origin.resolve()) for name, origin in origins.items()}
         for name, origin in ours.items():
@@ -238,10 +257,22 @@ class Output(Results):
                     'give each its own --output')
         self._taken |= ours
         known, dates = self._record['origins'], self._record['overwritten_ns']
-        if not ours.items() <= known.items():
+        states = {name: _state_of(Path(origin)) for name, origin in ours.items()}
+        before = self._record['states']
+        changed = [name for name, state in states.items()
+                   if known.get(name) == ours[name] and before.get(name, state) != state
+                   and not self._now_ns]  # --overwrite: nothing stays anyway
+        if not (ours.items() <= known.items() and states.items() <= before.items()):
             # --overwrite: nothing that is there is of the new origin.
             dates |= {o: self._now_ns for name, o in ours.items() if known.get(name, o) != o}
+            if changed:
+                now_ns = self.now_ns()
+                for name in changed:
+                    dates[ours[name]] = now_ns
+                    tell(f'{ours[name]}: has changed since an earlier run: its results are made '
+                         'anew')
             known |= ours
+            before |= states
             with self._explaining(self.directory / self._own[0]):
                 self._save()
         self.since_ns = max(self._record['since_ns'], *(
@@ -255,6 +286,32 @@ class Output(Results):
         name = path.relative_to(self._place)
         return (name.parts[0] in self._own
                 or any(str(part) in self._record['origins'] for part in (name, *name.parents)))
+
+
+def _state_of(origin: Path) -> str:
+    """Return what tells a video or a bag from one that takes its place; '' for pictures."""
+    if origin.is_dir() and not is_bag(origin):
+        return ''  # they have a date each
+    return state_of(files_of(origin).files)
+
+
+def state_of(files: Iterable[Path]) -> str:
+    """Return what tells files from others in their places: a hash of names, sizes and dates."""
+    found = hashlib.sha256()
+    for file in files:
+        with suppress(OSError):
+            status = file.stat()
+            found.update(os.fsencode(os.path.realpath(file)) + b'\0%d %d\0' % (
+                status.st_size, status.st_mtime_ns))
+    return found.hexdigest()[:16]
+
+
+def _changed_ns(file: Path) -> int:
+    """Return when a file was written; 0 where its date lies ahead, which says nothing."""
+    with suppress(OSError):
+        date_ns = file.stat().st_mtime_ns
+        return date_ns if date_ns <= time.time_ns() else 0
+    return 0
 
 
 def results_in(directory: Path) -> set[Path]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from lednet_ros.images.encodings import BadImage, Frame, read_image
 from lednet_ros.images.sources import Part, VideoFile
+from lednet_ros.offline.output_dir import state_of
 from lednet_ros.offline.sources import Found, Item
 from lednet_ros.offline.work import Work
 
@@ -33,13 +34,15 @@ class Recording(NamedTuple):
     name: Path    # for files about it
     origin: Path
     read: Callable[[IsWanted, Work], Iterator[tuple[Shot, Frame]]]
+    state: str = ''  # tells pictures from others that take their place; the output knows the rest
 
 
 def recordings(source: Path, found: Found) -> Iterator[Recording]:
     """Yield what a source holds, all its pictures as one."""
     if found.pictures:
         yield Recording(Path(f'{flat(source.absolute().name)}_pictures'), source,
-                        lambda is_wanted, work: _pictures(found.pictures, is_wanted, work))
+                        lambda is_wanted, work: _pictures(found.pictures, is_wanted, work),
+                        state_of(item.path for item in found.pictures))
     for item in found.videos:
         yield Recording(item.name, item.path, _reader(_video, item))
     for item in found.bags:

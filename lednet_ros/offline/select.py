@@ -54,6 +54,7 @@ class Scores:
     def __init__(self, recording: Recording, results: Results) -> None:
         """Take what an earlier run has found. Raise ConfigError."""
         self._path = score_file(recording)
+        self._state = recording.state
         self._results = results
         self.frames: dict[Shot, Score] = {}
         self.is_done = False
@@ -63,17 +64,19 @@ class Scores:
         path = results.directory / self._path
         try:
             found = json.loads(path.read_text(encoding='utf-8'))
+            if found.get('state', '') != self._state:
+                return
             self.frames = {Shot(*shot): Score(float(value), b64decode(look, validate=True))
                            for *shot, value, look in found['frames']}
             self.is_done = found['is_done']
             self.left_out = [Complaint(*complaint) for complaint in found['left_out']]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f'{path}: is damaged: remove it') from error
 
     def save(self) -> None:
         """Write the file. Raise ConfigError."""
         _write_json(self._results, self._path, {
-            'is_done': self.is_done, 'left_out': self.left_out,
+            'state': self._state, 'is_done': self.is_done, 'left_out': self.left_out,
             'frames': [[*shot, score.uncertainty, b64encode(score.look).decode()]
                        for shot, score in self.frames.items()]})
 

@@ -24,6 +24,7 @@ from lednet_ros.offline.output_dir import Results
 from lednet_ros.segmentation import Segmenter
 
 T = TypeVar('T')
+KINDS = ('label', 'overlay', 'confidence', 'frame')  # directories of the output
 SAID = 20  # complaints of one kind; what comes beyond is counted
 
 

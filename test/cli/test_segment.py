@@ -109,6 +109,56 @@ def test_an_empty_label_image_as_power_that_fails_leaves_is_made_again(
     assert read(tmp_path / 'out' / 'label' / '2.png').shape == (48, 64)
 
 
+def test_a_picture_that_was_written_anew_is_segmented_anew(images, tmp_path, capsys) -> None:
+    run(images, '--output', tmp_path / 'out')
+    cv2.imwrite(str(images / '2.png'), street(3, 24, 32))
+    ahead_s = time.time() + 1e6  # as a camera with a wrong clock dates it
+    os.utime(images / '10.png', (ahead_s, ahead_s))
+    run(images, '--output', tmp_path / 'out')
+    assert tally(capsys) == (1, 2)
+    assert read(tmp_path / 'out' / 'label' / '2.png').shape == (24, 32)
+
+
+@pytest.mark.parametrize('words', [(), ('--overwrite',)], ids=['unasked', 'overwrite'])
+def test_a_video_in_the_place_of_another_is_segmented_anew_and_nothing_of_that_stays(
+    tmp_path, capsys, words
+) -> None:
+    film, out = tmp_path / 'street.mp4', tmp_path / 'out'
+    make_video(film, 5)
+    extras = ('--overlay', '--confidence', '--frames', 'png')
+    run(film, '--output', out, *extras)
+    dated = film.stat()
+    make_video(film, 3, height=24)
+    os.utime(film, (dated.st_atime - 1000, dated.st_mtime - 1000))  # moved here, and older
+    run(film, '--output', out, *words)
+    said = capsys.readouterr()
+    assert ' 3 segmented by ' in said.out.splitlines()[-1]
+    assert ('has changed since an earlier run' in said.err) == (not words)
+    assert sorted(str(path.relative_to(out)) for path in out.rglob('*.[pm]*')) == [
+        f'label/street/00000{i}.png' for i in range(3)]
+    assert read(out / 'label' / 'street' / '000000.png').shape == (24, 64)
+    run(film, '--output', out)
+    assert tally(capsys) == (0, 3)
+
+
+def test_a_bag_that_has_grown_is_segmented_anew(tmp_path, capsys) -> None:
+    def record(images: int) -> None:
+        shutil.rmtree(tmp_path / 'drive', ignore_errors=True)
+        write_bag(tmp_path / 'drive', {
+            '/front/image': (IMAGE, [raw(street(i), i) for i in range(images)])})
+
+    words = (tmp_path / 'drive', '--output', tmp_path / 'out', '--frames', 'png')
+    for images, expected in ((4, 4), (2, 2)):
+        record(images)
+        run(*words)
+        assert tally(capsys) == (expected, 0)
+        assert count_messages(tmp_path / 'out' / 'drive_labels')['/segment/label'] == expected
+        for kind in ('label', 'frame'):
+            assert len([*(tmp_path / 'out' / kind).rglob('*.png')]) == expected
+    run(*words)
+    assert tally(capsys) == (0, 1)
+
+
 def test_what_is_left_out_and_what_is_skipped_is_counted_by_kind(
     images, tmp_path, capsys
 ) -> None:

@@ -99,6 +99,20 @@ def test_what_is_stopped_goes_on_and_what_is_done_stays(
     assert first.read_text() == 'labelled by hand'
 
 
+def test_what_comes_to_a_source_later_is_scored_too(source, tmp_path, capsys) -> None:
+    words = (source, '--count', 30, '--output', tmp_path / 'out')
+    run(*words)
+    for name in ('0 .png', '7.png'):  # one is another now
+        cv2.imwrite(str(source / 'deeper' / name), street(9, 24, 32))
+    make_video(source / 'street.mp4', 9)
+    run(*words, code=1)
+    assert 'selection.json: is another choice, which may be labelled' in capsys.readouterr().err
+    run(*words, '--overwrite')
+    assert ': 21 of 21 frames chosen; ' in capsys.readouterr().out
+    run(*words)
+    assert ' 0 scored by onnxruntime cpu fp32 (no CUDA GPU), 21 kept ' in capsys.readouterr().out
+
+
 def test_another_choice_is_not_written_over_one_unasked(source, tmp_path, capsys) -> None:
     words = (source / 'street.mp4', '--output', tmp_path / 'out')
     run(*words, '--count', 3)
