@@ -31,10 +31,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     it. A link stays one. What is no file, such as /dev/stdout, is written to as it is. OSErrors
     are the caller's to explain.
     """
-    path = Path(os.path.realpath(path))
-    if path.exists() and not path.is_file():
+    if path.exists() and not path.is_file():  # asked before: a pipe's real path is no path
         yield path
         return
+    path = Path(os.path.realpath(path))
     partial = path.with_name(partial_name(path.name))
     try:
         yield partial
@@ -61,12 +61,11 @@ def require_place(*paths: Path | None) -> None:
     for path in paths:
         if path is None:
             continue
-        real = Path(os.path.realpath(path))
-        parent = real.parent
-        reason = (errno.EISDIR if real.is_dir() else
+        parent = Path(os.path.realpath(path)).parent
+        reason = (errno.EISDIR if path.is_dir() else
                   errno.ENOENT if not parent.exists() else
                   errno.ENOTDIR if not parent.is_dir() else
-                  errno.EACCES if not os.access(real if real.exists() else parent, os.W_OK) else 0)
+                  errno.EACCES if not os.access(path if path.exists() else parent, os.W_OK) else 0)
         if reason:
             raise ConfigError(f'{path}: cannot be written: {os.strerror(reason)}: choose another '
                               'file')

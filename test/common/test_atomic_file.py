@@ -64,6 +64,17 @@ def test_what_is_no_file_is_written_to_as_it_is(tmp_path: Path) -> None:
     assert pipe.is_fifo()
 
 
+def test_a_pipe_without_a_name_is_written_to_too() -> None:
+    """As /dev/stdout where it is piped, and a shell's >(command)."""
+    reading, writing = os.pipe()
+    path = Path(f'/dev/fd/{writing}')
+    require_place(path)
+    write_json(path, [1])
+    assert json.loads(os.read(reading, 100)) == [1]
+    os.close(reading)
+    os.close(writing)
+
+
 @pytest.mark.parametrize('path', ['', '.', '/'])
 def test_a_directory_is_named(path: str) -> None:
     with pytest.raises(ConfigError, match='cannot be written: Is a directory: choose another'):
