@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -135,11 +136,21 @@ def _write(
     if config.is_copied:
         shutil.copyfile(image, link)
     else:
-        link.symlink_to(image.resolve())
+        _link(link, image.resolve())
     result.splits[split] += 1
     result.shapes += count
     result.pixels += labels.size
     result.unlabelled += int(np.count_nonzero(labels == UNLABELLED))
+
+
+def _link(link: Path, image: Path) -> None:
+    try:
+        link.symlink_to(image)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        raise ConfigError(f'{link}: this file system has no links ({error.strerror}), as most '
+                          'memory sticks: choose another OUT, or --copy the images') from error
 
 
 def _refuse_shared(

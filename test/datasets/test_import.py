@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import re
 import shutil
@@ -201,6 +202,20 @@ def test_what_has_no_area_is_counted(coco_file, tmp_path, capsys) -> None:
     _, labels = run(source, tmp_path / 'all', '--keep-empty', '--background', 'soil', '--copy')
     assert labels['1.jpg'].tolist() == ids(undrawn=0)
     assert not (tmp_path / 'all' / 'images' / '0.jpg').is_symlink()
+
+
+def test_where_no_links_can_be_made_copies_are_the_remedy(
+    coco_file, tmp_path, monkeypatch, capsys
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, 'Operation not permitted')
+
+    monkeypatch.setattr(Path, 'symlink_to', refuse)
+    source = coco_file([{'category_id': 3, 'segmentation': [[0, 0, 9, 0, 9, 9]]}])
+    assert main([str(source), str(tmp_path / 'out')]) == 1
+    assert 'this file system has no links (Operation not permitted)' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+    run(source, tmp_path / 'out', '--copy')
 
 
 def test_coco_s_splits_are_those_of_its_files(tmp_path) -> None:
