@@ -21,13 +21,18 @@ def make_figure(width: float, height: float) -> Figure:
 
     That it cannot keep its list of fonts, in a home that is read-only, is no news for anybody.
     """
+    require_matplotlib()
+    return _figure_class()(figsize=(width, height), layout='constrained')
+
+
+def require_matplotlib() -> None:
+    """Raise ConfigError where it is missing: also before long work that is to be drawn."""
     logging.getLogger('matplotlib').setLevel(logging.ERROR)
     try:
-        made = _figure_class()(figsize=(width, height), layout='constrained')
+        _figure_class()
     except ImportError as error:
         raise ConfigError(f'drawing needs matplotlib ({error}): pip install '
                           'matplotlib') from error
-    return made
 
 
 def _figure_class() -> type[Figure]:

@@ -27,7 +27,7 @@ from lednet_ros.bags.files import is_bag, without_rosbags
 from lednet_ros.common.atomic_file import require_place, whole_file
 from lednet_ros.common.command import command, positive, say
 from lednet_ros.common.errors import ConfigError, printable
-from lednet_ros.common.figure import make_figure
+from lednet_ros.common.figure import make_figure, require_matplotlib
 from lednet_ros.common.paths import expanded
 from lednet_ros.common.progress_bar import progress_bar
 from lednet_ros.monitor.diagnostics_reader import (
@@ -309,6 +309,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.output.suffix.lower() not in ('.png', *PAGES):
         raise ConfigError(f'{options.output}: is no .png and no .html: give --output one of them')
     require_place(options.output)
+    require_matplotlib()
     record = (read_bag(options.bag, options.node) if options.bag
               else listen(options.seconds, options.node))
     for fault in record.faults:

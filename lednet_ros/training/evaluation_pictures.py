@@ -13,7 +13,7 @@ import numpy as np
 
 from lednet_ros.common.atomic_file import write_png
 from lednet_ros.common.errors import ConfigError
-from lednet_ros.common.figure import make_figure
+from lednet_ros.common.figure import make_figure, require_matplotlib
 from lednet_ros.datasets.layouts import DataSet
 from lednet_ros.datasets.sheet import draw_sheet, labelled
 from lednet_ros.images.annotate import captioned_grid, class_colors, with_legend
@@ -38,7 +38,7 @@ _PICTURES = re.compile(
 
 def require_directory(directory: Path) -> None:
     """Raise ConfigError where no picture could be drawn or written: before hours of scoring."""
-    make_figure(1, 1)
+    require_matplotlib()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import sqlite3
+import sys
 
 import cv2
 import numpy as np
@@ -137,6 +138,13 @@ def test_a_place_that_will_not_do_is_named_before_anything_is_listened_to(
     monkeypatch.setattr('lednet_ros.monitor.latency_report.listen', listen)
     assert main(['--output', str(tmp_path / name)]) == 1
     assert words in capsys.readouterr().err
+
+
+def test_without_matplotlib_nothing_is_listened_to(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr('lednet_ros.monitor.latency_report.listen', None)
+    monkeypatch.setitem(sys.modules, 'matplotlib.figure', None)
+    assert main(['--output', str(tmp_path / 'report.png')]) == 1
+    assert 'drawing needs matplotlib (import of matplotlib.figure' in capsys.readouterr().err
 
 
 def test_a_page_holds_the_picture_and_words_that_are_no_tags(tmp_path, capsys) -> None:
