@@ -4,7 +4,8 @@ How many cores other processes leave free, and so how many threads find one of t
 
 Threads that share a layer wait for the slowest. Where one of them has to share its core with
 another process, the others wait as long, layer by layer: beside busy processes fewer threads are
-faster (benchmarks/busy.py).
+faster (benchmarks/busy.py). torch follows in segmentation/torch_threads.py, ONNX Runtime in
+segmentation/backends/onnx_sessions.py.
 """
 
 from __future__ import annotations

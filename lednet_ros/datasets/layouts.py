@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Labelled images on disk: what a data.yaml describes, or one of three layouts.
+Labelled images on disk: what a data.yaml describes (descriptor.py), or one of three layouts.
+
+What labelling tools export as polygons and brush masks is drawn by importers/.
+
 
 cityscapes  leftImg8bit/SPLIT/CITY/*_leftImg8bit.png  gtFine/SPLIT/CITY/*_gtFine_labelIds.png
             and gtCoarse/train_extra for the 20 000 coarsely labelled images

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far the ground is seen to be free, by bearing: the scan of ground_node."""
+"""
+How far the ground is seen to be free, by bearing: the scan of ground_node.
+
+semantic_cloud_node's is in cloud_scan.py.
+"""
 
 from __future__ import annotations
 

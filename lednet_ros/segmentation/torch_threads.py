@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-How many threads compute: one for each core that other processes leave free.
+How many of torch's threads compute: one for each core that other processes leave free.
+
+Those are counted by common/free_cores.py; ONNX Runtime follows in backends/onnx_sessions.py.
 
 oneDNN's threads wait for each other in loops that never sleep. Where one of them has to share its
 core, the others burn theirs until it is its turn again, some hundred times a step, whatever OpenMP

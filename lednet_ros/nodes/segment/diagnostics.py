@@ -3,7 +3,8 @@
 What segment_node knows of itself, and what it says of that on /diagnostics. Without ROS.
 
 A new value is one line: in CAMERA_VALUES, in ENGINE_VALUES, a cause in CAUSES, or a stage in
-STAGES of shared/latency.py. lednet_top, lednet_latency_report and the tests take outcomes and
+STAGES of shared/latency.py. Causes are counted where a frame meets them, in camera_io.py and
+inference_worker.py. lednet_top, lednet_latency_report and the tests take outcomes and
 causes from here.
 """
 

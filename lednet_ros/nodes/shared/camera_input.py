@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A camera whose labels are projected: its topics, what waits for partners, its newest frame."""
+"""
+A camera whose labels are projected: its topics, what waits for partners, its newest frame.
+
+Of ground_node and semantic_cloud_node. segment_node's subscriptions to images, raw or compressed,
+are in segment/camera_io.py.
+"""
 
 from __future__ import annotations
 

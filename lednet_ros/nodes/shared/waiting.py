@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What has to wait for something that may still come, in order and not for ever."""
+"""
+What has to wait for something that may still come, in order and not for ever.
+
+camera_rounds.py has label images wait here for the transform of their stamp, up to tf_timeout_s.
+"""
 
 from __future__ import annotations
 
