@@ -10,8 +10,9 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 
-# How often an idle thread of OpenMP looks for work before it sleeps: for the time between two layers
-# of a large image, and not for as long as another process has the core (benchmarks/busy.py).
+# How often an idle thread of OpenMP looks for work before it sleeps: for the time between two
+# layers of a large image, and not for as long as another process has the core
+# (benchmarks/busy.py).
 SPIN_COUNT = 30_000
 
 
