@@ -24,7 +24,9 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from lednet_ros.common.errors import ConfigError, LednetRosError  # noqa: E402
+from lednet_ros.common.atomic_file import require_place  # noqa: E402
+from lednet_ros.common.command import command  # noqa: E402
+from lednet_ros.common.errors import ConfigError  # noqa: E402
 from lednet_ros.datasets.layouts import open_data_set  # noqa: E402
 from lednet_ros.model.checkpoint import Checkpoint, load_checkpoint  # noqa: E402
 from lednet_ros.segmentation import Segmenter, SegmenterConfig  # noqa: E402
@@ -36,7 +38,7 @@ def average(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
     """Return the mean, with the last one's record. Raise ConfigError where they do not fit."""
     *others, last = checkpoints
     states = [one.network.state_dict() for one in checkpoints]
-    for one, state in zip(others, states, strict=False):
+    for one, state in zip(others, states[:-1], strict=True):
         if (one.labels != last.labels or one.preprocessing != last.preprocessing
                 or {name: value.shape for name, value in state.items()}
                 != {name: value.shape for name, value in states[-1].items()}):
@@ -51,6 +53,7 @@ def average(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
         last.metadata, training=training, temperature=1.0, score_floors=None))
 
 
+@command('average_checkpoints')
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the mean."""
     parser = argparse.ArgumentParser(description=(__doc__ or '').strip().partition('\n')[0])
@@ -60,17 +63,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if len(options.checkpoints) < 2:
         parser.error('give two checkpoints or more')
-    try:
-        val = open_data_set(options.data, 'val')
-        mean = average([load_checkpoint(path) for path in options.checkpoints])
-        with Segmenter(mean, SegmenterConfig(backend='torch', device='cpu')) as segmenter:
-            scores = evaluate(segmenter, val).scores
-        found = calibrate(mean, val, torch.device('cpu'))
-        write_calibrated(replace(mean, metadata=replace(
-            mean.metadata, scores={'val': scores.to_dict()})), found, options.out)
-    except LednetRosError as error:
-        print(f'average_checkpoints: {error}', file=sys.stderr)
-        return 1
+    require_place(options.out)
+    val = open_data_set(options.data, 'val')
+    mean = average([load_checkpoint(path) for path in options.checkpoints])
+    with Segmenter(mean, SegmenterConfig(backend='torch', device='cpu')) as segmenter:
+        scores = evaluate(segmenter, val).scores
+    found = calibrate(mean, val, torch.device('cpu'))
+    write_calibrated(replace(mean, metadata=replace(
+        mean.metadata, scores={'val': scores.to_dict()})), found, options.out)
     print(f'{options.out}: val mIoU {scores.miou:.4f}; {found}')
     return 0
 

@@ -136,10 +136,10 @@ def _measure(
     args: argparse.Namespace, segmenter: Segmenter, data: DataSet, ground: Traversability | None,
     stack: ExitStack,
 ) -> Found:
+    from lednet_ros.datasets.checks import require_classes
     from lednet_ros.training.comparison import compare
-    from lednet_ros.training.evaluate import require_classes
     from lednet_ros.training.reliability import Reliability, ground_rows
-    require_classes(segmenter, data)
+    require_classes(segmenter.checkpoint.name, segmenter.labels, data)
     other = _other(args, data, stack)  # what can fail comes before hours of scoring
     flicker = _flicker(segmenter, args.flicker) if args.flicker else None
     result = _evaluate(segmenter, data, f'{args.split} of {args.data.name}')
@@ -244,12 +244,12 @@ def _calibrate(args: argparse.Namespace, data: DataSet) -> int:
 def _other(args: argparse.Namespace, data: DataSet, stack: ExitStack) -> Segmenter | None:
     """Open the checkpoint of --against, to be run in the same way."""
     from lednet_ros.cli.segmenter_options import segmenter_config
+    from lednet_ros.datasets.checks import require_classes
     from lednet_ros.segmentation import Segmenter
-    from lednet_ros.training.evaluate import require_classes
     if not args.against:
         return None
     segmenter = stack.enter_context(Segmenter(args.against, segmenter_config(args)))
-    require_classes(segmenter, data)
+    require_classes(segmenter.checkpoint.name, segmenter.labels, data)
     return segmenter
 
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from lednet_ros.common.cpu import usable_cores
-from lednet_ros.common.errors import DataError
+from lednet_ros.common.errors import ConfigError, DataError
 from lednet_ros.common.progress_bar import progress_bar
 from lednet_ros.datasets.layouts import DataSet
 from lednet_ros.model.labels import UNLABELLED, LabelSet
@@ -188,6 +188,15 @@ def shared_images(train: DataReport, val: DataReport) -> Iterator[str]:
         yield (f'{val.data.root}: {len(found)} of {len(val.good)} images of {val.data.split} are '
                f'in {train.data.split} too ({examples}{", ..." if len(found) > _EXAMPLES else ""})'
                ', so its scores say nothing of other images: take them from another drive')
+
+
+def require_classes(name: str, labels: LabelSet, data: DataSet) -> None:
+    """Raise ConfigError where a checkpoint, of this name and labels, knows other classes."""
+    if labels.names != data.labels.names:
+        raise ConfigError(
+            f'{name} knows {len(labels)} classes ({labels.name}) but the data has '
+            f'{len(data.labels)} ({data.labels.name}): choose a checkpoint trained on '
+            f'{data.labels.name}')
 
 
 def refuse_binary_masks(data: DataSet, values: np.ndarray) -> None:

@@ -256,21 +256,16 @@ class Output(Results):
                     f'{source if source.is_file() else origin} and {other}: would share {name}: '
                     'give each its own --output')
         self._taken |= ours
-        known, dates = self._record['origins'], self._record['overwritten_ns']
+        known, before = self._record['origins'], self._record['states']
+        dates = self._record['overwritten_ns']
         states = {name: _state_of(Path(origin)) for name, origin in ours.items()}
-        before = self._record['states']
-        changed = [name for name, state in states.items()
-                   if known.get(name) == ours[name] and before.get(name, state) != state
-                   and not self._now_ns]  # --overwrite: nothing stays anyway
         if not (ours.items() <= known.items() and states.items() <= before.items()):
-            # --overwrite: nothing that is there is of the new origin.
-            dates |= {o: self._now_ns for name, o in ours.items() if known.get(name, o) != o}
-            if changed:
-                now_ns = self.now_ns()
-                for name in changed:
-                    dates[ours[name]] = now_ns
-                    tell(f'{ours[name]}: has changed since an earlier run: its results are made '
-                         'anew')
+            # Nothing that is there is of these: another origin, by --overwrite, or another state.
+            others = [origin for name, origin in ours.items() if known.get(name, origin) != origin
+                      or before.get(name, states[name]) != states[name]]
+            dates |= dict.fromkeys(others, self._now_ns or self.now_ns())
+            for origin in others if not self._now_ns else ():
+                tell(f'{origin}: has changed since an earlier run: its results are made anew')
             known |= ours
             before |= states
             with self._explaining(self.directory / self._own[0]):

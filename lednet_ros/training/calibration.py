@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from lednet_ros.common.errors import ConfigError, DataError
+from lednet_ros.common.errors import DataError
+from lednet_ros.datasets.checks import require_classes
 from lednet_ros.datasets.drives import drive_of
 from lednet_ros.datasets.layouts import DataSet
 from lednet_ros.model.checkpoint import Checkpoint, save_checkpoint
@@ -80,11 +81,7 @@ def calibrate(
 
     Raise ConfigError for other classes than the network's, DataError for what cannot be read.
     """
-    if checkpoint.labels.names != data.labels.names:
-        raise ConfigError(
-            f'{checkpoint.name} knows {len(checkpoint.labels)} classes ({checkpoint.labels.name}) '
-            f'but the data has {len(data.labels)} ({data.labels.name}): choose a checkpoint '
-            f'trained on {data.labels.name}')
+    require_classes(checkpoint.name, checkpoint.labels, data)
     samples = sample(checkpoint, data, device, on_image)
     before, after = judge(samples)
     named = [pair.image for pair in data.pairs if '_' in pair.image.stem]

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lednet_ros.common.errors import ConfigError
 from lednet_ros.datasets.checks import (
     classes_without_pixels,
     refuse_binary_masks,
+    require_classes,
     scored_ids,
 )
 from lednet_ros.datasets.layouts import DataSet
@@ -44,20 +44,11 @@ class Evaluation:
     confidence: np.ndarray  # int64 (classes, classes, 256): true, seen, 255 x confidence
 
 
-def require_classes(segmenter: Segmenter, data: DataSet) -> None:
-    """Raise ConfigError for a checkpoint of other classes than the data's."""
-    if segmenter.labels.names != data.labels.names:
-        ours, theirs = segmenter.labels, data.labels
-        raise ConfigError(
-            f'{segmenter.checkpoint.name} knows {len(ours)} classes ({ours.name}) but the data '
-            f'has {len(theirs)} ({theirs.name}): choose a checkpoint trained on {theirs.name}')
-
-
 def evaluate(
     segmenter: Segmenter, data: DataSet, on_frame: Callable[[], None] = lambda: None
 ) -> Evaluation:
     """Score label images of the camera's size against a split. Raise ConfigError, DataError."""
-    require_classes(segmenter, data)
+    require_classes(segmenter.checkpoint.name, segmenter.labels, data)
     total, sure = Confusion(len(data.labels)), ConfidenceCounts(len(data.labels))
     values = np.zeros(256, np.int64)
     frames = []

@@ -141,6 +141,21 @@ def test_a_video_in_the_place_of_another_is_segmented_anew_and_nothing_of_that_s
     assert tally(capsys) == (0, 3)
 
 
+def test_overwriting_a_changed_video_that_was_stopped_takes_no_label_of_before(
+    tmp_path, capsys, monkeypatch
+) -> None:
+    film, out = tmp_path / 'films' / 'street.mp4', ('--output', tmp_path / 'out')
+    film.parent.mkdir()
+    make_video(film, 4)
+    run(film.parent, *out)
+    make_video(film, 3)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        run(film.parent, *out, '--overwrite', code=130)
+    run(film, *out)  # itself, which --overwrite did not name
+    assert tally(capsys) == (2, 1)
+
+
 def test_a_bag_that_has_grown_is_segmented_anew(tmp_path, capsys) -> None:
     def record(images: int) -> None:
         shutil.rmtree(tmp_path / 'drive', ignore_errors=True)
