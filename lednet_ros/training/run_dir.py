@@ -31,8 +31,8 @@ from lednet_ros.datasets.data_sheet import DATA_SHEET
 from lednet_ros.training.curves import draw_history
 
 STATE, RECIPE, HISTORY, CURVES = 'state.pt', 'recipe.yaml', 'history.csv', 'curves.png'
-VIEWS = 'views.png'
-EARLY = (RECIPE, VIEWS, DATA_SHEET)  # are there before the first epoch is saved
+VIEWS, KNOBS = 'views.png', 'augmentation.png'
+EARLY = (RECIPE, VIEWS, KNOBS, DATA_SHEET)  # are there before the first epoch is saved
 ANY_TIME = ('workers',)  # knobs that change no result
 CONTENT = 'content of the data'
 

@@ -23,11 +23,11 @@ from lednet_ros.training.augmentation import padding_of
 from lednet_ros.training.calibration import Calibration, calibrate, write_calibrated
 from lednet_ros.training.card import write_card
 from lednet_ros.training.distributed import Processes
-from lednet_ros.training.first_views import write_views
+from lednet_ros.training.first_views import write_knobs, write_views
 from lednet_ros.training.listeners import both, load_listener
 from lednet_ros.training.progress import show_progress
 from lednet_ros.training.recipe import Recipe
-from lednet_ros.training.run_dir import VIEWS, Output
+from lednet_ros.training.run_dir import KNOBS, VIEWS, Output
 from lednet_ros.training.train import Job, Listener, Position, Training
 from lednet_ros.training.trained_network import what_is_kept
 
@@ -79,6 +79,7 @@ class Session:
                 if output:
                     output.begin(recipe.to_dict())
                     write_views(train, recipe, directory / VIEWS)
+                    write_knobs(train, recipe, directory / KNOBS)
                     listener.on_note('\n'.join(notes))
                     if self.listener:
                         listener = both(listener, load_listener(

@@ -470,6 +470,7 @@ def test_what_it_will_see_is_drawn_before_it_begins(
     assert sheet.shape[1] == 4 * 244 + 620  # four views in a row, and below each its labels
     assert sheet.shape[0] == 4 * (180 + 22)
     assert (sheet[:, 4 * 244:] == [0, 200, 0]).all(axis=2).sum() > 100, "a class's colour"
+    assert (output / 'augmentation.png').exists()
     assert (output / 'data.png').exists()
     (output / 'state.pt').unlink()  # killed before there was one
     assert main(words(recipe_file(), orchard, output)) == 0
