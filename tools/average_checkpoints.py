@@ -3,11 +3,13 @@
 """
 Average the weights of checkpoints that were trained from one another, and score the result.
 
-    tools/average_checkpoints.py DATA OUT CHECKPOINT CHECKPOINT [...]
+    tools/average_checkpoints.py DATA OUT CHECKPOINT CHECKPOINT [...] [--calibration-of CHECKPOINT]
 
 The mean of such weights sees as well as the best of them, often better, and costs nothing more to
 run (Wortsman et al., "Model soups", 2022). OUT gets the record of the last checkpoint, the hashes
-of all of them as `averaged`, scores on DATA's val split, and a temperature fitted to that.
+of all of them as `averaged`, scores on DATA's val split, and a temperature fitted to that. Where a
+training learnt from val too, confidence there says nothing of other images: --calibration-of takes
+temperature and score floors from a checkpoint that did not, and the scores are called by that.
 """
 
 from __future__ import annotations
@@ -28,7 +30,11 @@ from lednet_ros.common.atomic_file import require_place  # noqa: E402
 from lednet_ros.common.command import command  # noqa: E402
 from lednet_ros.common.errors import ConfigError  # noqa: E402
 from lednet_ros.datasets.layouts import open_data_set  # noqa: E402
-from lednet_ros.model.checkpoint import Checkpoint, load_checkpoint  # noqa: E402
+from lednet_ros.model.checkpoint import (  # noqa: E402
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from lednet_ros.segmentation import Segmenter, SegmenterConfig  # noqa: E402
 from lednet_ros.training.calibration import calibrate, write_calibrated  # noqa: E402
 from lednet_ros.training.evaluate import evaluate  # noqa: E402
@@ -60,14 +66,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('data', type=Path)
     parser.add_argument('out', type=Path)
     parser.add_argument('checkpoints', nargs='+', metavar='CHECKPOINT')
+    parser.add_argument('--calibration-of', type=Path, metavar='CHECKPOINT')
     options = parser.parse_args(argv)
     if len(options.checkpoints) < 2:
         parser.error('give two checkpoints or more')
     require_place(options.out)
     val = open_data_set(options.data, 'val')
     mean = average([load_checkpoint(path) for path in options.checkpoints])
+    unseen = load_checkpoint(options.calibration_of) if options.calibration_of else None
+    if unseen and 'calibration' not in unseen.metadata.training:
+        raise ConfigError(f'{unseen.name}: is not calibrated: give one that lednet_train or '
+                          'lednet_evaluate --calibrate wrote')
     with Segmenter(mean, SegmenterConfig(backend='torch', device='cpu')) as segmenter:
         scores = evaluate(segmenter, val).scores
+    if unseen:
+        save_checkpoint(
+            options.out, mean.network, mean.labels, mean.preprocessing,
+            input_height=mean.metadata.input_height, input_width=mean.metadata.input_width,
+            training={**mean.metadata.training, 'calibration': {
+                **unseen.metadata.training['calibration'], 'of': unseen.sha256}},
+            scores={'val, learnt from': scores.to_dict()},
+            temperature=unseen.metadata.temperature, score_floors=unseen.metadata.score_floors)
+        print(f'{options.out}: val, learnt from, mIoU {scores.miou:.4f}; temperature '
+              f'{unseen.metadata.temperature:.3f} of {unseen.name}')
+        return 0
     found = calibrate(mean, val, torch.device('cpu'))
     write_calibrated(replace(mean, metadata=replace(
         mean.metadata, scores={'val': scores.to_dict()})), found, options.out)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from orchard import make_orchard
 
+from lednet_ros.cli.evaluate import main as evaluate
 from lednet_ros.datasets.layouts import open_data_set
 from lednet_ros.model.checkpoint import default_checkpoint, load_checkpoint, save_checkpoint
 from lednet_ros.model.lednet import LEDNet
@@ -46,6 +47,31 @@ def test_the_mean_of_two_is_scored_and_calibrated_and_names_them(tool, tmp_path,
     assert record['calibration']['temperature'] == pytest.approx(mean.metadata.temperature, 1e-4)
     assert f'val mIoU {mean.metadata.scores["val"]["miou"]:.4f}; temperature' in (
         capsys.readouterr().out)
+
+
+def test_a_mean_that_has_learnt_from_val_takes_the_calibration_of_one_that_has_not(
+    tool, tmp_path, capsys
+) -> None:
+    data = make_orchard(tmp_path / 'orchard', train=1)
+    labels = open_data_set(data, 'val').labels
+    for seed, name in enumerate('ab'):
+        torch.manual_seed(seed)
+        save_checkpoint(tmp_path / f'{name}.safetensors', LEDNet(len(labels)), labels,
+                        input_height=48, input_width=96)
+    unseen, other, mean = (tmp_path / f'{name}.safetensors' for name in ('a', 'b', 'mean'))
+    words = [str(data), str(mean), str(unseen), str(other)]
+    assert tool.main([*words, '--calibration-of', str(unseen)]) == 1
+    assert 'a.safetensors: is not calibrated: ' in capsys.readouterr().err
+    assert not mean.exists()
+    assert evaluate(['--data', str(data), '--checkpoint', str(unseen), '--calibrate',
+                     str(tmp_path / 'c.safetensors')]) == 0
+    calibrated = load_checkpoint(tmp_path / 'c.safetensors')
+    assert tool.main([*words, '--calibration-of', str(tmp_path / 'c.safetensors')]) == 0
+    found = load_checkpoint(mean).metadata
+    assert found.temperature == calibrated.metadata.temperature
+    assert found.score_floors == calibrated.metadata.score_floors
+    assert found.training['calibration']['of'] == calibrated.sha256
+    assert list(found.scores) == ['val, learnt from']
 
 
 def test_others_than_of_one_network_and_classes_are_refused(tool, tmp_path, capsys) -> None:
