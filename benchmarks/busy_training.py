@@ -31,7 +31,8 @@ from lednet_ros.training.recipe import load_recipe
 from lednet_ros.training.train import Job, Listener, Training
 
 # Environments: 'ours' is lednet_train's own, which follows the free cores; others fix the
-# threads, and how long OpenMP's wait busily (by itself libgomp does for 300 000 rounds).
+# threads, and how long OpenMP's wait busily (by itself libgomp does for 300 000 rounds), or have
+# malloc give large blocks back to the system as soon as they are free.
 ALL = {'OMP_NUM_THREADS': str(len(os.sched_getaffinity(0)))}
 CANDIDATES: dict[str, dict[str, str]] = {
     'ours': {},
@@ -39,6 +40,7 @@ CANDIDATES: dict[str, dict[str, str]] = {
     **{f'all, spin {count}': {**ALL, 'GOMP_SPINCOUNT': str(count)}
        for count in (0, 1000, 300_000)},
     'one thread': {'OMP_NUM_THREADS': '1'},
+    'memory as glibc has it': {'MALLOC_PERTURB_': '0'},
 }
 IMAGES = 16
 

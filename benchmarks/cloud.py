@@ -23,7 +23,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from dds_images import machine
 
-from lednet_ros.nodes.shared.malloc import keep_freed_buffers
+from lednet_ros.common.malloc import keep_freed_buffers
 from lednet_ros.projection import Camera, Pose, Traversability
 from lednet_ros.projection.cloud import CloudConfig, LabelCloud
 from lednet_ros.projection.labelled_points import POINT_FLOATS, LabelledPoints

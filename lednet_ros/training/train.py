@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lednet_ros import __version__
 from lednet_ros.common.errors import ConfigError, DataError, OutOfMemory, first_line
+from lednet_ros.common.malloc import keep_all_memory
 from lednet_ros.datasets.checks import DataReport
 from lednet_ros.datasets.layouts import DataSet
 from lednet_ros.datasets.sheet import draw_sheet, labelled
@@ -124,6 +125,8 @@ class Training:
 
     def run(self) -> bool:
         """Train until done or stopped; whether it is done. Raise DataError."""
+        if self._job.device.type == 'cpu':
+            keep_all_memory()
         self.threads = Threads(self._job.device, _LOOK_AT_CORES_S)
         try:
             return self._run()

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from lednet_ros.common.malloc import resident_mb
 from lednet_ros.nodes.shared.latency import TOTAL, Quantiles
-from lednet_ros.nodes.shared.malloc import resident_mb
 from lednet_ros.nodes.shared.status import ERROR, OK, WARN, Status, latency_values
 
 if TYPE_CHECKING:

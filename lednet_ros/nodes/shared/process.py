@@ -19,7 +19,7 @@ from rclpy.task import Future
 
 from lednet_ros.common.command import say
 from lednet_ros.common.errors import LednetRosError, first_line
-from lednet_ros.nodes.shared.malloc import keep_freed_buffers
+from lednet_ros.common.malloc import keep_freed_buffers
 from lednet_ros.nodes.shared.ros_start import init, make_node
 
 WAKE_S = 0.5  # the longest that a signal stays unseen, should nothing wake the executor
