@@ -148,7 +148,7 @@ def test_the_shipped_checkpoint_loads_and_its_card_is_beside_it() -> None:
     checkpoint = load_checkpoint(default_checkpoint())
     assert checkpoint.labels == builtin_label_set('camvid')
     card = default_checkpoint().with_suffix('.md').read_text()
-    assert f'| {100 * checkpoint.metadata.scores["val"]["miou"]:.1f} |' in card
+    assert f'| {100 * checkpoint.metadata.scores["val, learnt from"]["miou"]:.1f} |' in card
 
 
 def test_users_labels_name_the_classes_of_an_authors_file(tmp_path) -> None:
