@@ -29,7 +29,7 @@ def keep_all_memory() -> None:
     Have malloc give no memory back to the system, however large the block is, until the end.
 
     For a training on a CPU, whose steps take and free the same gigabyte each time: its pages, new
-    each time, cost a quarter of a step. Nothing happens where there is no glibc, or where the
+    each time, cost a fifth of a step. Nothing happens where there is no glibc, or where the
     environment says itself how it shall work, by a variable MALLOC_... (mallopt(3)).
     """
     if not any(name.startswith('MALLOC_') for name in os.environ):
