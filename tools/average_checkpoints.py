@@ -33,7 +33,7 @@ from lednet_ros.datasets.layouts import open_data_set  # noqa: E402
 from lednet_ros.model.checkpoint import (  # noqa: E402
     Checkpoint,
     load_checkpoint,
-    save_checkpoint,
+    write_checkpoint,
 )
 from lednet_ros.segmentation import Segmenter, SegmenterConfig  # noqa: E402
 from lednet_ros.training.calibration import calibrate, write_calibrated  # noqa: E402
@@ -80,13 +80,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     with Segmenter(mean, SegmenterConfig(backend='torch', device='cpu')) as segmenter:
         scores = evaluate(segmenter, val).scores
     if unseen:
-        save_checkpoint(
-            options.out, mean.network, mean.labels, mean.preprocessing,
-            input_height=mean.metadata.input_height, input_width=mean.metadata.input_width,
-            training={**mean.metadata.training, 'calibration': {
-                **unseen.metadata.training['calibration'], 'of': unseen.sha256}},
+        calibration = {**unseen.metadata.training['calibration'], 'of': unseen.sha256}
+        write_checkpoint(options.out, replace(mean, metadata=replace(
+            mean.metadata, training={**mean.metadata.training, 'calibration': calibration},
             scores={'val, learnt from': scores.to_dict()},
-            temperature=unseen.metadata.temperature, score_floors=unseen.metadata.score_floors)
+            temperature=unseen.metadata.temperature,
+            score_floors=unseen.metadata.score_floors)))
         print(f'{options.out}: val, learnt from, mIoU {scores.miou:.4f}; temperature '
               f'{unseen.metadata.temperature:.3f} of {unseen.name}')
         return 0

@@ -187,6 +187,16 @@ def save_checkpoint(
                               'choose another file') from error
 
 
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint with the metadata that it has. Raise CheckpointError."""
+    metadata = checkpoint.metadata
+    save_checkpoint(
+        path, checkpoint.network, checkpoint.labels, checkpoint.preprocessing,
+        input_height=metadata.input_height, input_width=metadata.input_width,
+        training=metadata.training, scores=metadata.scores, temperature=metadata.temperature,
+        score_floors=metadata.score_floors)
+
+
 def _load_ours(path: Path) -> Checkpoint:
     try:
         # Not by safe_open: it takes no name that is not UTF-8, loses 36 kB each time (0.8.0), and

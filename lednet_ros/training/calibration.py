@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from lednet_ros.common.errors import DataError
 from lednet_ros.datasets.checks import require_classes
 from lednet_ros.datasets.drives import drive_of
 from lednet_ros.datasets.layouts import DataSet
-from lednet_ros.model.checkpoint import Checkpoint, save_checkpoint
+from lednet_ros.model.checkpoint import Checkpoint, write_checkpoint
 from lednet_ros.model.labels import UNLABELLED
 from lednet_ros.model.networks import upsample
 from lednet_ros.model.score_floors import ScoreFloors
@@ -94,12 +94,9 @@ def calibrate(
 def write_calibrated(checkpoint: Checkpoint, calibration: Calibration, path: Path) -> None:
     """Write a checkpoint with its temperature, and where that comes from in its record."""
     metadata = checkpoint.metadata
-    save_checkpoint(
-        path, checkpoint.network, checkpoint.labels, checkpoint.preprocessing,
-        input_height=metadata.input_height, input_width=metadata.input_width,
-        training={**metadata.training, 'calibration': calibration.to_dict()},
-        scores=metadata.scores, temperature=calibration.temperature,
-        score_floors=calibration.floors)
+    write_checkpoint(path, replace(checkpoint, metadata=replace(
+        metadata, training={**metadata.training, 'calibration': calibration.to_dict()},
+        temperature=calibration.temperature, score_floors=calibration.floors)))
 
 
 def sample(
