@@ -13,65 +13,56 @@ them by its temperature. Who is sure of a mistake agrees with itself too: look a
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 
 from lednet_ros.model.checkpoint import Checkpoint, load_checkpoint
-from lednet_ros.model.lednet import resize
-from lednet_ros.segmentation.backends.graph import ScoreGraph
-from lednet_ros.segmentation.letterbox import Fit, place_all
-from lednet_ros.training.calibration import softmax
+from lednet_ros.segmentation import Segmenter, SegmenterConfig
 
 VIEWS = ('mirrored', '0.75', '1.25', 'brighter', 'warmer')
 BRIGHTER = (255 * (np.arange(256) / 255) ** 0.7).astype(np.uint8)
-WARMER = np.array([1.15, 1.0, 0.85])
+WARMER = np.array([0.85, 1.0, 1.15])  # of BGR
 
 
-class Network:
-    """Gives the scores of images, uint8 (H, W, 3) RGB, at a share of the checkpoint's input."""
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self._graph = ScoreGraph(checkpoint.network, checkpoint.preprocessing).eval()
-        self._metadata = checkpoint.metadata
-
-    @torch.no_grad()
-    def __call__(self, image: np.ndarray, share: float = 1.0) -> np.ndarray:
-        """Return float32 (C, h, w), without the letterbox's bars."""
-        size = (8 * round(self._metadata.input_height * share / 8),
-                8 * round(self._metadata.input_width * share / 8))
-        fit = Fit.make(image.shape[:2], size, 'letterbox')
-        scores = resize(self._graph(torch.from_numpy(place_all([image], [True], [fit]))), size)
-        return np.asarray(scores[0, :, fit.top:fit.top + fit.height,
-                                 fit.left:fit.left + fit.width].numpy())
+def at_share(checkpoint: Checkpoint, share: float) -> Segmenter:
+    """Return what runs a checkpoint at a share of its input's size."""
+    height, width = (8 * round(side * share / 8) for side in (
+        checkpoint.metadata.input_height, checkpoint.metadata.input_width))
+    return Segmenter(checkpoint, SegmenterConfig(input_height=height, input_width=width))
 
 
-def agreement(network: Network, image: np.ndarray, temperature: float) -> np.ndarray:
-    """Return the shares of the pixels that agree, by view, and the mean confidence, 0 to 1."""
-    scores = network(image)
-    labels = scores.argmax(0).astype(np.uint8)
+def agreement(segmenters: Mapping[float, Segmenter], image: np.ndarray) -> np.ndarray:
+    """
+    Return the shares of the pixels that agree, by view, and the mean confidence, 0 to 1.
+
+    The image is uint8 (H, W, 3) BGR; there is a segmenter of each share of the input's size.
+    """
+    def labels(seen: np.ndarray, share: float = 1.0) -> np.ndarray:
+        return segmenters[share].segment([seen])[0].labels
+
+    plain = segmenters[1.0].segment([image], confidence=True)[0]
     others = [
-        network(image[:, ::-1])[:, :, ::-1].argmax(0),
-        *(cv2.resize(network(image, share).argmax(0).astype(np.uint8), labels.shape[::-1],
-                     interpolation=cv2.INTER_NEAREST) for share in (0.75, 1.25)),
-        network(cv2.LUT(image, BRIGHTER)).argmax(0),
-        network((image * WARMER).clip(0, 255).astype(np.uint8)).argmax(0)]
-    sure = softmax(scores.reshape(len(scores), -1).T, temperature).max(1).mean()
-    return np.array([*((other == labels).mean() for other in others), sure])
+        labels(np.ascontiguousarray(image[:, ::-1]))[:, ::-1],
+        labels(image, 0.75), labels(image, 1.25), labels(cv2.LUT(image, BRIGHTER)),
+        labels((image * WARMER).clip(0, 255).astype(np.uint8))]
+    assert plain.confidence is not None
+    return np.array([*((other == plain.labels).mean() for other in others),
+                     plain.confidence.mean() / 255])
 
 
 def frames_of(video: Path, count: int) -> Iterator[np.ndarray]:
-    """Yield so many frames, spread evenly, uint8 (H, W, 3) RGB."""
+    """Yield so many frames, spread evenly, uint8 (H, W, 3) BGR."""
     capture = cv2.VideoCapture(str(video))
     length = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     for k in range(count):
         capture.set(cv2.CAP_PROP_POS_FRAMES, int((k + 0.5) * length / count))
         is_read, frame = capture.read()
         if is_read:
-            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            yield frame
 
 
 def main() -> None:
@@ -89,9 +80,10 @@ def main() -> None:
           f'|---|---|{"---|" * len(VIEWS)}---|')
     for name in options.checkpoints:
         checkpoint = load_checkpoint(name)
-        network = Network(checkpoint)
-        found = 100 * np.mean([agreement(network, frame, checkpoint.metadata.temperature)
-                               for frame in frames], axis=0)
+        with ExitStack() as stack:
+            segmenters = {share: stack.enter_context(at_share(checkpoint, share))
+                          for share in (0.75, 1.0, 1.25)}
+            found = 100 * np.mean([agreement(segmenters, frame) for frame in frames], axis=0)
         cells = [found[:-1].mean(), *found]
         print(f'| {checkpoint.name} | {" | ".join(f"{value:.2f}" for value in cells)} |',
               flush=True)
